@@ -1,0 +1,240 @@
+"""The record contract, version 1: what an evaluation and a feedback may look like, and why one is refused.
+
+Validation is strict: no number from a string or a boolean, no NaN, no field the contract doesn't know. The rules are
+those of the table in README, section "The evaluation record".
+"""
+
+import math
+import re
+import uuid
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+import orjson
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+MAX_FEATURES_BYTES = 64 * 1024
+MAX_CLOCK_AHEAD = timedelta(minutes=5)
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+EMBEDDING_LENGTH = 384
+_LARGEST_HALF = 65504.0  # embeddings are stored as halfvec
+
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
+_NAMESPACE = uuid.UUID("6f1a3f0e-0e57-5c8e-9a3b-7a4b1a9b6d11")
+
+
+def _no_nul(value: str) -> str:
+    if "\x00" in value:
+        raise PydanticCustomError("nul_character", "has a NUL character, which PostgreSQL can't store: remove it")
+    return value
+
+
+def _rfc3339(value: object) -> object:
+    if isinstance(value, str) and not _RFC3339.fullmatch(value):
+        raise PydanticCustomError(
+            "datetime_format", "must be an RFC 3339 time with an offset, such as 2026-05-01T12:00:00Z"
+        )
+    return value
+
+
+def _in_utc(value: datetime) -> datetime:
+    try:
+        value = value.astimezone(UTC)
+    except OverflowError:
+        value = datetime.min.replace(tzinfo=UTC)
+    if value < EARLIEST:
+        raise PydanticCustomError("datetime_too_early", "must not be before 2000-01-01")
+    return value
+
+
+def _plain_features(value: dict[str, Any]) -> dict[str, Any]:
+    for name, item in value.items():
+        _no_nul(name)
+        if isinstance(item, str):
+            _no_nul(item)
+        elif isinstance(item, float) and not math.isfinite(item):
+            raise PydanticCustomError("finite_number", "feature {name} must be finite", {"name": name})
+        elif isinstance(item, int) and abs(item) >= 2**63:
+            raise PydanticCustomError("number_too_large", "feature {name} must fit 64 bits", {"name": name})
+    if len(orjson.dumps(value)) > MAX_FEATURES_BYTES:
+        raise PydanticCustomError("features_too_large", "must be at most 64 KiB of JSON")
+    return value
+
+
+def _text(most: int) -> Any:
+    return Annotated[str, Field(min_length=1, max_length=most), AfterValidator(_no_nul)]
+
+
+Text100 = _text(100)
+Text200 = _text(200)
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Time = Annotated[AwareDatetime, BeforeValidator(_rfc3339), AfterValidator(_in_utc)]
+EmbeddingValue = Annotated[float, Field(ge=-_LARGEST_HALF, le=_LARGEST_HALF, allow_inf_nan=False)]
+Feature = float | int | str | bool | None
+Features = Annotated[dict[str, Feature], AfterValidator(_plain_features)]
+# The upper bounds are PostgreSQL's integer: without them one huge count would fail its whole batch.
+Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Total = Annotated[int, Field(ge=1, le=2**31 - 1)]
+
+
+class _FieldCounts(BaseModel):
+    """Feedback as far as it is known; shared by evaluations that carry it and by feedback sent later."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    success: bool | None = None
+    fields_correct: Count | None = None
+    fields_total: Total | None = None
+
+    @model_validator(mode="after")
+    def _counts_agree(self) -> Self:
+        if (self.fields_correct is None) != (self.fields_total is None):
+            raise PydanticCustomError("fields_incomplete", "fields_correct and fields_total go together")
+        if (
+            self.fields_correct is not None
+            and self.fields_total is not None
+            and self.fields_correct > self.fields_total
+        ):
+            raise PydanticCustomError("fields_exceed_total", "fields_correct must not exceed fields_total")
+        return self
+
+    @property
+    def has_feedback(self) -> bool:
+        """Whether anything is known of the result."""
+        return self.success is not None or self.fields_total is not None
+
+
+class Evaluation(_FieldCounts):
+    """One evaluation record, as a pipeline sends it."""
+
+    record_id: Text200 | None = None
+    evaluation_id: uuid.UUID | None = None
+    template: Text200
+    template_version: Text100 | None = None
+    extractor_vendor: Text100
+    extractor_model: Text100
+    drift_score: Fraction | None = None
+    reliability_score: Fraction | None = None
+    decision: Literal["accept", "review", "reject"] | None = None
+    created_at: Time
+    features: Features | None = None
+    embedding: (
+        Annotated[list[EmbeddingValue], Field(min_length=EMBEDDING_LENGTH, max_length=EMBEDDING_LENGTH)] | None
+    ) = None
+    score: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    label: Text100 | None = None
+    propensity: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
+    batch_key: Text200 | None = None
+    correlation_id: Text200 | None = None
+
+    @model_validator(mode="after")
+    def _carries_something(self) -> Self:
+        measured = (self.drift_score, self.reliability_score, self.score, self.features)
+        if all(value is None for value in measured) and not self.has_feedback:
+            raise PydanticCustomError(
+                "nothing_measured",
+                "needs at least one of drift_score, reliability_score, score, features or feedback",
+            )
+        return self
+
+
+class Feedback(_FieldCounts):
+    """What turned out later about one evaluation."""
+
+    evaluation_id: uuid.UUID | None = None
+    record_id: Text200 | None = None
+    feedback_key: Text200 | None = None
+    created_at: Time | None = None
+
+    @model_validator(mode="after")
+    def _names_its_evaluation(self) -> Self:
+        if (self.evaluation_id is None) == (self.record_id is None):
+            raise PydanticCustomError("evaluation_reference", "needs either evaluation_id or record_id, and not both")
+        if not self.has_feedback:
+            raise PydanticCustomError("nothing_measured", "needs success, or fields_correct with fields_total")
+        return self
+
+
+EVALUATION = TypeAdapter(Evaluation)
+FEEDBACK = TypeAdapter(Feedback)
+
+
+class Refused(Exception):
+    """A record that the contract doesn't admit: which field, a stable code, and the reason in words."""
+
+    def __init__(self, field: str | None, code: str, reason: str) -> None:
+        super().__init__(f"{field or 'record'}: {reason}")
+        self.field = field
+        self.code = code
+        self.reason = reason
+
+
+Record = TypeVar("Record", Evaluation, Feedback)
+
+
+def parse(adapter: TypeAdapter[Record], payload: bytes, now: datetime) -> Record:
+    """Judge one JSON document.
+
+    Args:
+        adapter: EVALUATION or FEEDBACK.
+        payload: the document's bytes, UTF-8.
+        now: the server's time, aware; a record may be at most five minutes ahead of it.
+
+    Raises:
+        Refused: it isn't an admissible record.
+    """
+    try:
+        record = adapter.validate_json(payload)
+    except ValidationError as error:
+        raise _first_problem(error) from None
+    if record.created_at is not None and record.created_at > now + MAX_CLOCK_AHEAD:
+        raise Refused("created_at", "datetime_in_future", "is more than 5 minutes ahead of the server's clock")
+    return record
+
+
+def canonical(record: Evaluation | Feedback) -> bytes:
+    """The record's content in one form, whatever its order, spacing or time zone: what equality is judged by."""
+    content = {name: value for name, value in record if value is not None}
+    return orjson.dumps(content, option=orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z)
+
+
+def payload_hash(content: bytes) -> uuid.UUID:
+    """16 bytes of BLAKE2b over a canonical record."""
+    return uuid.UUID(bytes=blake2b(content, digest_size=16).digest())
+
+
+def record_key(tenant_id: str, record_id: str) -> uuid.UUID:
+    """The idempotency key of a record: 16 bytes of BLAKE2b over tenant and record_id, of which 10M fit an index well."""
+    return uuid.UUID(bytes=blake2b(f"{tenant_id}\0{record_id}".encode(), digest_size=16, person=b"record").digest())
+
+
+def template_id(tenant_id: str, template: str) -> uuid.UUID:
+    """The identifier of a tenant's template: a UUIDv5, so that every door makes the same one without asking."""
+    return uuid.uuid5(_NAMESPACE, f"{tenant_id}\0{template}")
+
+
+def derived_record_id(content: bytes) -> str:
+    """The record_id of a record that came without one: a UUIDv5 of the canonical record."""
+    return str(uuid.uuid5(_NAMESPACE, content.decode()))
+
+
+def _first_problem(error: ValidationError) -> Refused:
+    problem = error.errors(include_url=False, include_input=False)[0]
+    if problem["type"] == "json_invalid":
+        return Refused(None, "json_invalid", f"is not JSON: {problem['ctx']['error']}")
+    field = ".".join(str(part) for part in problem["loc"][:1]) or None
+    if problem["type"] == "extra_forbidden":
+        return Refused(field, "unknown_field", "is not a field of the contract: remove it or move it into features")
+    return Refused(field, problem["type"], problem["msg"][:1].lower() + problem["msg"][1:])

