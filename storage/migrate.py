@@ -1,6 +1,6 @@
 """Bringing the schema up to date: Alembic under an advisory lock, each upgrade in one transaction.
 
-Two starts at once wait for each other. A crash half-way leaves nothing half-done, because PostgreSQL rolls DDL back too;
+Two starts at once wait for each other. A crash half-way leaves nothing half-done, because PostgreSQL rolls DDL back;
 what can't be explained by that (foreign tables in Tidemark's schemas, a newer version's schema) is refused by name.
 """
 
@@ -62,9 +62,9 @@ def _current(connection: Connection, head: str) -> str | None:
         ).all()
         if foreign:
             raise MigrationError(
-                f"the database has schemas ({', '.join(foreign)}) but no record of Tidemark's migrations, so it is half "
-                "migrated or somebody else's. Restore it from a backup, drop those schemas if nothing in them matters, or "
-                "point TIDEMARK_DATABASE_URL at an empty database"
+                f"the database has schemas ({', '.join(foreign)}) but no record of Tidemark's migrations: it is half "
+                "migrated or somebody else's. Restore it from a backup, drop those schemas if nothing in them matters, "
+                "or point TIDEMARK_DATABASE_URL at an empty database"
             )
     elif current > head:
         raise MigrationError(

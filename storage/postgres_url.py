@@ -1,7 +1,7 @@
 """PostgreSQL addresses in the three dialects that Tidemark's libraries want.
 
-libpq (psycopg, psql) takes `postgresql://…`; SQLAlchemy needs the driver named, because from 2.1 on the plain form means
-psycopg 3, on which dagster-postgres fails with its first NOTIFY; dbt takes the parts.
+libpq (psycopg, psql) takes `postgresql://…`; SQLAlchemy needs the driver named, because from 2.1 on the plain form
+means psycopg 3, on which dagster-postgres fails with its first NOTIFY; dbt takes the parts.
 """
 
 from dataclasses import dataclass

@@ -12,7 +12,7 @@ from storage.settings import Settings
 class SecretBox:
     """Encrypts small secrets, each bound to the identifier of the row that holds it.
 
-    The binding is a prefix inside the authenticated plaintext: a ciphertext copied into another row does not open there.
+    The binding is a prefix inside the authenticated plaintext: a ciphertext copied to another row does not open there.
     """
 
     def __init__(self, keys: list[str]) -> None:

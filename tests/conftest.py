@@ -1,18 +1,9 @@
-"""Shared fixtures: one real PostgreSQL a test process, a fresh database cloned from a migrated template for each test."""
+"""Shared fixtures: one real PostgreSQL a test process, each test a fresh database cloned from a template."""
 
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-
-os.environ |= {
-    "DO_NOT_TRACK": "1",
-    "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
-    "GX_ANALYTICS_ENABLED": "false",
-    "DAGSTER_DISABLE_TELEMETRY": "1",
-}
-for name in [name for name in os.environ if name.startswith("TIDEMARK_")]:
-    del os.environ[name]
 
 import pytest
 
@@ -22,6 +13,15 @@ from storage.migrate import migrate
 from storage.postgres_url import PostgresUrl
 from storage.settings import Settings
 from storage.tenants import create_tenant
+
+os.environ |= {
+    "DO_NOT_TRACK": "1",
+    "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+    "GX_ANALYTICS_ENABLED": "false",
+    "DAGSTER_DISABLE_TELEMETRY": "1",
+}
+for name in [name for name in os.environ if name.startswith("TIDEMARK_")]:
+    del os.environ[name]
 
 TENANT = "acme"
 

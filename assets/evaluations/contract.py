@@ -42,7 +42,13 @@ def _no_nul(value: str) -> str:
 
 
 def _rfc3339(value: object) -> object:
-    if isinstance(value, str) and not _RFC3339.fullmatch(value):
+    # Parsed here and not by pydantic, which would take "1700000000" for a time too.
+    if isinstance(value, str):
+        try:
+            if _RFC3339.fullmatch(value):
+                return datetime.fromisoformat(value.upper())
+        except ValueError:
+            pass
         raise PydanticCustomError(
             "datetime_format", "must be an RFC 3339 time with an offset, such as 2026-05-01T12:00:00Z"
         )
@@ -73,12 +79,8 @@ def _plain_features(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
-def _text(most: int) -> Any:
-    return Annotated[str, Field(min_length=1, max_length=most), AfterValidator(_no_nul)]
-
-
-Text100 = _text(100)
-Text200 = _text(200)
+Text100 = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_no_nul)]
+Text200 = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_no_nul)]
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Time = Annotated[AwareDatetime, BeforeValidator(_rfc3339), AfterValidator(_in_utc)]
 EmbeddingValue = Annotated[float, Field(ge=-_LARGEST_HALF, le=_LARGEST_HALF, allow_inf_nan=False)]
@@ -216,7 +218,7 @@ def payload_hash(content: bytes) -> uuid.UUID:
 
 
 def record_key(tenant_id: str, record_id: str) -> uuid.UUID:
-    """The idempotency key of a record: 16 bytes of BLAKE2b over tenant and record_id, of which 10M fit an index well."""
+    """The idempotency key of a record: 16 bytes of BLAKE2b over tenant and record_id, small in an index."""
     return uuid.UUID(bytes=blake2b(f"{tenant_id}\0{record_id}".encode(), digest_size=16, person=b"record").digest())
 
 
@@ -234,7 +236,9 @@ def _first_problem(error: ValidationError) -> Refused:
     problem = error.errors(include_url=False, include_input=False)[0]
     if problem["type"] == "json_invalid":
         return Refused(None, "json_invalid", f"is not JSON: {problem['ctx']['error']}")
-    field = ".".join(str(part) for part in problem["loc"][:1]) or None
+    depth = 2 if problem["loc"][:1] == ("features",) else 1
+    # A field's name is the sender's: it may be long, or hold the NUL that PostgreSQL can't store.
+    field = ".".join(str(part) for part in problem["loc"][:depth])[:200].replace("\x00", "\\0") or None
     if problem["type"] == "extra_forbidden":
         return Refused(field, "unknown_field", "is not a field of the contract: remove it or move it into features")
     return Refused(field, problem["type"], problem["msg"][:1].lower() + problem["msg"][1:])

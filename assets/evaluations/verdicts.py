@@ -1,0 +1,84 @@
+"""What goes into a landing and what comes out of it: lines, problems, receipts."""
+
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from assets.evaluations.contract import Refused
+
+Kind = Literal["evaluations", "feedback"]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One record as a door received it.
+
+    Attributes:
+        number: its place in what was sent, from 1.
+        payload: its bytes, exactly as sent.
+        record: the JSON document to judge, where `payload` is of another format (a CSV line, a Parquet row).
+        refused: why the door itself couldn't make a record of it.
+    """
+
+    number: int
+    payload: bytes
+    record: bytes | None = None
+    refused: Refused | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why one line did not land: `rejected`, or a `conflict` with what had landed before."""
+
+    line: Line
+    verdict: Literal["rejected", "conflict"]
+    field: str | None
+    code: str
+    reason: str
+
+    @classmethod
+    def rejected(cls, line: Line, why: Refused) -> "Problem":
+        """The contract, or the door, refused it."""
+        return cls(line, "rejected", why.field, why.code, why.reason)
+
+    @classmethod
+    def conflict(cls, line: Line, field: str) -> "Problem":
+        """Another content stands under the same identity."""
+        reason = f"this {field} has landed before with other content; the first one stands"
+        return cls(line, "conflict", field, "conflict", reason)
+
+    def as_dict(self) -> dict[str, object]:
+        """For answers and scripts."""
+        return {
+            "line": self.line.number,
+            "verdict": self.verdict,
+            "field": self.field,
+            "code": self.code,
+            "reason": self.reason,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of one batch; true once it is handed over, because the batch is committed then."""
+
+    batch_id: uuid.UUID
+    accepted: int
+    duplicates: int
+    problems: tuple[Problem, ...]
+
+    @property
+    def conflicts(self) -> int:
+        """Records whose identity was taken by other content."""
+        return sum(problem.verdict == "conflict" for problem in self.problems)
+
+    @property
+    def rejected(self) -> int:
+        """Records that the contract refused."""
+        return sum(problem.verdict == "rejected" for problem in self.problems)
+
+
+def in_line_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """Sort problems as their sender will look for them."""
+    return tuple(sorted(problems, key=lambda problem: problem.line.number))
