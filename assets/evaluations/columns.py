@@ -1,0 +1,82 @@
+"""Columns of a table as fields of a record: the mapping that a user gives, checked against the contract."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from assets.evaluations.contract import Evaluation, Feedback
+from assets.evaluations.verdicts import Kind
+from storage.errors import UsageError
+
+_FEATURE = "features."
+_MODELS: dict[Kind, type[BaseModel]] = {"evaluations": Evaluation, "feedback": Feedback}
+
+
+def parse_mapping(pairs: Sequence[str]) -> dict[str, str]:
+    """Read `column=field` pairs as the command line gives them.
+
+    Raises:
+        UsageError: a pair has no `=`.
+    """
+    mapping = {}
+    for pair in pairs:
+        column, sign, field = pair.partition("=")
+        if not sign or not column:
+            raise UsageError(
+                f"--map {pair!r}: write column=field, for example --map model=extractor_model, "
+                "--map seconds=features.seconds, or --map notes= to leave a column out"
+            )
+        mapping[column] = field
+    return mapping
+
+
+def fields_of_columns(path: Path, kind: Kind, columns: Sequence[str], mapping: Mapping[str, str]) -> list[str | None]:
+    """The field of each column, None where the column is left out.
+
+    Raises:
+        UsageError: a column has no field, two have the same, or one that every record needs is missing.
+    """
+    known = set(_MODELS[kind].model_fields)
+    absent = sorted(set(mapping) - set(columns))
+    if absent:
+        raise UsageError(f"{path} has no column {', '.join(absent)}, which --map names. It has: {', '.join(columns)}.")
+    fields = [mapping.get(column, column) or None for column in columns]
+    unknown = sorted(field for field in fields if field and field not in known and not _is_feature(kind, field))
+    if unknown:
+        raise UsageError(
+            f"{path}: {', '.join(unknown)} is no field of the contract. "
+            f"Map it (--map {unknown[0]}=features.{unknown[0]}) or leave it out (--map {unknown[0]}=)."
+        )
+    doubled = sorted({field for field in fields if field and fields.count(field) > 1})
+    if doubled:
+        raise UsageError(f"{path}: more than one column stands for {', '.join(doubled)}; leave one out with --map.")
+    needed = sorted(name for name, field in _MODELS[kind].model_fields.items() if field.is_required())
+    missing = [name for name in needed if name not in fields]
+    if missing:
+        raise UsageError(
+            f"{path} has no column {', '.join(missing)}, which every record needs. Its columns: {', '.join(columns)}. "
+            f"Say which one it is: --map COLUMN={missing[0]}"
+        )
+    return fields
+
+
+def record_of_row(fields: Sequence[str | None], cells: Sequence[object]) -> dict[str, object]:
+    """One row as a record: empty cells are left out, `features.*` columns become one object."""
+    record: dict[str, object] = {}
+    features: dict[str, object] = {}
+    for field, cell in zip(fields, cells, strict=True):
+        if field is None or cell is None:
+            continue
+        if field.startswith(_FEATURE):
+            features[field.removeprefix(_FEATURE)] = cell
+        else:
+            record[field] = cell
+    if features:
+        given = record.get("features")
+        record["features"] = {**given, **features} if isinstance(given, dict) else features
+    return record
+
+
+def _is_feature(kind: Kind, field: str) -> bool:
+    return kind == "evaluations" and field.startswith(_FEATURE) and len(field) > len(_FEATURE)

@@ -1,0 +1,156 @@
+"""CSV files as lines: each row keeps its own bytes, and a broken one doesn't take its neighbours along."""
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from assets.evaluations.columns import fields_of_columns, record_of_row
+from assets.evaluations.contract import Refused
+from assets.evaluations.verdicts import Kind, Line
+from storage.errors import UsageError
+
+# A quote that is never closed would swallow the rest of the file: past so many lines it is taken for a mistake.
+_MOST_LINES_A_ROW = 1000
+_LARGEST_CELL = 16 * 1024 * 1024
+
+_BOOLEANS = {"true": True, "false": False}
+_NUMBERS = ("drift_score", "reliability_score", "score", "propensity")
+_COUNTS = ("fields_correct", "fields_total")
+_JSON = ("features", "embedding")
+
+
+class _Tape:
+    """A file's physical lines, which remembers those of the row at hand and can be wound back to its second one."""
+
+    def __init__(self, lines: Iterator[bytes]) -> None:
+        self._lines = lines
+        self._pending: list[bytes] = []
+        self.row: list[bytes] = []
+        self.number = 0
+
+    def __iter__(self) -> "Iterator[str]":
+        return self
+
+    def __next__(self) -> str:
+        if len(self.row) >= _MOST_LINES_A_ROW:
+            raise csv.Error(f"a quote is opened and not closed within {_MOST_LINES_A_ROW} lines")
+        line = self._pending.pop(0) if self._pending else next(self._lines)
+        self.row.append(line)
+        return line.decode("utf-8", "surrogateescape")
+
+    def next_row(self) -> None:
+        self.number += len(self.row)
+        self.row = []
+
+    def rewind_to_second_line(self) -> None:
+        self._pending = self.row[1:] + self._pending
+        self.row = self.row[:1]
+
+
+def read_csv(path: Path, kind: Kind, mapping: Mapping[str, str]) -> Iterator[Line]:
+    """The rows of a CSV file with a header, UTF-8, comma-separated (RFC 4180).
+
+    Cells are converted where the field is a number, a boolean or JSON; a cell that doesn't convert stays text, so that
+    the contract refuses it by the field's name.
+
+    Raises:
+        UsageError: there is no header, or its columns don't make records.
+    """
+    csv.field_size_limit(_LARGEST_CELL)
+    with path.open("rb") as file:
+        tape = _Tape(iter(file))
+        columns = _header(path, tape)
+        fields = fields_of_columns(path, kind, columns, mapping)
+        converters = [_converter(field) for field in fields]
+        tape.next_row()
+        while (cells := _next_cells(tape, len(columns))) is not None:
+            payload = b"".join(tape.row).rstrip(b"\r\n")
+            number = tape.number + 1
+            if isinstance(cells, Refused):
+                yield Line(number, payload, refused=cells)
+            elif cells:
+                converted = [convert(cell) if cell else None for convert, cell in zip(converters, cells, strict=True)]
+                yield _line(number, payload, record_of_row(fields, converted))
+            tape.next_row()
+
+
+def _header(path: Path, tape: _Tape) -> list[str]:
+    try:
+        columns = next(csv.reader(tape, strict=True))
+        columns[:1] = [columns[0].removeprefix("\ufeff")] if columns else []
+    except StopIteration:
+        columns = []
+    except csv.Error as error:
+        raise UsageError(f"{path}: its first line is no CSV header: {error}.") from error
+    if not any(columns):
+        raise UsageError(f"{path} is empty: a CSV file starts with a line of column names.")
+    return columns
+
+
+def _next_cells(tape: _Tape, width: int) -> list[str] | Refused | None:
+    try:
+        cells = next(csv.reader(tape, strict=True))
+        problem = f"has {len(cells)} cells, the header has {width}" if cells and len(cells) != width else ""
+    except StopIteration:
+        return None
+    except csv.Error as error:
+        cells, problem = [], f"is no CSV row: {error}"
+    if not problem:
+        return cells
+    tape.rewind_to_second_line()
+    return Refused(None, "csv_row", problem)
+
+
+def _line(number: int, payload: bytes, record: dict[str, object]) -> Line:
+    try:
+        return Line(number, payload, record=json.dumps(record, ensure_ascii=False).encode())
+    except UnicodeEncodeError:
+        return Line(number, payload, refused=Refused(None, "encoding", "is not UTF-8: save the file as UTF-8"))
+
+
+def _converter(field: str | None) -> Callable[[str], object]:
+    if field is None:
+        return _text
+    if field in _NUMBERS:
+        return _number
+    if field in _COUNTS:
+        return _count
+    if field in _JSON:
+        return _json
+    if field == "success":
+        return _boolean
+    return _feature if field.startswith("features.") else _text
+
+
+def _text(cell: str) -> object:
+    return cell
+
+
+def _number(cell: str) -> object:
+    # json's own grammar of numbers: float() would take "1_000", " 1 " and "infinity" too.
+    try:
+        value = json.loads(cell)
+    except ValueError:
+        return cell
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else cell
+
+
+def _count(cell: str) -> object:
+    value = _number(cell)
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _boolean(cell: str) -> object:
+    return _BOOLEANS.get(cell.lower(), cell)
+
+
+def _feature(cell: str) -> object:
+    return _BOOLEANS.get(cell.lower(), _number(cell))
+
+
+def _json(cell: str) -> object:
+    try:
+        return json.loads(cell)
+    except ValueError:
+        return cell
