@@ -1,0 +1,73 @@
+"""The arrivals sensor: follows landed batches and asks for one run a tick over the days they touch."""
+
+from datetime import timedelta
+
+import dagster as dg
+from dagster import DagsterRunStatus, RunRecord, RunsFilter
+
+from assets.evaluations.arrivals import Arrivals, arrivals_since
+from orchestration.refresh import HORIZON_TAG, REFRESH_JOB, Refresh, plan_refresh, position
+from storage.clock import Clock
+from storage.database import Database
+
+_UNDER_WAY = [
+    DagsterRunStatus.QUEUED,
+    DagsterRunStatus.NOT_STARTED,
+    DagsterRunStatus.STARTING,
+    DagsterRunStatus.STARTED,
+    DagsterRunStatus.CANCELING,
+]
+_FAILURES_BEFORE_HELP = 5
+
+
+def arrivals_sensor(refresh_job: dg.UnresolvedAssetJobDefinition) -> dg.SensorDefinition:
+    """The sensor that requests `refresh_job` for what has landed."""
+
+    @dg.sensor(
+        name="arrivals",
+        job=refresh_job,
+        minimum_interval_seconds=30,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Asks for one refresh over all days touched by batches that landed since the last good refresh.",
+    )
+    def arrivals(
+        context: dg.SensorEvaluationContext, database: dg.ResourceParam[Database], clock: dg.ResourceParam[Clock]
+    ) -> dg.RunRequest | dg.SkipReason:
+        if context.instance.get_runs_count(RunsFilter(job_name=REFRESH_JOB, statuses=_UNDER_WAY)):
+            return dg.SkipReason("A refresh is under way; what has landed meanwhile is taken up after it.")
+        with database.connect() as connection:
+            landed = arrivals_since(connection, position(context.instance))
+        if not landed.batches:
+            return dg.SkipReason("Nothing has landed since the last refresh.")
+        plan = plan_refresh(landed, clock.now().date())
+        failures = _failures_since(context.instance, position(context.instance))
+        wait = _wait_after(failures, clock)
+        return dg.SkipReason(wait) if wait else _request(landed, plan, len(failures))
+
+    return arrivals
+
+
+def _request(landed: Arrivals, plan: Refresh, failures: int) -> dg.RunRequest:
+    # A run key blocks its repetition for ever, also after a failure: so it names the horizon and the attempt.
+    return dg.RunRequest(
+        run_key=f"arrivals-{plan.horizon}-{failures}",
+        tags=plan.tags | {"tidemark/batches": str(landed.batches), "tidemark/records": str(landed.accepted)},
+    )
+
+
+def _failures_since(instance: dg.DagsterInstance, horizon: int) -> list[RunRecord]:
+    failed = instance.get_run_records(
+        RunsFilter(job_name=REFRESH_JOB, statuses=[DagsterRunStatus.FAILURE]), limit=_FAILURES_BEFORE_HELP
+    )
+    return [record for record in failed if int(record.dagster_run.tags.get(HORIZON_TAG, 0)) > horizon]
+
+
+def _wait_after(failures: list[RunRecord], clock: Clock) -> str | None:
+    """Why not to try yet: after each failure in a row the pause doubles, from one minute up to 16."""
+    if not failures:
+        return None
+    pause = timedelta(minutes=2 ** (len(failures) - 1))
+    resume = max(record.create_timestamp for record in failures) + pause
+    if clock.now() >= resume:
+        return None
+    return f"The last {len(failures)} refreshes failed: next try at {resume:%H:%M:%S} UTC. Their runs tell why."

@@ -1,0 +1,70 @@
+"""The command `tidemark`: its groups, and one place where errors become messages and exit codes."""
+
+import os
+import sys
+
+import typer
+
+from orchestration.commands import alert, data, platform_commands, tenant, threshold, webhook
+from orchestration.commands.demo_command import demo
+from orchestration.commands.recommend import recommend
+from orchestration.commands.refresh_command import refresh
+from orchestration.commands.up_command import up
+from orchestration.instance import QUIET
+from storage.errors import TidemarkError, UsageError
+from storage.logging import configure_logging
+from storage.settings import load_settings
+
+app = typer.Typer(
+    name="tidemark",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+    help="Which ML pipelines are drifting, which are about to, and which model to use instead.",
+)
+
+for command in (
+    up,
+    demo,
+    platform_commands.migrate,
+    platform_commands.doctor,
+    platform_commands.settings,
+    platform_commands.psql,
+    data.push,
+    data.feedback,
+    refresh,
+    recommend,
+):
+    app.command()(command)
+for name, group in {
+    "tenant": tenant.app,
+    "rejects": data.rejects,
+    "webhook": webhook.app,
+    "threshold": threshold.app,
+    "alert": alert.app,
+}.items():
+    app.add_typer(group, name=name)
+
+
+def main() -> None:
+    """Run the command line: exit 1 on failure and 2 on wrong use, with a message and no traceback."""
+    for variable, value in QUIET.items():
+        os.environ.setdefault(variable, value)
+    try:
+        configure_logging(load_settings())
+        app()
+    except UsageError as error:
+        _fail(error, 2)
+    except TidemarkError as error:
+        _fail(error, 1)
+    except KeyboardInterrupt:
+        _fail("stopped", 130)
+
+
+def _fail(message: object, status: int) -> None:
+    sys.stderr.write(f"tidemark: {message}\n")
+    raise SystemExit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""`tidemark push`, `feedback` and `rejects`: records in, and what was refused."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from assets.evaluations.columns import parse_mapping
+from assets.evaluations.files import Format
+from assets.evaluations.push import PushReport, push_file
+from assets.evaluations.verdicts import Kind
+from orchestration.commands.shared import (
+    JsonOption,
+    TenantOption,
+    console,
+    platform,
+    print_json,
+    progress_console,
+    show,
+    transaction,
+)
+from storage.errors import TidemarkError, UsageError
+from storage.tenants import require_tenant
+
+Files = Annotated[list[Path], typer.Argument(help="NDJSON, CSV or Parquet files.", show_default=False)]
+FormatOption = Annotated[
+    Format | None, typer.Option("--format", help="The files' format; by their suffix if not given.")
+]
+MapOption = Annotated[
+    list[str] | None,
+    typer.Option("--map", metavar="COLUMN=FIELD", help="A CSV or Parquet column's field; `features.NAME`, or nothing."),
+]
+
+rejects = typer.Typer(no_args_is_help=True, help="Records that were refused, kept byte for byte.")
+
+_REJECTS = """
+select rejected_id, kind, verdict, line, field, code, reason, occurrences, first_received_at,
+    convert_from(substring(payload for 120), 'SQL_ASCII') as payload_start
+from raw.rejected_records
+where tenant_id = %(tenant_id)s
+order by first_received_at desc, line
+limit %(limit)s
+"""
+
+
+def push(
+    files: Files,
+    tenant: TenantOption,
+    file_format: FormatOption = None,
+    mapping: MapOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Land evaluation records. Pushing a file again is harmless; exit 1 if any record was refused."""
+    _push(files, tenant, "evaluations", file_format, mapping, as_json)
+
+
+def feedback(
+    files: Files,
+    tenant: TenantOption,
+    file_format: FormatOption = None,
+    mapping: MapOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Land feedback on evaluations, which may come before them. Exit 1 if any was refused."""
+    _push(files, tenant, "feedback", file_format, mapping, as_json)
+
+
+def _push(
+    files: list[Path], tenant: str, kind: Kind, file_format: Format | None, mapping: list[str] | None, as_json: bool
+) -> None:
+    columns = parse_mapping(mapping or [])
+    for path in files:
+        if not path.exists():
+            raise UsageError(f"{path} does not exist. Nothing was pushed.")
+    reports: dict[str, PushReport] = {}
+    with platform() as opened, opened.database.connect(autocommit=True) as connection, _progress() as progress:
+        require_tenant(connection, tenant)
+        for path in files:
+            task = progress.add_task(path.name, total=None, done="")
+            reports[str(path)] = push_file(
+                connection,
+                tenant,
+                kind,
+                path,
+                clock=opened.clock,
+                file_format=file_format,
+                mapping=columns,
+                on_batch=lambda report, task=task: progress.update(task, done=f"{report.records:,} records"),
+            )
+    _tell(reports, as_json)
+    if any(report.rejected or report.conflicts for report in reports.values()):
+        raise typer.Exit(1)
+
+
+def _progress() -> Progress:
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        TextColumn("{task.fields[done]}"),
+        TimeElapsedColumn(),
+    )
+    return Progress(*columns, console=progress_console, transient=True)
+
+
+def _tell(reports: dict[str, PushReport], as_json: bool) -> None:
+    if as_json:
+        print_json([{"file": path} | report.as_dict() for path, report in reports.items()])
+        return
+    for path, report in reports.items():
+        console.print(
+            f"{path}: {report.accepted:,} accepted, {report.duplicates:,} duplicates, "
+            f"{report.conflicts:,} conflicts, {report.rejected:,} rejected",
+            highlight=False,
+        )
+        for problem in report.problems[:10]:
+            where = f"{problem.field}: " if problem.field else ""
+            console.print(
+                f"  line {problem.line.number}: {problem.verdict}: {where}{problem.reason}",
+                highlight=False,
+                markup=False,
+            )
+        hidden = report.conflicts + report.rejected - min(len(report.problems), 10)
+        if hidden > 0:
+            console.print(f"  … and {hidden:,} more: tidemark rejects list --tenant …", highlight=False)
+
+
+@rejects.command("list")
+def list_rejects(
+    tenant: TenantOption,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many, the newest first.")] = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what was refused and why."""
+    with transaction() as (_, connection):
+        require_tenant(connection, tenant)
+        cursor = connection.execute(_REJECTS, {"tenant_id": tenant, "limit": limit})
+        names = [column.name for column in cursor.description or ()]
+        rows = [dict(zip(names, row, strict=True)) for row in cursor]
+    show(rows, as_json, empty="Nothing was refused.")
+
+
+@rejects.command("show")
+def show_reject(
+    rejected_id: Annotated[str, typer.Argument(help="The reject's id, from `rejects list`.")], tenant: TenantOption
+) -> None:
+    """Write one refused record to standard output, byte for byte as it was sent."""
+    with transaction() as (_, connection):
+        row = connection.execute(
+            "select payload from raw.rejected_records where tenant_id = %s and rejected_id::text = %s",
+            (tenant, rejected_id),
+        ).fetchone()
+    if row is None:
+        raise TidemarkError(f"tenant {tenant!r} has no refused record {rejected_id}: see tidemark rejects list")
+    typer.get_binary_stream("stdout").write(row[0])

@@ -1,0 +1,116 @@
+"""`tidemark migrate`, `settings`, `doctor` and `psql`: the deployment itself."""
+
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from orchestration.commands.shared import JsonOption, Platform, console, platform, print_json, show
+from storage.embedded import client_program
+from storage.migrate import migrate as migrate_database
+from storage.settings import Settings, load_settings
+
+_LEAST_FREE_BYTES = 1 << 30
+
+
+def migrate(as_json: JsonOption = False) -> None:
+    """Bring the database's schema up to date (every start does this too)."""
+    with platform() as opened:
+        revision = migrate_database(opened.database.platform)
+        address = opened.database.platform.masked()
+    if as_json:
+        print_json({"revision": revision, "database": address})
+    else:
+        console.print(f"Schema is at revision {revision} in {address}", highlight=False, soft_wrap=True)
+
+
+def settings(as_json: JsonOption = False) -> None:
+    """Show every setting, its value and its meaning; secrets are masked."""
+    loaded = load_settings()
+    rows = [
+        {"variable": f"TIDEMARK_{name.upper()}", "value": _shown(loaded, name), "meaning": field.description}
+        for name, field in Settings.model_fields.items()
+    ]
+    show(rows, as_json)
+
+
+def _shown(loaded: Settings, name: str) -> str:
+    value = getattr(loaded, name)
+    if isinstance(value, tuple):
+        return ", ".join(str(part) for part in value)
+    return "" if value is None else str(value)
+
+
+def doctor(as_json: JsonOption = False) -> None:
+    """Check that this deployment can work; exit 1 if something is wrong, with the remedy beside it."""
+    with platform() as opened:
+        results = [{"check": name, "result": check(opened) or "ok"} for name, check in _CHECKS.items()]
+    show(results, as_json)
+    if any(result["result"] != "ok" for result in results):
+        raise typer.Exit(1)
+
+
+def _database(opened: Platform) -> str | None:
+    with opened.database.connect() as connection:
+        row = connection.execute("select current_setting('server_version_num')::int").fetchone()
+    newest_tried, oldest = 18, 15
+    version = (row[0] if row else 0) // 10_000
+    return None if version >= oldest else f"PostgreSQL {version} is too old: use {oldest} to {newest_tried}"
+
+
+def _partitions(opened: Platform) -> str | None:
+    with opened.database.connect() as connection:
+        row = connection.execute(
+            "select to_regclass('raw.evaluations_' || to_char(now() + interval '1 month', 'YYYYMM'))"
+        ).fetchone()
+    return None if row and row[0] else "next month's partition is missing: run tidemark migrate"
+
+
+def _secret_key(opened: Platform) -> str | None:
+    path = opened.settings.home / "secret.key"
+    if opened.settings.secret_keys or not path.exists() or not path.stat().st_mode & 0o077:
+        return None
+    return f"others may read {path}: chmod 600 {path}"
+
+
+def _disk(opened: Platform) -> str | None:
+    free = shutil.disk_usage(opened.settings.home.parent).free
+    return None if free >= _LEAST_FREE_BYTES else f"only {free >> 20} MiB free beside {opened.settings.home}"
+
+
+def _port(opened: Platform) -> str | None:
+    port = opened.settings.dagster_port
+    return f"port {port} is in use: stop what uses it or set TIDEMARK_DAGSTER_PORT" if port_is_taken(port) else None
+
+
+_CHECKS: dict[str, Callable[[Platform], str | None]] = {
+    "PostgreSQL": _database,
+    "partitions ahead": _partitions,
+    "secret key": _secret_key,
+    "disk space": _disk,
+    "port of Dagster's page": _port,
+}
+
+
+def port_is_taken(port: int) -> bool:
+    """Whether something listens on the loopback port already."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return True
+    return False
+
+
+def psql(
+    command: Annotated[str | None, typer.Option("--command", "-c", help="Run one command and leave.")] = None,
+) -> None:
+    """Open psql on the platform's database; the bundled one, so none need be installed."""
+    with platform() as opened:
+        arguments = [str(client_program("psql")), opened.database.platform.libpq()]
+        status = subprocess.run([*arguments, *(("-c", command) if command else ())], check=False).returncode
+    raise typer.Exit(status)

@@ -1,0 +1,60 @@
+"""`tidemark up`: the platform, served until Ctrl-C."""
+
+import os
+import time
+import urllib.error
+import urllib.request
+
+import typer
+
+from orchestration.commands.platform_commands import port_is_taken
+from orchestration.commands.shared import console, platform
+from orchestration.instance import instance_environment
+from orchestration.supervisor import Supervisor, dagster_services
+from storage.errors import TidemarkError
+
+_READY_PATIENCE_SECONDS = 120.0
+
+
+def up() -> None:
+    """Serve PostgreSQL, Dagster's page and its daemon; Ctrl-C stops them all."""
+    with platform() as opened:
+        port = opened.settings.dagster_port
+        if port_is_taken(port):
+            raise TidemarkError(
+                f"port {port} is in use. Stop what listens there, or choose another: TIDEMARK_DAGSTER_PORT=3001 make up"
+            )
+        environment = os.environ | instance_environment(opened.settings, opened.database)
+        supervisor = Supervisor(dagster_services(port), environment)
+        ended: str | None = None
+        try:
+            supervisor.start()
+            _announce(supervisor, port, opened.database.platform.masked())
+            ended = supervisor.wait()
+        finally:
+            console.print("Stopping …")
+            supervisor.stop()
+    if ended is not None:
+        raise TidemarkError(f"Dagster's {ended} ended by itself; its last lines above tell why")
+    console.print("Stopped.")
+    raise typer.Exit(0)
+
+
+def _announce(supervisor: Supervisor, port: int, database: str) -> None:
+    page = f"http://127.0.0.1:{port}"
+    console.print(f"Starting Dagster's page at {page} …", highlight=False)
+    deadline = time.monotonic() + _READY_PATIENCE_SECONDS
+    while supervisor.is_whole() and time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(f"{page}/server_info", timeout=2):  # noqa: S310 - our own page
+                break
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.5)
+    if not supervisor.is_whole():
+        return
+    console.print(
+        f"\n  Assets, runs and sensors   {page}\n  The marts                  tidemark psql\n"
+        f"  Database                   {database}\n  Stop everything            Ctrl-C\n",
+        highlight=False,
+        soft_wrap=True,
+    )

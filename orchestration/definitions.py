@@ -1,0 +1,50 @@
+"""The roof's one view: every room's assets, checks and sensors put together as Dagster Definitions."""
+
+import dagster as dg
+from assets.forecasts.assets import definitions as forecasts
+from assets.selection.assets import definitions as selection
+from assets.warehouse.assets import warehouse_assets
+from sensors.alerts.sensors import alert_sensor
+from sensors.webhooks.sensors import webhook_sensor
+
+from assets.evaluations.assets import landing_assets
+from orchestration.arrivals_sensor import arrivals_sensor
+from orchestration.jobs import ALERT_MARTS_JOB, REFRESH_JOB_DEFINITION, daily_refresh
+from orchestration.partitions import DAYS
+from storage.clock import Clock
+from storage.database import Database, open_database
+from storage.secrets import SecretBox, secret_box
+from storage.settings import Settings, load_settings
+
+
+def build_definitions(
+    *,
+    settings: Settings | None = None,
+    database: Database | None = None,
+    clock: Clock | None = None,
+    box: SecretBox | None = None,
+) -> dg.Definitions:
+    """Everything Dagster knows of Tidemark.
+
+    Each override takes the place of what a run would find out for itself from the environment; tests and the command
+    line hand in what they have at hand already.
+    """
+    return dg.Definitions(
+        assets=[*landing_assets(DAYS), *warehouse_assets(), *forecasts(), *selection()],
+        jobs=[REFRESH_JOB_DEFINITION, ALERT_MARTS_JOB],
+        schedules=[daily_refresh],
+        sensors=[arrivals_sensor(REFRESH_JOB_DEFINITION), alert_sensor(ALERT_MARTS_JOB), webhook_sensor()],
+        resources={
+            "settings": dg.ResourceDefinition(lambda _: settings or load_settings()),
+            "database": dg.ResourceDefinition(lambda _: database or open_database(settings or load_settings())),
+            "clock": clock or Clock(),
+            "box": dg.ResourceDefinition(lambda _: box or secret_box(settings or load_settings())),
+        },
+        executor=dg.in_process_executor,
+    )
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """What `workspace.yaml` names: nothing is built before Dagster asks."""
+    return build_definitions()

@@ -1,0 +1,34 @@
+"""Jobs and schedules: what is refreshed together, and when it is refreshed without anything arriving."""
+
+from datetime import timedelta
+
+import dagster as dg
+
+from orchestration.partitions import DAYS
+from orchestration.refresh import REFRESH_JOB
+
+REFRESH_JOB_DEFINITION = dg.define_asset_job(
+    REFRESH_JOB,
+    selection=dg.AssetSelection.all(),
+    partitions_def=DAYS,
+    description="The whole graph: landed evaluations judged, marts built, forecasts and posteriors brought up to date.",
+)
+
+ALERT_MARTS_JOB = dg.define_asset_job(
+    "refresh_alert_marts",
+    selection=dg.AssetSelection.assets(["staging", "stg_alerts"], ["marts", "recent_alerts"], ["marts", "overview"]),
+    description="The marts that show alerts, after one has fired or been resolved.",
+)
+
+
+@dg.schedule(
+    job=REFRESH_JOB_DEFINITION,
+    cron_schedule="15 0 * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Each night: yesterday is complete, so its forecasts are judged even if nothing has arrived since.",
+)
+def daily_refresh(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """Ask for the day that has just ended."""
+    yesterday = (context.scheduled_execution_time - timedelta(days=1)).date().isoformat()
+    return dg.RunRequest(run_key=f"daily-{yesterday}", partition_key=yesterday)

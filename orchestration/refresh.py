@@ -1,0 +1,60 @@
+"""When the asset graph is refreshed: which days, up to which horizon, and by whom.
+
+The position is the horizon of the newest refresh that succeeded, kept as a tag of its run. A run that failed leaves the
+position where it was, so its days are asked for again; a lost Dagster storage means one refresh of everything.
+"""
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import dagster as dg
+from dagster import DagsterRunStatus, RunsFilter
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+)
+
+from assets.evaluations.arrivals import Arrivals
+
+REFRESH_JOB = "refresh"
+HORIZON_TAG = "tidemark/horizon"
+_RUNS_LOOKED_AT = 20
+
+
+@dataclass(frozen=True)
+class Refresh:
+    """One refresh to be run: its first and last day, and the horizon it brings the marts to."""
+
+    first_day: date
+    last_day: date
+    horizon: int
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The run's tags: the range of partitions, and the horizon."""
+        return {
+            ASSET_PARTITION_RANGE_START_TAG: self.first_day.isoformat(),
+            ASSET_PARTITION_RANGE_END_TAG: self.last_day.isoformat(),
+            HORIZON_TAG: str(self.horizon),
+        }
+
+
+def plan_refresh(arrivals: Arrivals, today: date) -> Refresh:
+    """The one run that covers all that has arrived, late days included; yesterday alone if no day was touched."""
+    days = arrivals.days or (today - timedelta(days=1),)
+    # A record may be five minutes ahead of the clock, which at midnight is a day without a partition yet.
+    return Refresh(min(days[0], today), min(days[-1], today), arrivals.horizon)
+
+
+def position(instance: dg.DagsterInstance) -> int:
+    """The horizon up to which the marts are known to be refreshed; 0 if never."""
+    done = instance.get_runs(
+        RunsFilter(job_name=REFRESH_JOB, statuses=[DagsterRunStatus.SUCCESS]), limit=_RUNS_LOOKED_AT
+    )
+    return max((int(run.tags[HORIZON_TAG]) for run in done if HORIZON_TAG in run.tags), default=0)
+
+
+def last_refreshed_on(instance: dg.DagsterInstance) -> date | None:
+    """The UTC day on which a refresh last succeeded."""
+    records = instance.get_run_records(RunsFilter(job_name=REFRESH_JOB, statuses=[DagsterRunStatus.SUCCESS]), limit=1)
+    return records[0].create_timestamp.date() if records else None

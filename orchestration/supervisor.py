@@ -1,0 +1,84 @@
+"""`tidemark up`: PostgreSQL, Dagster's page and its daemon as children of one process that stops them all.
+
+Dagster's own `dagster dev` ignores SIGTERM when a script starts it, so the page and the daemon are children of ours.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from types import FrameType
+
+from storage.settings import PROJECT_ROOT
+
+_STOP_PATIENCE_SECONDS = 20.0
+_POLL_SECONDS = 0.3
+
+
+@dataclass(frozen=True)
+class Service:
+    """One child: its name for people, and its command."""
+
+    name: str
+    command: Sequence[str]
+
+
+def dagster_services(port: int) -> list[Service]:
+    """Dagster's web page, on the loopback address alone because it has no login of its own, and its daemon."""
+    workspace = ["-w", str(PROJECT_ROOT / "workspace.yaml")]
+    page = ["-m", "dagster_webserver", "-h", "127.0.0.1", "-p", str(port), "--log-level", "warning", *workspace]
+    daemon = ["-m", "dagster._daemon", "run", "--log-level", "info", *workspace]
+    return [Service("page", [sys.executable, *page]), Service("daemon", [sys.executable, *daemon])]
+
+
+class Supervisor:
+    """Starts services, waits until one ends or a signal comes, and stops the rest."""
+
+    def __init__(self, services: Sequence[Service], environment: Mapping[str, str]) -> None:
+        self._services = services
+        self._environment = dict(environment)
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._stopping = False
+
+    def start(self) -> None:
+        """Start every service, each in a process group of its own so that a Ctrl-C reaches it through us alone."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._on_signal)
+        for service in self._services:
+            self._children[service.name] = subprocess.Popen(
+                service.command, env=self._environment, cwd=PROJECT_ROOT, start_new_session=True
+            )
+
+    def wait(self) -> str | None:
+        """Block until a signal (None) or until a service ends by itself (its name)."""
+        while self.is_whole():
+            time.sleep(_POLL_SECONDS)
+        ended = (name for name, child in self._children.items() if child.poll() is not None)
+        return None if self._stopping else next(ended)
+
+    def is_whole(self) -> bool:
+        """Whether every service runs and nobody has asked to stop."""
+        return not self._stopping and all(child.poll() is None for child in self._children.values())
+
+    def stop(self) -> None:
+        """Ask every service to end, wait, and end by force what does not."""
+        for child in self._children.values():
+            if child.poll() is None:
+                child.send_signal(signal.SIGINT)
+        deadline = time.monotonic() + _STOP_PATIENCE_SECONDS
+        for child in self._children.values():
+            try:
+                child.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+            # The group is the child's own: what is left in it are code servers that lost their parent.
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGTERM)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._stopping = True
