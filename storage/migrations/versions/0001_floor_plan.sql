@@ -148,7 +148,8 @@ declare
     partition_name text := 'evaluations_' || to_char(first_day, 'YYYYMM');
 begin
     if to_regclass(format('raw.%I', partition_name)) is not null then return; end if;
-    perform pg_advisory_xact_lock(hashtext('raw.ensure_evaluations_month'));
+    -- The table's own lock and not an advisory one: only the former makes the catalogue cache notice another's commit.
+    lock table raw.evaluations in share update exclusive mode;
     if to_regclass(format('raw.%I', partition_name)) is not null then return; end if;
     -- Made apart and attached: that asks for a lock which lets readers and writers of other months go on.
     execute format('create table raw.%I (like raw.evaluations including all)', partition_name);
