@@ -20,12 +20,12 @@ _UNDER_WAY = [
 _FAILURES_BEFORE_HELP = 5
 
 
-def arrivals_sensor(refresh_job: dg.UnresolvedAssetJobDefinition) -> dg.SensorDefinition:
-    """The sensor that requests `refresh_job` for what has landed."""
+def arrivals_sensor() -> dg.SensorDefinition:
+    """The sensor that requests the refresh job for what has landed."""
 
     @dg.sensor(
         name="arrivals",
-        job=refresh_job,
+        job_name=REFRESH_JOB,
         minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Asks for one refresh over all days touched by batches that landed since the last good refresh.",

@@ -33,7 +33,7 @@ def build_definitions(
         assets=[*landing_assets(DAYS), *warehouse_assets(), *forecasts(), *selection()],
         jobs=[REFRESH_JOB_DEFINITION, ALERT_MARTS_JOB],
         schedules=[daily_refresh],
-        sensors=[arrivals_sensor(REFRESH_JOB_DEFINITION), alert_sensor(ALERT_MARTS_JOB), webhook_sensor()],
+        sensors=[arrivals_sensor(), alert_sensor(ALERT_MARTS_JOB), webhook_sensor()],
         resources={
             "settings": dg.ResourceDefinition(lambda _: settings or load_settings()),
             "database": dg.ResourceDefinition(lambda _: database or open_database(settings or load_settings())),
