@@ -71,6 +71,12 @@ language sql stable security definer set search_path = pg_catalog as $$
     )
 $$;
 
+-- The same answer as one array: a policy asks once a query for this one, instead of once a row.
+create function access.reader_tenant_ids() returns text[]
+language sql stable security definer set search_path = pg_catalog as $$
+    select coalesce(array_agg(tenant_id), '{}') from access.reader_tenants where role_name = session_user
+$$;
+
 -- raw ----------------------------------------------------------------------------------------------------------------
 
 create table raw.ingest_batches (
@@ -439,6 +445,15 @@ create table ml.feature_profiles (
 );
 comment on table ml.feature_profiles is 'Reference profiles of features that later days are compared with.';
 
+-- intermediate -------------------------------------------------------------------------------------------------------
+
+create table intermediate.horizons (
+    model text primary key,
+    snapshot pg_snapshot not null
+);
+comment on table intermediate.horizons is
+    'Which batches an aggregate of dbt has in it: those whose xact_id is visible in its snapshot. No tenant: all of them.';
+
 -- roles --------------------------------------------------------------------------------------------------------------
 
 -- Roles belong to the server, not to the database: another database's migration may have made it.
@@ -454,3 +469,5 @@ alter default privileges in schema marts grant select, references on tables to b
 revoke all on function access.reader_may_see (text) from public;
 grant usage on schema access to bi_reader;
 grant execute on function access.reader_may_see (text) to bi_reader;
+revoke all on function access.reader_tenant_ids () from public;
+grant execute on function access.reader_tenant_ids () to bi_reader;
