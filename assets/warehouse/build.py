@@ -1,0 +1,170 @@
+"""dbt runs, for people and for Dagster: with the kept manifest, streaming, and stopped when its caller is.
+
+The events become Dagster's through dagster-dbt's own classes, so that a materialization looks like any dbt project's.
+Those classes are not public; tests/warehouse/test_dagster_dbt_contract.py says what is relied on.
+"""
+
+import queue
+import re
+import tempfile
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from assets.warehouse.dbt_runner import APPLICATION, DbtFailedError, Outcome, invoke_dbt
+from assets.warehouse.project import DEFAULT_DATABASE, PROJECT_DIR, kept_manifest
+from storage.database import Database
+from storage.errors import DatabaseUnavailableError
+from storage.postgres_url import PostgresUrl
+
+UNIQUE_ID = "dagster_dbt/unique_id"
+DagsterEvent = dg.Output[Any] | dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckResult
+_RESULTS = frozenset({"LogModelResult", "LogTestResult", "LogSeedResult", "LogSnapshotResult"})
+_ROW_COUNT = re.compile(r"(?:SELECT|INSERT 0) (\d+)")
+_CANCEL_PAUSE_SECONDS = 0.2
+_CANCEL = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = %(application)s"
+
+
+def run_dbt(args: Sequence[str], database: Database | None = None, *, project_dir: Path = PROJECT_DIR) -> Outcome:
+    """Run one dbt command in this process, for tests and CI: `run_dbt(["build"], database)`.
+
+    Args:
+        args: as after `dbt` on a command line.
+        database: may be None where dbt asks no database (`parse`).
+        project_dir: the project.
+
+    Raises:
+        DbtFailedError: anything failed; the message holds dbt's own.
+    """
+    url = PostgresUrl("localhost", 5432, "postgres", "", DEFAULT_DATABASE) if database is None else database.platform
+    packed = None if args[0] == "parse" else kept_manifest(url.database, project_dir).packed()
+    with tempfile.TemporaryDirectory(prefix="tidemark-dbt-") as target:
+        outcome = invoke_dbt(args, url, target_path=Path(target), project_dir=project_dir, packed_manifest=packed)
+    raise_on_failure(outcome, outcome.problems)
+    return outcome
+
+
+def raise_on_failure(outcome: Outcome, problems: Mapping[str, str]) -> None:
+    """Raise what dbt said about `problems`, if anything.
+
+    Raises:
+        DbtFailedError: with the name and dbt's message of each.
+    """
+    if outcome.error is not None:
+        raise DbtFailedError(f"dbt could not run: {outcome.error}")
+    if problems:
+        told = "\n".join(f"{unique_id}: {message}" for unique_id, message in problems.items())
+        raise DbtFailedError(f"dbt failed. Nothing below was replaced; mend it and run again.\n{told}")
+
+
+def build_selected(
+    context: dg.AssetExecutionContext, database: Database, manifest: Mapping[str, Any]
+) -> Iterator[DagsterEvent]:
+    """Build the models and run the tests that the run selected; yield Dagster's events as dbt finishes each.
+
+    A failed test is a failed asset check, and dbt skips what lies below it.
+
+    Raises:
+        DbtFailedError: a model failed, or dbt could not run.
+    """
+    from dagster_dbt.core.dbt_cli_event import DbtCoreCliEventMessage  # noqa: PLC0415 - its import costs a second
+
+    translator = _translator_of(context.assets_def)
+    outcomes: list[Outcome] = []
+    for raw_event in _stream(_selected_args(context, manifest), database.platform, outcomes.append):
+        message = DbtCoreCliEventMessage(raw_event=raw_event, event_history_metadata={})
+        for event in message.to_default_asset_events(manifest, translator, context):
+            yield _with_row_count(event, raw_event)
+    [outcome] = outcomes
+    context.log.info("dbt: %s", _summary(outcome))
+    raise_on_failure(outcome, {key: text for key, text in outcome.problems.items() if not key.startswith("test.")})
+
+
+def _selected_args(context: dg.AssetExecutionContext, manifest: Mapping[str, Any]) -> list[str]:
+    specs = context.assets_def
+    chosen = [specs.get_asset_spec(key).metadata[UNIQUE_ID] for key in context.selected_asset_keys]
+    chosen += [(specs.get_spec_for_check_key(key).metadata or {})[UNIQUE_ID] for key in context.selected_asset_check_keys]
+    names = sorted(".".join(manifest["nodes"][unique_id]["fqn"]) for unique_id in chosen)
+    # Exactly these: dbt would add each test that has a selected model among its parents, also where another parent
+    # is not rebuilt and the two rightly differ.
+    return ["build", "--indirect-selection", "empty", "--exclude-resource-type", "unit_test", "--select", *names]
+
+
+def _translator_of(assets_def: dg.AssetsDefinition) -> Any:
+    from dagster_dbt.asset_utils import get_manifest_and_translator_from_dbt_assets  # noqa: PLC0415 - see above
+
+    return get_manifest_and_translator_from_dbt_assets([assets_def])[1]
+
+
+def _stream(
+    args: Sequence[str], url: PostgresUrl, on_end: Callable[[Outcome], None]
+) -> Iterator[dict[str, Any]]:
+    """Run dbt in a thread and yield its result events, in the form of its JSON log, while it runs."""
+    from dbt_common.events.functions import msg_to_dict  # noqa: PLC0415 - see above
+
+    events: queue.SimpleQueue[dict[str, Any] | BaseException | Outcome] = queue.SimpleQueue()
+    application = f"{APPLICATION}-{uuid.uuid4().hex[:12]}"
+
+    def on_event(message: Any) -> None:
+        if message.info.name in _RESULTS:
+            events.put(msg_to_dict(message))
+
+    def work() -> None:
+        try:
+            packed = kept_manifest(url.database).packed()
+            with tempfile.TemporaryDirectory(prefix="tidemark-dbt-") as target:
+                events.put(
+                    invoke_dbt(
+                        args,
+                        url,
+                        target_path=Path(target),
+                        project_dir=PROJECT_DIR,
+                        packed_manifest=packed,
+                        on_event=on_event,
+                        application=application,
+                    )
+                )
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits for it
+            events.put(error)
+
+    worker = threading.Thread(target=work, name=application, daemon=True)
+    worker.start()
+    try:
+        while isinstance(event := events.get(), dict):
+            yield event
+        if isinstance(event, BaseException):
+            raise event
+        on_end(event)
+    finally:
+        _stop(worker, url, application)
+
+
+def _stop(worker: threading.Thread, url: PostgresUrl, application: str) -> None:
+    """Wait for dbt's end; where the run was interrupted, cut its connections until it gives up."""
+    from storage.database import connect  # noqa: PLC0415
+
+    worker.join(_CANCEL_PAUSE_SECONDS)
+    while worker.is_alive():
+        with suppress(DatabaseUnavailableError), connect(url) as connection:
+            connection.execute(_CANCEL, {"application": application})
+        worker.join(_CANCEL_PAUSE_SECONDS)
+
+
+def _with_row_count(event: Any, raw_event: Mapping[str, Any]) -> DagsterEvent:
+    """Add how many rows dbt's main statement wrote; it is in the status that dbt logs, so it costs no query."""
+    counted = _ROW_COUNT.match(str(raw_event["data"].get("status", "")))
+    if not isinstance(event, dg.Output) or counted is None:
+        return event
+    return event.with_metadata({**event.metadata, "dagster/row_count": int(counted.group(1))})
+
+
+def _summary(outcome: Outcome) -> str:
+    counts: dict[str, int] = {}
+    for status in outcome.statuses.values():
+        counts[status] = counts.get(status, 0) + 1
+    return ", ".join(f"{number} {status}" for status, number in sorted(counts.items())) or "nothing to do"

@@ -1,0 +1,46 @@
+"""How dbt's graph reads in Dagster: keys, groups, kinds, owners.
+
+Importing this module imports dagster-dbt, which costs a second: do it inside the function that needs it.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtProject
+
+OWNER = "team:tidemark"
+# Tables that one landing writes together are one asset.
+_SOURCE_KEYS = {
+    ("raw", "evaluations"): "evaluations",
+    ("raw", "evaluation_keys"): "evaluations",
+    ("raw", "feedback"): "feedback",
+}
+
+
+class WarehouseTranslator(DagsterDbtTranslator):
+    """Models are keyed [schema, name] and grouped by schema; sources are the assets that write them."""
+
+    def __init__(self) -> None:
+        super().__init__(DagsterDbtTranslatorSettings(enable_duplicate_source_asset_keys=True))
+
+    def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
+        """`marts/drift_history` for a model, `evaluations` for the source raw.evaluations."""
+        schema, name = dbt_resource_props["schema"], dbt_resource_props["name"]
+        if dbt_resource_props["resource_type"] != "source":
+            return dg.AssetKey([schema, name])
+        if schema == "ml":
+            return dg.AssetKey([name])
+        own_key = _SOURCE_KEYS.get((schema, name))
+        return dg.AssetKey([schema, name] if own_key is None else [own_key])
+
+    def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
+        """The schema: staging, intermediate or marts."""
+        return str(dbt_resource_props["schema"])
+
+    def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None) -> dg.AssetSpec:
+        """The spec, with what a model is (table or view) among its kinds."""
+        spec = super().get_asset_spec(manifest, unique_id, project)
+        materialized = self.get_resource_props(manifest, unique_id).get("config", {}).get("materialized")
+        kinds = {"dbt", "postgres", *([materialized] if materialized in ("table", "view") else [])}
+        return spec.replace_attributes(kinds=kinds, owners=[OWNER])

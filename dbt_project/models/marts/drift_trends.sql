@@ -1,0 +1,58 @@
+{{ config(indexes=[{'columns': ['tenant_id', 'template_id', 'date']}, {'columns': ['tenant_id', 'date']}]) }}
+
+with templates_daily as (
+    select * from {{ ref('int_templates_daily') }}
+),
+
+-- By date, not by row: a day without evaluations is a gap in the window, never stretches it.
+windows as (
+    select
+        *,
+        sum(evaluation_count) over last_7_days as evaluation_count_7d,
+        sum(drift_count) over last_7_days as drift_count_7d,
+        sum(drift_sum) over last_7_days as drift_sum_7d,
+        sum(reliability_count) over last_7_days as reliability_count_7d,
+        sum(reliability_sum) over last_7_days as reliability_sum_7d,
+        sum(drift_count) over previous_7_days as drift_count_before,
+        sum(drift_sum) over previous_7_days as drift_sum_before,
+        sum(drift_count) over last_30_days as drift_count_30d,
+        sum(drift_sum) over last_30_days as drift_sum_30d,
+        sum(reliability_count) over last_30_days as reliability_count_30d,
+        sum(reliability_sum) over last_30_days as reliability_sum_30d
+    from templates_daily
+    window
+        last_7_days as (
+            partition by tenant_id, template_id order by date
+            range between interval '6 days' preceding and current row
+        ),
+        previous_7_days as (
+            partition by tenant_id, template_id order by date
+            range between interval '13 days' preceding and interval '7 days' preceding
+        ),
+        last_30_days as (
+            partition by tenant_id, template_id order by date
+            range between interval '29 days' preceding and current row
+        )
+),
+
+final as (
+    select
+        {{ surrogate_key(['date', 'tenant_id', 'template_id']) }} as drift_trends_id,
+        date,
+        tenant_id,
+        template_id,
+        template,
+        evaluation_count,
+        {{ mean_of('drift_sum', 'drift_count') }} as drift_score,
+        {{ mean_of('reliability_sum', 'reliability_count') }} as reliability_score,
+        evaluation_count_7d::bigint as evaluation_count_7d,
+        {{ mean_of('drift_sum_7d', 'drift_count_7d') }} as drift_avg_7d,
+        {{ mean_of('drift_sum_30d', 'drift_count_30d') }} as drift_avg_30d,
+        {{ mean_of('drift_sum_7d', 'drift_count_7d') }}
+        - {{ mean_of('drift_sum_before', 'drift_count_before') }} as drift_change_7d,
+        {{ mean_of('reliability_sum_7d', 'reliability_count_7d') }} as reliability_avg_7d,
+        {{ mean_of('reliability_sum_30d', 'reliability_count_30d') }} as reliability_avg_30d
+    from windows
+)
+
+select * from final

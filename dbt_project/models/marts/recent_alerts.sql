@@ -1,0 +1,45 @@
+{{ config(indexes=[{'columns': ['tenant_id', 'started_at']}]) }}
+
+with alerts as (
+    select * from {{ ref('stg_alerts') }}
+),
+
+templates as (
+    select * from {{ ref('stg_templates') }}
+),
+
+recent as (
+    select *
+    from alerts
+    where status = 'firing' or started_at >= now() - interval '{{ var("recent_alert_days") }} days'
+),
+
+final as (
+    select
+        recent.alert_id,
+        recent.tenant_id,
+        recent.event_type,
+        recent.status,
+        recent.severity,
+        templates.template_id,
+        recent.template,
+        recent.extractor_vendor,
+        recent.extractor_model,
+        recent.metric,
+        recent.value,
+        recent.threshold,
+        recent.breach_count,
+        recent.window_start,
+        recent.window_end,
+        recent.evaluation_id,
+        recent.correlation_id,
+        recent.started_at,
+        recent.resolved_at,
+        extract(epoch from recent.resolved_at - recent.started_at)::double precision as seconds_to_resolve,
+        recent.acked_at,
+        recent.acked_by
+    from recent
+    left join templates on recent.tenant_id = templates.tenant_id and recent.template = templates.template
+)
+
+select * from final

@@ -1,0 +1,22 @@
+select
+    alert_id,
+    tenant_id,
+    event_type,
+    template,
+    nullif(extractor_vendor, '') as extractor_vendor,
+    nullif(extractor_model, '') as extractor_model,
+    status,
+    severity,
+    metric,
+    value,
+    threshold,
+    breach_count,
+    window_start,
+    window_end,
+    evaluation_id,
+    correlation_id,
+    started_at,
+    resolved_at,
+    acked_at,
+    acked_by
+from {{ source('alerting', 'alerts') }}

@@ -1,0 +1,20 @@
+select
+    evaluation_id,
+    tenant_id,
+    batch_id,
+    (created_at at time zone 'UTC')::date as date,
+    template_id,
+    template,
+    template_version,
+    extractor_vendor,
+    extractor_model,
+    drift_score,
+    reliability_score,
+    decision,
+    created_at,
+    score,
+    label,
+    propensity,
+    batch_key,
+    correlation_id
+from {{ source('raw', 'evaluations') }}
