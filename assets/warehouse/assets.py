@@ -25,7 +25,7 @@ def warehouse_assets(database_name: str = DEFAULT_DATABASE) -> list[dg.AssetsDef
 
     manifest: Any = kept_manifest(database_name).read()
 
-    @dbt_assets(manifest=manifest, dagster_dbt_translator=WarehouseTranslator(), name="warehouse")
+    @dbt_assets(manifest=manifest, dagster_dbt_translator=WarehouseTranslator(), name="warehouse")  # type: ignore[untyped-decorator]
     def warehouse(context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]) -> Iterator[DagsterEvent]:
         yield from build_selected(context, database, manifest)
 

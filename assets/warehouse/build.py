@@ -18,7 +18,7 @@ import dagster as dg
 
 from assets.warehouse.dbt_runner import APPLICATION, DbtFailedError, Outcome, invoke_dbt
 from assets.warehouse.project import DEFAULT_DATABASE, PROJECT_DIR, kept_manifest
-from storage.database import Database
+from storage.database import Database, connect
 from storage.errors import DatabaseUnavailableError
 from storage.postgres_url import PostgresUrl
 
@@ -88,7 +88,9 @@ def build_selected(
 def _selected_args(context: dg.AssetExecutionContext, manifest: Mapping[str, Any]) -> list[str]:
     specs = context.assets_def
     chosen = [specs.get_asset_spec(key).metadata[UNIQUE_ID] for key in context.selected_asset_keys]
-    chosen += [(specs.get_spec_for_check_key(key).metadata or {})[UNIQUE_ID] for key in context.selected_asset_check_keys]
+    chosen += [
+        (specs.get_spec_for_check_key(key).metadata or {})[UNIQUE_ID] for key in context.selected_asset_check_keys
+    ]
     names = sorted(".".join(manifest["nodes"][unique_id]["fqn"]) for unique_id in chosen)
     # Exactly these: dbt would add each test that has a selected model among its parents, also where another parent
     # is not rebuilt and the two rightly differ.
@@ -101,9 +103,7 @@ def _translator_of(assets_def: dg.AssetsDefinition) -> Any:
     return get_manifest_and_translator_from_dbt_assets([assets_def])[1]
 
 
-def _stream(
-    args: Sequence[str], url: PostgresUrl, on_end: Callable[[Outcome], None]
-) -> Iterator[dict[str, Any]]:
+def _stream(args: Sequence[str], url: PostgresUrl, on_end: Callable[[Outcome], None]) -> Iterator[dict[str, Any]]:
     """Run dbt in a thread and yield its result events, in the form of its JSON log, while it runs."""
     from dbt_common.events.functions import msg_to_dict  # noqa: PLC0415 - see above
 
@@ -129,7 +129,7 @@ def _stream(
                         application=application,
                     )
                 )
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits for it
+        except BaseException as error:
             events.put(error)
 
     worker = threading.Thread(target=work, name=application, daemon=True)
@@ -146,8 +146,6 @@ def _stream(
 
 def _stop(worker: threading.Thread, url: PostgresUrl, application: str) -> None:
     """Wait for dbt's end; where the run was interrupted, cut its connections until it gives up."""
-    from storage.database import connect  # noqa: PLC0415
-
     worker.join(_CANCEL_PAUSE_SECONDS)
     while worker.is_alive():
         with suppress(DatabaseUnavailableError), connect(url) as connection:
@@ -155,7 +153,7 @@ def _stop(worker: threading.Thread, url: PostgresUrl, application: str) -> None:
         worker.join(_CANCEL_PAUSE_SECONDS)
 
 
-def _with_row_count(event: Any, raw_event: Mapping[str, Any]) -> DagsterEvent:
+def _with_row_count(event: DagsterEvent, raw_event: Mapping[str, Any]) -> DagsterEvent:
     """Add how many rows dbt's main statement wrote; it is in the status that dbt logs, so it costs no query."""
     counted = _ROW_COUNT.match(str(raw_event["data"].get("status", "")))
     if not isinstance(event, dg.Output) or counted is None:

@@ -18,7 +18,7 @@ _SOURCE_KEYS = {
 }
 
 
-class WarehouseTranslator(DagsterDbtTranslator):
+class WarehouseTranslator(DagsterDbtTranslator):  # type: ignore[misc]
     """Models are keyed [schema, name] and grouped by schema; sources are the assets that write them."""
 
     def __init__(self) -> None:
@@ -43,4 +43,5 @@ class WarehouseTranslator(DagsterDbtTranslator):
         spec = super().get_asset_spec(manifest, unique_id, project)
         materialized = self.get_resource_props(manifest, unique_id).get("config", {}).get("materialized")
         kinds = {"dbt", "postgres", *([materialized] if materialized in ("table", "view") else [])}
-        return spec.replace_attributes(kinds=kinds, owners=[OWNER])
+        owned: dg.AssetSpec = spec.replace_attributes(kinds=kinds, owners=[OWNER])
+        return owned

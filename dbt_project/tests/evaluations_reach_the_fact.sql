@@ -23,7 +23,11 @@ landed as (
         decision,
         count(*) as evaluation_count
     from evaluations
-    where not exists (select 1 from later_batches where later_batches.batch_id = evaluations.batch_id)
+    where
+        not exists (
+            select 1 from later_batches
+            where later_batches.batch_id = evaluations.batch_id
+        )
     group by date, tenant_id, template_id, decision
 ),
 
@@ -38,7 +42,13 @@ counted as (
     group by date, tenant_id, template_id, decision
 )
 
-select *
+select
+    landed.*,
+    counted.evaluation_count as counted
 from landed
-full join counted using (date, tenant_id, template_id, decision)
+full join counted
+    on landed.date = counted.date
+    and landed.tenant_id = counted.tenant_id
+    and landed.template_id = counted.template_id
+    and landed.decision = counted.decision
 where coalesce(landed.evaluation_count, 0) <> coalesce(counted.evaluation_count, 0)

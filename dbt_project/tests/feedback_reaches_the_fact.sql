@@ -23,7 +23,12 @@ counted as (
     group by date, tenant_id, template_id
 )
 
-select *
+select
+    known.*,
+    counted.feedback_count as counted
 from known
-full join counted using (date, tenant_id, template_id)
+full join counted
+    on known.date = counted.date
+    and known.tenant_id = counted.tenant_id
+    and known.template_id = counted.template_id
 where coalesce(known.feedback_count, 0) <> coalesce(counted.feedback_count, 0)

@@ -26,7 +26,11 @@ known_evaluations as (
         evaluations.drift_score::text::numeric as drift,
         evaluations.reliability_score::text::numeric as reliability
     from evaluations
-    where not exists (select 1 from later_batches where later_batches.batch_id = evaluations.batch_id)
+    where
+        not exists (
+            select 1 from later_batches
+            where later_batches.batch_id = evaluations.batch_id
+        )
 ),
 
 final as (

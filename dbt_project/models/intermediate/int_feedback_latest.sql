@@ -32,17 +32,21 @@ later_evaluation_batches as (
 known_feedback as (
     select feedback.*
     from feedback
-    where not exists (
-        select 1 from later_feedback_batches where later_feedback_batches.batch_id = feedback.batch_id
-    )
+    where
+        not exists (
+            select 1 from later_feedback_batches
+            where later_feedback_batches.batch_id = feedback.batch_id
+        )
 ),
 
 known_evaluations as (
     select evaluations.*
     from evaluations
-    where not exists (
-        select 1 from later_evaluation_batches where later_evaluation_batches.batch_id = evaluations.batch_id
-    )
+    where
+        not exists (
+            select 1 from later_evaluation_batches
+            where later_evaluation_batches.batch_id = evaluations.batch_id
+        )
 ),
 
 by_record as (
@@ -71,7 +75,7 @@ about_evaluations as (
 newest as (
     select distinct on (tenant_id, about_evaluation_id) *
     from about_evaluations
-    order by tenant_id, about_evaluation_id, created_at desc, came_with_evaluation, feedback_id desc
+    order by tenant_id asc, about_evaluation_id asc, created_at desc, came_with_evaluation asc, feedback_id desc
 ),
 
 final as (

@@ -48,8 +48,8 @@ final as (
         evaluation_count_7d::bigint as evaluation_count_7d,
         {{ mean_of('drift_sum_7d', 'drift_count_7d') }} as drift_avg_7d,
         {{ mean_of('drift_sum_30d', 'drift_count_30d') }} as drift_avg_30d,
-        {{ mean_of('drift_sum_7d', 'drift_count_7d') }}
-        - {{ mean_of('drift_sum_before', 'drift_count_before') }} as drift_change_7d,
+        (drift_sum_7d / nullif(drift_count_7d, 0) - drift_sum_before / nullif(drift_count_before, 0))::double precision
+            as drift_change_7d,
         {{ mean_of('reliability_sum_7d', 'reliability_count_7d') }} as reliability_avg_7d,
         {{ mean_of('reliability_sum_30d', 'reliability_count_30d') }} as reliability_avg_30d
     from windows
