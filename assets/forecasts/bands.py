@@ -91,7 +91,6 @@ def _fit_and_predict(history: History, days: Sequence[date]) -> tuple[Floats, Fl
         from prophet import Prophet
 
         model = Prophet(interval_width=INTERVAL, daily_seasonality=False, uncertainty_samples=0)
-        _silence()
         frame = pd.DataFrame({"ds": _timestamps([day.date for day in history.days]), "y": history.values})
         # Stan leaves a folder a fit behind until the process ends; a daemon's process doesn't.
         model.fit(frame, seed=_SEED, output_dir=folder)
@@ -125,17 +124,16 @@ def _timestamps(days: Sequence[date]) -> "pd.DatetimeIndex":
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Prophet's and Stan's progress out of the run's log, and leave the loggers as they were."""
-    levels = {name: logging.getLogger(name).level for name in _NOISY_LOGGERS}
-    _silence()
+    """Keep Prophet's and Stan's progress out of the run's log, and leave the loggers as they were.
+
+    Disabled rather than raised in level: both packages set their levels anew when they are first used.
+    """
+    loggers = [logging.getLogger(name) for name in _NOISY_LOGGERS]
+    before = [logger.disabled for logger in loggers]
+    for logger in loggers:
+        logger.disabled = True
     try:
         yield
     finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
-
-
-def _silence() -> None:
-    """Called again once Prophet has imported Stan, because those imports set the levels anew."""
-    for name in _NOISY_LOGGERS:
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+        for logger, disabled in zip(loggers, before, strict=True):
+            logger.disabled = disabled

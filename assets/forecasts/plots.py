@@ -23,10 +23,10 @@ def forecast_figure(judgements: Sequence[Judgement], histories: Mapping[Subject,
 
     rows = max(1, -(-len(judgements) // COLUMNS))
     figure = Figure(figsize=(11, 2.6 * rows + 0.4), layout="constrained")
-    panels = figure.subplots(rows, COLUMNS, squeeze=False).flat
+    panels = list(figure.subplots(rows, COLUMNS, squeeze=False).flat)
     for judgement, panel in zip(judgements, panels, strict=False):
         _panel(panel, judgement, histories[judgement.subject])
-    for panel in list(panels)[0 : rows * COLUMNS - len(judgements)]:
+    for panel in panels[len(judgements) :]:
         panel.set_axis_off()
     figure.suptitle("Drift score a day: forecast (band: 2 sigma) and actual", fontsize=11)
     return figure
