@@ -376,6 +376,22 @@ comment on table alerting.delivery_attempts is 'One row a request, inserted befo
 
 -- ml -----------------------------------------------------------------------------------------------------------------
 
+create table ml.forecast_models (
+    model_id uuid primary key,
+    tenant_id text not null references access.tenants,
+    template_id uuid not null,
+    method text not null check (method in ('prophet', 'zscore')),
+    fitted_from date not null,
+    fitted_to date not null check (fitted_to >= fitted_from),
+    fitted_days integer not null,
+    history_hash bytea not null,
+    computed_at timestamptz not null default now()
+);
+create index on ml.forecast_models (tenant_id, template_id);
+comment on table ml.forecast_models is 'One row a fitted model: on which history, by which method.';
+comment on column ml.forecast_models.model_id is
+    'Hash of template, method, its settings and version, and the history: the same id means the same forecasts.';
+
 create table ml.drift_forecasts (
     forecast_id uuid primary key default uuidv7(),
     tenant_id text not null references access.tenants,
@@ -392,6 +408,7 @@ create table ml.drift_forecasts (
     fitted_from date not null,
     fitted_to date not null check (fitted_to < date),
     fitted_days integer not null,
+    model_id uuid references ml.forecast_models,
     computed_at timestamptz not null default now(),
     unique (tenant_id, template_id, date)
 );
@@ -418,20 +435,6 @@ create table ml.extractor_posteriors (
 );
 comment on table ml.extractor_posteriors is
     'One row an extractor of a template: the Beta posterior of its success rate, 95 % credible interval, P(best).';
-
-create table ml.forecast_models (
-    model_id uuid primary key default uuidv7(),
-    tenant_id text not null references access.tenants,
-    template_id uuid not null,
-    method text not null,
-    fitted_from date not null,
-    fitted_to date not null,
-    fitted_days integer not null,
-    history_hash bytea not null,
-    computed_at timestamptz not null default now(),
-    unique (tenant_id, template_id, method, history_hash)
-);
-comment on table ml.forecast_models is 'One row a fitted model: on which history, by which method.';
 
 create table ml.feature_profiles (
     profile_id uuid primary key default uuidv7(),

@@ -1,0 +1,67 @@
+"""Recommendations: one extractor for a template, from the stored posteriors of all its extractors.
+
+Belongs here: the choice and its probability, pure. Does not belong here: the posteriors' mathematics (posteriors.py).
+"""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from storage.errors import UsageError
+
+Mode = Literal["best", "sample"]
+
+
+class ArmPosterior(NamedTuple):
+    """What is known of one extractor on one template; interval and mean of its success rate."""
+
+    extractor_vendor: str
+    extractor_model: str
+    mean: float
+    lower: float
+    upper: float
+    p_best: float
+    success_count: int
+    failure_count: int
+
+    @property
+    def feedback_count(self) -> int:
+        """Evaluations whose outcome is known."""
+        return self.success_count + self.failure_count
+
+
+class Recommendation(NamedTuple):
+    """The chosen extractor, the probability with which it was chosen, and all of them, most probably best first."""
+
+    chosen: ArmPosterior
+    propensity: float
+    arms: tuple[ArmPosterior, ...]
+
+
+def recommend(rows: Sequence[ArmPosterior], mode: Mode, generator: np.random.Generator | None = None) -> Recommendation:
+    """Choose an extractor.
+
+    Args:
+        rows: the posteriors of one template's extractors, in any order.
+        mode: `best` takes the one most probably best (on ties the higher mean, then the name). `sample` takes each with
+            its probability of being best: the law of Thompson sampling, whose propensity is thereby known exactly.
+        generator: the random source of `sample`.
+
+    Raises:
+        UsageError: nothing to choose from, no feedback at all, or `sample` without a generator.
+    """
+    if not any(row.feedback_count for row in rows):
+        raise UsageError(
+            "no feedback on this template's extractors yet. Send some (tidemark feedback FILE --tenant T), "
+            "then run: tidemark refresh"
+        )
+    arms = tuple(sorted(rows, key=lambda row: (-row.p_best, -row.mean, row.extractor_vendor, row.extractor_model)))
+    if mode == "best":
+        return Recommendation(arms[0], 1.0, arms)
+    if generator is None:
+        raise UsageError("mode 'sample' draws at random and needs a generator")
+    shares = np.array([arm.p_best for arm in arms])
+    shares /= shares.sum()
+    chosen = int(generator.choice(len(arms), p=shares))
+    return Recommendation(arms[chosen], float(shares[chosen]), arms)
