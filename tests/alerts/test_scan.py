@@ -213,12 +213,12 @@ def test_a_batch_whose_transaction_commits_late_is_not_skipped(
 ) -> None:
     with database.connect(autocommit=True) as slow, slow.transaction():
         push(slow, tenant, [evaluation(1, drift_score=0.9)])  # a savepoint inside: not committed yet
-        push(connection, tenant, [evaluation(2, drift_score=0.9, extractor_model="m2")])
+        push(connection, tenant, [evaluation(2, drift_score=0.9, template="letter")])
         held = scan(connection, NOW)
         assert (held.batches, held.held_back) == (0, 1)
     result = scan(connection, NOW)
     assert (result.batches, result.held_back) == (2, 0)
-    assert {row[4] for row in alerts(connection) if row[1] == "drift_high"} == {"model-1", "m2"}
+    assert {row[2] for row in alerts(connection) if row[1] == "drift_high"} == {"invoice", "letter"}
 
 
 def test_two_scanners_at_once_tell_a_breach_once(connection: Connection, database: Database, tenant: str) -> None:
