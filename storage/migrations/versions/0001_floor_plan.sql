@@ -236,22 +236,24 @@ create table alerting.thresholds (
     value double precision not null,
     severity text not null default 'warning' check (severity in ('info', 'warning', 'critical')),
     clear_n integer not null default 3 check (clear_n >= 1),
-    max_age interval not null default '7 days',
+    max_age interval not null default '7 days' check (max_age > '0' and max_age <= '3650 days'),
     enabled boolean not null default true,
     updated_at timestamptz not null default now(),
     unique nulls not distinct (tenant_id, event_type, template)
 );
 comment on table alerting.thresholds is
     'The rule of an event type; the most specific row wins: tenant and template, tenant, default (tenant_id null).';
-comment on column alerting.thresholds.clear_n is 'Consecutive evaluations within bounds that resolve an alert.';
-comment on column alerting.thresholds.max_age is 'Older data changes history silently: it opens no alert.';
+comment on column alerting.thresholds.clear_n is
+    'Consecutive evaluations (of drift_anomaly: days) within bounds that resolve an alert.';
+comment on column alerting.thresholds.max_age is 'Older data changes history silently: it opens and resolves no alert.';
 
-insert into alerting.thresholds (event_type, comparison, value, severity) values
-    ('drift_high', 'above', 0.30, 'warning'),
-    ('reliability_low', 'below', 0.80, 'warning'),
-    ('decision_review', 'above', 0, 'info'),
-    ('template_new', 'above', 0, 'info'),
-    ('drift_anomaly', 'above', 0, 'warning');
+-- drift_anomaly is judged by whole days, and above 0 means above the forecast's upper bound.
+insert into alerting.thresholds (event_type, comparison, value, severity, clear_n) values
+    ('drift_high', 'above', 0.30, 'warning', 3),
+    ('reliability_low', 'below', 0.80, 'warning', 3),
+    ('decision_review', 'above', 0, 'info', 3),
+    ('template_new', 'above', 0, 'info', 1),
+    ('drift_anomaly', 'above', 0, 'warning', 1);
 
 create table alerting.alerts (
     alert_id uuid primary key default uuidv7(),
@@ -268,6 +270,7 @@ create table alerting.alerts (
     value double precision not null,
     threshold double precision not null,
     breach_count bigint not null,
+    evaluation_count bigint not null default 1,
     consecutive_ok integer not null default 0,
     window_start timestamptz not null,
     window_end timestamptz not null,
@@ -282,6 +285,8 @@ create table alerting.alerts (
 create unique index one_open_alert_a_subject on alerting.alerts
     (tenant_id, event_type, template, extractor_vendor, extractor_model) where status = 'firing';
 comment on table alerting.alerts is 'One row an alert: a rule broken by a subject, from firing to resolved.';
+comment on column alerting.alerts.value is 'The newest breach; what resolved the alert is in its event.';
+comment on column alerting.alerts.evaluation_count is 'Evaluations judged between window_start and window_end.';
 comment on column alerting.alerts.epoch is 'The how-many-th alert of this rule and subject, from 1.';
 
 create table alerting.silences (
@@ -303,6 +308,7 @@ comment on table alerting.positions is
     'How far a reader has followed raw.ingest_batches: every batch with a smaller xact_id is done. No tenant: all of them.';
 
 create sequence alerting.event_seq;
+
 create table alerting.events (
     event_id uuid primary key,
     tenant_id text not null references access.tenants,
@@ -336,6 +342,7 @@ create table alerting.webhook_secrets (
     valid_from timestamptz not null default now(),
     valid_to timestamptz
 );
+create index on alerting.webhooks (tenant_id);
 create index on alerting.webhook_secrets (webhook_id);
 comment on table alerting.webhook_secrets is 'Signing secrets, encrypted and bound to their row.';
 

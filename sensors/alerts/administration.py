@@ -1,0 +1,85 @@
+"""What people do with alerts: list, acknowledge, resolve by hand; each change with its audit entry.
+
+Does not belong here: what data does with alerts (`scan`). Another tenant's alert reads as unknown.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from uuid import UUID
+
+from psycopg.rows import dict_row
+
+from sensors.alerts import store
+from sensors.alerts.states import Alert, Transition
+from sensors.outbox import publish
+from storage.audit import record_audit
+from storage.database import Connection
+from storage.errors import UsageError
+from storage.tenants import require_tenant
+
+_LIST = """
+select
+    alert_id, status, severity, event_type, template, extractor_vendor, extractor_model, metric, value, threshold,
+    breach_count, evaluation_count, started_at, window_end, resolved_at, acked_at, acked_by, evaluation_id,
+    correlation_id
+from alerting.alerts
+where tenant_id = %(tenant_id)s and (%(status)s::text is null or status = %(status)s)
+order by started_at desc, alert_id desc
+limit %(limit)s
+"""
+
+_ACK = """
+update alerting.alerts set acked_at = %(now)s, acked_by = %(by)s
+where tenant_id = %(tenant_id)s and alert_id = %(alert_id)s and acked_at is null
+"""
+
+
+def list_alerts(
+    connection: Connection, tenant_id: str, *, status: str | None = None, limit: int = 100
+) -> list[Mapping[str, object]]:
+    """A tenant's alerts, the newest first; `status` is `firing` or `resolved`, None for both."""
+    require_tenant(connection, tenant_id)
+    with connection.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(_LIST, {"tenant_id": tenant_id, "status": status, "limit": limit}).fetchall()
+    return list(rows)
+
+
+def acknowledge(connection: Connection, tenant_id: str, alert_id: UUID, *, by: str, now: datetime) -> bool:
+    """Note that somebody looks after an alert; False if somebody did already. It goes on firing.
+
+    Raises:
+        UsageError: the tenant has no such alert.
+    """
+    _require(connection, tenant_id, alert_id)
+    values = {"tenant_id": tenant_id, "alert_id": alert_id, "by": by, "now": now}
+    if not connection.execute(_ACK, values).rowcount:
+        return False
+    record_audit(connection, tenant_id=tenant_id, action="alert.ack", subject=str(alert_id), detail={"by": by})
+    return True
+
+
+def resolve(connection: Connection, tenant_id: str, alert_id: UUID, *, now: datetime) -> bool:
+    """End an alert by hand and tell the endpoints; False if it was over already. A later breach opens the next one.
+
+    Raises:
+        UsageError: the tenant has no such alert.
+    """
+    with connection.transaction():
+        store.lock_position(connection)
+        alert = _require(connection, tenant_id, alert_id)
+        if alert.status == "resolved":
+            return False
+        resolved = replace(alert, status="resolved", resolved_at=now)
+        store.save_alerts(connection, [resolved])
+        told = Transition("resolved", resolved, alert.value, alert.evaluation_id, alert.correlation_id)
+        publish(connection, [store.event_draft(told, alert_id, now)], now)
+        record_audit(connection, tenant_id=tenant_id, action="alert.resolve", subject=str(alert_id))
+    return True
+
+
+def _require(connection: Connection, tenant_id: str, alert_id: UUID) -> Alert:
+    alert = store.alert_by_id(connection, tenant_id, alert_id)
+    if alert is None:
+        raise UsageError(f"unknown alert {alert_id}: `tidemark alert list --tenant {tenant_id}` shows them")
+    return alert
