@@ -4,7 +4,7 @@ import dagster as dg
 from assets.forecasts.assets import definitions as forecasts
 from assets.selection.assets import definitions as selection
 from assets.warehouse.assets import warehouse_assets
-from sensors.alerts.sensors import alert_sensor
+from sensors.alerts.sensors import alert_sensor, alerts_asset
 from sensors.webhooks.sensors import webhook_sensor
 
 from assets.evaluations.assets import landing_assets
@@ -30,10 +30,10 @@ def build_definitions(
     line hand in what they have at hand already.
     """
     return dg.Definitions(
-        assets=[*landing_assets(DAYS), *warehouse_assets(), *forecasts(), *selection()],
+        assets=[*landing_assets(DAYS), *warehouse_assets(), *forecasts(), *selection(), alerts_asset()],
         jobs=[REFRESH_JOB_DEFINITION, ALERT_MARTS_JOB],
         schedules=[daily_refresh],
-        sensors=[arrivals_sensor(), alert_sensor(ALERT_MARTS_JOB), webhook_sensor()],
+        sensors=[arrivals_sensor(), alert_sensor(ALERT_MARTS_JOB.name), webhook_sensor()],
         resources={
             "settings": dg.ResourceDefinition(lambda _: settings or load_settings()),
             "database": dg.ResourceDefinition(lambda _: database or open_database(settings or load_settings())),

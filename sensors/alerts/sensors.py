@@ -34,18 +34,16 @@ def alerts_asset() -> dg.AssetSpec:
     )
 
 
-def alert_sensor(
-    refresh_job: dg.JobDefinition | dg.UnresolvedAssetJobDefinition,
-) -> dg.SensorDefinition:
+def alert_sensor(refresh_job: str) -> dg.SensorDefinition:
     """The sensor `alerts`.
 
     Args:
-        refresh_job: refreshes the marts that show alerts; asked for only when an alert changed.
+        refresh_job: name of the job that refreshes the marts which show alerts; asked for only when an alert changed.
     """
 
     @dg.sensor(
         name="alerts",
-        job=refresh_job,
+        job_name=refresh_job,
         minimum_interval_seconds=INTERVAL_SECONDS,
         default_status=DefaultSensorStatus.RUNNING,
         description="Holds new evaluations and findings against thresholds; writes alerts, events and deliveries.",
