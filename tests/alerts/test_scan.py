@@ -211,6 +211,8 @@ def test_landing_the_same_again_and_scanning_again_tells_nobody(connection: Conn
 def test_a_batch_whose_transaction_commits_late_is_not_skipped(
     connection: Connection, database: Database, tenant: str
 ) -> None:
+    push(connection, tenant, [evaluation(0)])  # so that the month is there and its creation locks nobody out
+    scan(connection, NOW)
     with database.connect(autocommit=True) as slow, slow.transaction():
         push(slow, tenant, [evaluation(1, drift_score=0.9)])  # a savepoint inside: not committed yet
         push(connection, tenant, [evaluation(2, drift_score=0.9, template="letter")])
