@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 
 import typer
 
@@ -50,6 +51,8 @@ def main() -> None:
     """Run the command line: exit 1 on failure and 2 on wrong use, with a message and no traceback."""
     for variable, value in QUIET.items():
         os.environ.setdefault(variable, value)
+    # Dagster announces the age of its own parameters; a user of Tidemark can do nothing about it.
+    warnings.filterwarnings("ignore", module=r"dagster\..*")
     try:
         configure_logging(load_settings())
         app()

@@ -1,16 +1,16 @@
 """The roof's one view: every room's assets, checks and sensors put together as Dagster Definitions."""
 
 import dagster as dg
-from assets.forecasts.assets import definitions as forecasts
-from assets.selection.assets import definitions as selection
-from assets.warehouse.assets import warehouse_assets
-from sensors.alerts.sensors import alert_sensor, alerts_asset
 from sensors.webhooks.sensors import webhook_sensor
 
 from assets.evaluations.assets import landing_assets
+from assets.forecasts.assets import definitions as forecasts
+from assets.selection.assets import definitions as selection
+from assets.warehouse.assets import warehouse_assets
 from orchestration.arrivals_sensor import arrivals_sensor
 from orchestration.jobs import ALERT_MARTS_JOB, REFRESH_JOB_DEFINITION, daily_refresh
 from orchestration.partitions import DAYS
+from sensors.alerts.sensors import alert_sensor, alerts_asset
 from storage.clock import Clock
 from storage.database import Database, open_database
 from storage.secrets import SecretBox, secret_box

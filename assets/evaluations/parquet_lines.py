@@ -19,8 +19,8 @@ def read_parquet(path: Path, kind: Kind, mapping: Mapping[str, str]) -> Iterator
     Raises:
         UsageError: it is no Parquet file, is damaged, or its columns don't make records.
     """
-    import pyarrow  # noqa: PLC0415 - slow to import, and most files are not Parquet
-    import pyarrow.parquet  # noqa: PLC0415
+    import pyarrow
+    import pyarrow.parquet
 
     try:
         with pyarrow.parquet.ParquetFile(path) as file:

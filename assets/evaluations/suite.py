@@ -104,6 +104,6 @@ def _outcome(rule: Rule, result: Any, rows: int) -> Outcome:
 def _great_expectations() -> Iterator[Any]:
     # Importing it costs ten seconds of CPU and it phones home unless told not to: here, and only when it is needed.
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
-    import great_expectations  # noqa: PLC0415
+    import great_expectations
 
     yield great_expectations

@@ -87,8 +87,8 @@ Floats = npt.NDArray[np.float64]
 
 def _fit_and_predict(history: History, days: Sequence[date]) -> tuple[Floats, Floats]:
     with _quiet(), tempfile.TemporaryDirectory(prefix="tidemark-prophet-") as folder:
-        import pandas as pd  # noqa: PLC0415
-        from prophet import Prophet  # noqa: PLC0415
+        import pandas as pd
+        from prophet import Prophet
 
         model = Prophet(interval_width=INTERVAL, daily_seasonality=False, uncertainty_samples=0)
         frame = pd.DataFrame({"ds": _timestamps([day.date for day in history.days]), "y": history.values})
@@ -117,7 +117,7 @@ def _band(yhat: float, half_width: float) -> Band:
 
 
 def _timestamps(days: Sequence[date]) -> "pd.DatetimeIndex":
-    import pandas as pd  # noqa: PLC0415
+    import pandas as pd
 
     return pd.DatetimeIndex(np.array(days, dtype="datetime64[D]").astype("datetime64[ns]"))
 

@@ -19,7 +19,7 @@ SHOWN = timedelta(days=45)
 
 def forecast_figure(judgements: Sequence[Judgement], histories: Mapping[Subject, History]) -> "Figure":
     """A panel a template: band and expectation, the days that came, anomalies in red."""
-    from matplotlib.figure import Figure  # noqa: PLC0415
+    from matplotlib.figure import Figure
 
     rows = max(1, -(-len(judgements) // COLUMNS))
     figure = Figure(figsize=(11, 2.6 * rows + 0.4), layout="constrained")

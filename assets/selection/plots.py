@@ -20,7 +20,7 @@ _RATES = np.linspace(0.0005, 0.9995, 2000)
 
 def density_figure(templates: Sequence[Sequence[Arm]]) -> "Figure":
     """A panel a template: one density an extractor over the success rate, labelled with its P(best)."""
-    from matplotlib.figure import Figure  # noqa: PLC0415
+    from matplotlib.figure import Figure
 
     rows = max(1, -(-len(templates) // COLUMNS))
     figure = Figure(figsize=(11, 2.6 * rows + 0.4), layout="constrained")

@@ -19,9 +19,9 @@ def warehouse_assets(database_name: str = DEFAULT_DATABASE) -> list[dg.AssetsDef
     Raises:
         DbtFailedError: the dbt project doesn't parse.
     """
-    from dagster_dbt import dbt_assets  # noqa: PLC0415 - its import costs a second
+    from dagster_dbt import dbt_assets
 
-    from assets.warehouse.translator import WarehouseTranslator  # noqa: PLC0415
+    from assets.warehouse.translator import WarehouseTranslator
 
     manifest: Any = kept_manifest(database_name).read()
 

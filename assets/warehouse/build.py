@@ -72,7 +72,7 @@ def build_selected(
     Raises:
         DbtFailedError: a model failed, or dbt could not run.
     """
-    from dagster_dbt.core.dbt_cli_event import DbtCoreCliEventMessage  # noqa: PLC0415 - its import costs a second
+    from dagster_dbt.core.dbt_cli_event import DbtCoreCliEventMessage
 
     translator = _translator_of(context.assets_def)
     outcomes: list[Outcome] = []
@@ -98,14 +98,14 @@ def _selected_args(context: dg.AssetExecutionContext, manifest: Mapping[str, Any
 
 
 def _translator_of(assets_def: dg.AssetsDefinition) -> Any:
-    from dagster_dbt.asset_utils import get_manifest_and_translator_from_dbt_assets  # noqa: PLC0415 - see above
+    from dagster_dbt.asset_utils import get_manifest_and_translator_from_dbt_assets
 
     return get_manifest_and_translator_from_dbt_assets([assets_def])[1]
 
 
 def _stream(args: Sequence[str], url: PostgresUrl, on_end: Callable[[Outcome], None]) -> Iterator[dict[str, Any]]:
     """Run dbt in a thread and yield its result events, in the form of its JSON log, while it runs."""
-    from dbt_common.events.functions import msg_to_dict  # noqa: PLC0415 - see above
+    from dbt_common.events.functions import msg_to_dict
 
     events: queue.SimpleQueue[dict[str, Any] | BaseException | Outcome] = queue.SimpleQueue()
     application = f"{APPLICATION}-{uuid.uuid4().hex[:12]}"

@@ -63,8 +63,8 @@ def invoke_dbt(
         application: by which name its connections are known to PostgreSQL.
     """
     with _ONE_AT_A_TIME, _environment(_address(url, application)):
-        from dbt.cli.main import dbtRunner  # noqa: PLC0415 - its import costs a second
-        from dbt.contracts.graph.manifest import Manifest  # noqa: PLC0415
+        from dbt.cli.main import dbtRunner
+        from dbt.contracts.graph.manifest import Manifest
 
         # Unpacked for each command: dbt writes what it compiled into the manifest that it is given.
         manifest = None if packed_manifest is None else Manifest.from_msgpack(packed_manifest)

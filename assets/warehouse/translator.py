@@ -15,6 +15,7 @@ _SOURCE_KEYS = {
     ("raw", "evaluations"): "evaluations",
     ("raw", "evaluation_keys"): "evaluations",
     ("raw", "feedback"): "feedback",
+    ("alerting", "alerts"): "alerts",
 }
 
 

@@ -1,10 +1,11 @@
 """`tidemark push`, `feedback` and `rejects`: records in, and what was refused."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from assets.evaluations.columns import parse_mapping
 from assets.evaluations.files import Format
@@ -86,11 +87,15 @@ def _push(
                 clock=opened.clock,
                 file_format=file_format,
                 mapping=columns,
-                on_batch=lambda report, task=task: progress.update(task, done=f"{report.records:,} records"),
+                on_batch=_teller(progress, task),
             )
     _tell(reports, as_json)
     if any(report.rejected or report.conflicts for report in reports.values()):
         raise typer.Exit(1)
+
+
+def _teller(progress: Progress, task: TaskID) -> Callable[[PushReport], None]:
+    return lambda report: progress.update(task, done=f"{report.records:,} records")
 
 
 def _progress() -> Progress:

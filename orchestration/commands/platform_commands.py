@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from orchestration.commands.shared import JsonOption, Platform, console, platform, print_json, show
+from orchestration.commands.shared import JsonOption, console, platform, print_json, show
+from orchestration.platform import Platform
 from storage.embedded import client_program
 from storage.migrate import migrate as migrate_database
 from storage.settings import Settings, load_settings

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Annotated
 
 import orjson
@@ -10,24 +9,16 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from orchestration.platform import Platform
 from storage.clock import Clock
-from storage.database import Connection, Database, open_database
-from storage.settings import Settings, load_settings
+from storage.database import Connection, open_database
+from storage.settings import load_settings
 
 console = Console()
 progress_console = Console(stderr=True)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 TenantOption = Annotated[str, typer.Option("--tenant", "-t", help="Whose data this is.")]
-
-
-@dataclass(frozen=True)
-class Platform:
-    """One deployment, opened: its settings, its database, its clock."""
-
-    settings: Settings
-    database: Database
-    clock: Clock
 
 
 @contextmanager

@@ -128,7 +128,7 @@ def _problem(secrets: tuple[str, ...], headers: Mapping[str, str], body: bytes) 
 
 
 def _signature_problem(secret: str, headers: Mapping[str, str], body: bytes) -> str:
-    from standardwebhooks.webhooks import Webhook, WebhookVerificationError  # noqa: PLC0415 - only receivers need it
+    from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
     try:
         Webhook(secret).verify(body, dict(headers))

@@ -90,7 +90,7 @@ def test_stationary_days_are_mostly_not_flagged() -> None:
 
 
 def test_stored_yhat_is_what_a_plain_prophet_says() -> None:
-    from prophet import Prophet  # noqa: PLC0415
+    from prophet import Prophet
 
     history = a_history(stationary(120))
     verdict = judge(history, TODAY)
@@ -108,7 +108,7 @@ def test_stored_yhat_is_what_a_plain_prophet_says() -> None:
 
 
 def test_the_band_widens_ahead_as_prophets_own_simulation_does() -> None:
-    from prophet import Prophet  # noqa: PLC0415
+    from prophet import Prophet
 
     values = np.concatenate([np.linspace(0.2, 0.7, 60), np.linspace(0.7, 0.5, 60)]) + stationary(120) - 0.15
     history = a_history(values)

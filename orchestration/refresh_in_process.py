@@ -1,0 +1,70 @@
+"""Dagster runs in this process: for the command line and the demo, recorded like any other run.
+
+Belongs here: running a job now and saying what it did. Does not belong here: when a job should run.
+"""
+
+import dagster as dg
+
+from assets.evaluations.arrivals import arrivals_since
+from orchestration.definitions import build_definitions
+from orchestration.instance import open_instance
+from orchestration.jobs import ALERT_MARTS_JOB
+from orchestration.platform import Platform
+from orchestration.refresh import REFRESH_JOB, last_refreshed_on, plan_refresh, position
+from storage.errors import TidemarkError
+
+# What a run logs is kept in Dagster's storage and shown in its page; on a terminal it would bury the outcome.
+_QUIET_CONSOLE = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+def refresh_in_process(opened: Platform, *, force: bool = False) -> dict[str, object]:
+    """Run the refresh job here and now if anything is stale, and tell what it did.
+
+    Raises:
+        TidemarkError: the run failed; the message names the step and the cause.
+    """
+    with open_instance(opened.settings, opened.database) as instance:
+        with opened.database.connect() as connection:
+            landed = arrivals_since(connection, position(instance))
+        today = opened.clock.now().date()
+        if not force and not landed.batches and last_refreshed_on(instance) == today:
+            return {"refreshed": False}
+        plan = plan_refresh(landed, today)
+        done = _run(opened, instance, REFRESH_JOB, plan.tags)
+    return {"refreshed": True, "first_day": str(plan.first_day), "last_day": str(plan.last_day)} | done
+
+
+def refresh_alert_marts(opened: Platform) -> dict[str, object]:
+    """Bring the marts that show alerts up to date.
+
+    Raises:
+        TidemarkError: the run failed; the message names the step and the cause.
+    """
+    with open_instance(opened.settings, opened.database) as instance:
+        return _run(opened, instance, ALERT_MARTS_JOB.name, {})
+
+
+def _run(opened: Platform, instance: dg.DagsterInstance, job_name: str, tags: dict[str, str]) -> dict[str, object]:
+    definitions = build_definitions(settings=opened.settings, database=opened.database, clock=opened.clock)
+    result = definitions.resolve_job_def(job_name).execute_in_process(
+        instance=instance, tags=tags, run_config=_QUIET_CONSOLE, raise_on_error=False
+    )
+    if not result.success:
+        raise TidemarkError(f"the run of {job_name} failed: {_causes(result)}")
+    checks = result.get_asset_check_evaluations()
+    return {
+        "run_id": result.run_id,
+        "assets": len({event.asset_key for event in result.get_asset_materialization_events()}),
+        "checks_passed": sum(check.passed for check in checks),
+        "checks_failed": sum(not check.passed for check in checks),
+    }
+
+
+def _causes(result: dg.ExecuteInProcessResult) -> str:
+    causes = []
+    for event in result.filter_events(lambda event: event.is_step_failure):
+        error = event.step_failure_data.error
+        while error is not None and error.cause is not None:
+            error = error.cause
+        causes.append(f"{event.step_key}: {error.message.strip() if error else 'no cause recorded'}")
+    return "; ".join(causes) or "the run tells no cause; look at it in Dagster's page"
