@@ -1,0 +1,116 @@
+"""The command line, run as a user runs it: exit 0, 1 or 2, and a message that names the remedy."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from storage.database import Connection
+from storage.settings import PROJECT_ROOT, Settings
+
+GOOD = {
+    "record_id": "r-1",
+    "template": "invoice",
+    "extractor_vendor": "v",
+    "extractor_model": "m",
+    "drift_score": 0.1,
+    "created_at": "2026-05-01T00:00:00Z",
+}
+
+
+def tidemark(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "orchestration.cli", *arguments],
+        cwd=PROJECT_ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def test_a_broken_line_amid_good_ones_is_named_and_exits_1_while_the_others_land(
+    settings: Settings, connection: Connection, tenant: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "records.ndjson"
+    path.write_text(json.dumps(GOOD) + "\nnot json\n" + json.dumps(GOOD | {"record_id": "r-2"}))
+
+    first = tidemark("push", str(path), "--tenant", tenant)
+    again = tidemark("push", str(path), "--tenant", tenant, "--json")
+
+    assert first.returncode == again.returncode == 1
+    assert "2 accepted, 0 duplicates, 0 conflicts, 1 rejected" in first.stdout
+    assert "line 2: rejected: is not JSON" in first.stdout
+    (report,) = json.loads(again.stdout)
+    assert (report["duplicates"], report["rejected"], report["errors"][0]["line"]) == (2, 1, 2)
+    assert connection.execute("select count(*) from raw.evaluations").fetchone() == (2,)
+    (reject,) = json.loads(tidemark("rejects", "list", "--tenant", tenant, "--json").stdout)
+    assert (reject["line"], reject["occurrences"]) == (2, 2)
+    assert tidemark("rejects", "show", reject["rejected_id"], "--tenant", tenant).stdout == "not json"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (("push", "absent.csv", "--tenant", "acme"), 2, "absent.csv does not exist"),
+        (("push", "pyproject.toml", "--tenant", "acme"), 2, "--format"),
+        (("push", "examples/first_records.ndjson", "--tenant", "nobody"), 2, "tidemark tenant create nobody"),
+        (("push", "examples/aider_leaderboards.csv", "--tenant", "acme"), 2, "is no field of the contract"),
+        (("push",), 2, "Missing"),
+        (("tenant", "create", "No Slug"), 2, "lower-case"),
+        (("rejects", "show", "nothing", "--tenant", "acme"), 1, "tidemark rejects list"),
+        (("recommend", "--tenant", "acme", "--template", "nowhere"), 1, "nowhere"),
+    ],
+)
+def test_wrong_use_is_answered_with_the_remedy_and_no_traceback(
+    arguments: tuple[str, ...], status: int, message: str, settings: Settings, tenant: str
+) -> None:
+    result = tidemark(*arguments)
+    assert result.returncode == status, result.stderr
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_database_that_is_away_or_not_ours_is_explained(settings: Settings, connection: Connection) -> None:
+    away = tidemark("migrate", TIDEMARK_DATABASE_URL="postgresql://ada:s3cret@127.0.0.1:1/nowhere")
+    assert (away.returncode, "s3cret" in away.stderr) == (1, False)
+    assert "does not answer" in away.stderr
+    assert "TIDEMARK_DATABASE_URL" in away.stderr
+
+    connection.execute("drop table public.alembic_version")
+    half = tidemark("migrate")
+    assert half.returncode == 1
+    assert "half migrated" in half.stderr
+    assert "backup" in half.stderr
+
+
+def test_settings_are_shown_without_secrets(settings: Settings) -> None:
+    shown = tidemark("settings", "--json", TIDEMARK_DATABASE_URL="postgresql://ada:s3cret@db/tidemark")
+    assert shown.returncode == 0
+    assert {row["variable"] for row in json.loads(shown.stdout)} >= {"TIDEMARK_HOME", "TIDEMARK_DATABASE_URL"}
+    assert "s3cret" not in shown.stdout + shown.stderr
+
+
+def test_a_port_in_use_is_named_before_anything_starts(settings: Settings) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        up = tidemark("up", TIDEMARK_DAGSTER_PORT=port)
+        doctor = tidemark("doctor", "--json", TIDEMARK_DAGSTER_PORT=port)
+    assert up.returncode == doctor.returncode == 1
+    assert f"port {port} is in use" in up.stderr
+    assert "TIDEMARK_DAGSTER_PORT=" in up.stderr
+    wrong = {row["check"]: row["result"] for row in json.loads(doctor.stdout) if row["result"] != "ok"}
+    assert list(wrong) == ["port of Dagster's page"]
+
+
+def test_psql_reads_the_platform_s_database(settings: Settings) -> None:
+    result = tidemark("psql", "-c", "select 6 * 7 as answer")
+    assert result.returncode == 0
+    assert "42" in result.stdout
