@@ -12,20 +12,20 @@ if TYPE_CHECKING:
     from orchestration.demo.run import DemoReport
 
 _STEPS = 13
+_COLUMNS = (SpinnerColumn(), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+_LOOK_NEXT = """
+Look next:  make up, then {page} (asset drift_forecasts shows the templates most in trouble)
+            tidemark psql -c "table marts.drift_trends"   (in .venv/bin)
+            tidemark recommend --tenant demo-northwind-insurance --template claim-form
+            README.md: push your own records
+"""
 
 
 def demo(as_json: JsonOption = False) -> None:
     """Run the whole of Tidemark on a bundled sample and a real log; exit 0 only if every part did its work."""
     from orchestration.demo.run import run_demo
 
-    columns = (
-        SpinnerColumn(),
-        BarColumn(20),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}"),
-    )
-    with platform() as opened, Progress(*columns, console=progress_console, transient=True) as progress:
+    with platform() as opened, Progress(*_COLUMNS, console=progress_console, transient=True) as progress:
         task = progress.add_task("Starting", total=_STEPS)
 
         def step(what: str) -> None:
@@ -82,13 +82,7 @@ def _tell(report: "DemoReport", page: str) -> None:
     console.print(table)
     for problem in report.problems:
         console.print(f"[red]✗ {problem}[/]", highlight=False)
-    console.print(
-        f"\nLook next:  make up, then {page} (asset drift_forecasts shows the templates most in trouble)\n"
-        '            tidemark psql -c "select * from marts.drift_trends"   (in .venv/bin)\n'
-        "            tidemark recommend --tenant demo-northwind-insurance --template claim-form\n"
-        "            README.md: push your own records\n",
-        highlight=False,
-    )
+    console.print(_LOOK_NEXT.format(page=page), highlight=False)
 
 
 def _refreshed(report: "DemoReport") -> str:
