@@ -1,7 +1,7 @@
-"""What is hidden in the sample, and the question to the database that finds each of it.
+"""What is hidden in the sample, and how each of it is found in the database.
 
-Belongs here: facts as data, and SQL over marts, alerts, models and raw tables as any analyst would write it. Does not
-belong here: the facts' numbers (`scenario`), the sample's making, printing.
+Belongs here: facts as data, and what counts as found. Does not belong here: the facts' numbers (`scenario`), the SQL
+(`questions`), the sample's making, printing.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from orchestration.demo import scenario
+from orchestration.demo import questions, scenario
 from orchestration.demo.sample import Sample
 from storage.database import Connection
 
@@ -35,96 +35,6 @@ class Fact:
     find: Callable[[Connection, Sample], Finding]
 
 
-_ALERTED_TEMPLATES = """
-select distinct template
-from alerting.alerts
-where tenant_id = %(tenant_id)s and event_type = %(event_type)s
-"""
-
-_MEAN_DRIFT = """
-select sum(drift_score * drift_count) / sum(drift_count)
-from marts.drift_history
-where tenant_id = %(tenant_id)s and template = %(template)s and date between %(first)s and %(last)s
-"""
-
-_ANOMALOUS_DAYS = """
-select date
-from ml.drift_forecasts
-where tenant_id = %(tenant_id)s and template = %(template)s and date between %(first)s and %(last)s and is_anomaly
-order by date
-"""
-
-_SUCCESS_RATES = """
-select
-    extractor_model,
-    sum(success_count)::double precision / sum(success_count + failure_count) as success_rate
-from marts.extractor_performance
-where tenant_id = any(%(tenant_ids)s) and extractor_vendor = %(vendor)s and success_count + failure_count > 0
-group by extractor_model
-"""
-
-_POSTERIORS_APART = """
-select count(*) filter (where new.upper < old.lower), count(*)
-from ml.extractor_posteriors as new
-inner join ml.extractor_posteriors as old
-    on old.tenant_id = new.tenant_id
-    and old.template_id = new.template_id
-    and old.extractor_vendor = new.extractor_vendor
-where new.tenant_id = any(%(tenant_ids)s) and new.extractor_model = %(new)s and old.extractor_model = %(old)s
-"""
-
-_TEMPLATE_DAYS = """
-select min(date), count(*)
-from marts.drift_history
-where tenant_id = %(tenant_id)s and template = %(template)s
-"""
-
-_REFUSED_PAYLOADS = """
-select count(*), count(distinct code)
-from raw.rejected_records
-where tenant_id = %(tenant_id)s and verdict = 'rejected' and payload = any(%(payloads)s)
-"""
-
-_TIMES_STORED = """
-select count(*), count(distinct record_id)
-from raw.evaluations
-where tenant_id = %(tenant_id)s and record_id = any(%(record_ids)s)
-"""
-
-_DUPLICATES_ANSWERED = """
-select coalesce(sum(duplicates), 0)
-from raw.ingest_batches
-where tenant_id = %(tenant_id)s and kind = 'evaluations'
-"""
-
-_FIRST_CONTENT_STANDS = """
-select count(*)
-from raw.evaluations
-where tenant_id = %(tenant_id)s and record_id = any(%(record_ids)s) and drift_score <> %(later_drift)s
-"""
-
-_CONFLICTS_KEPT = """
-select count(*)
-from raw.rejected_records
-where
-    tenant_id = %(tenant_id)s and verdict = 'conflict'
-    and convert_from(payload, 'UTF8')::jsonb ->> 'record_id' = any(%(record_ids)s)
-"""
-
-_LATE_DAY = """
-select
-    (
-        select count(*) from raw.evaluations
-        where
-            tenant_id = %(tenant_id)s and template = %(template)s
-            and created_at >= %(date)s and created_at < %(date)s + 1
-    ),
-    (
-        select evaluation_count from marts.drift_history
-        where tenant_id = %(tenant_id)s and template = %(template)s and date = %(date)s
-    )
-"""
-
 _TENANT_IDS = [tenant.tenant_id for tenant in scenario.TENANTS]
 
 
@@ -147,7 +57,7 @@ def _find_sudden_anomaly(connection: Connection, sample: Sample) -> Finding:
         "first": sample.last_day - timedelta(scenario.SUDDEN_DRIFT_DAYS - 1),
         "last": sample.last_day,
     }
-    days = [row[0].isoformat() for row in connection.execute(_ANOMALOUS_DAYS, names)]
+    days = [row[0].isoformat() for row in connection.execute(questions.ANOMALOUS_DAYS, names)]
     alerted = template in _alerted(connection, tenant_id, "drift_anomaly")
     seen = f"above its forecast on {' and '.join(days)}" if days else "within its forecast"
     return Finding(
@@ -169,10 +79,10 @@ def _find_slow_drift(connection: Connection, sample: Sample) -> Finding:
 def _find_worse_model(connection: Connection, _sample: Sample) -> Finding:
     old, new = scenario.LEXORA_OLD, scenario.LEXORA_NEW
     rates: dict[str, float] = dict(
-        connection.execute(_SUCCESS_RATES, {"tenant_ids": _TENANT_IDS, "vendor": new.vendor}).fetchall()
+        connection.execute(questions.SUCCESS_RATES, {"tenant_ids": _TENANT_IDS, "vendor": new.vendor}).fetchall()
     )
     names = {"tenant_ids": _TENANT_IDS, "old": old.model, "new": new.model}
-    apart, templates = _row(connection, _POSTERIORS_APART, names)
+    apart, templates = _row(connection, questions.POSTERIORS_APART, names)
     was, is_now = rates.get(old.model), rates.get(new.model)
     lost = None if was is None or is_now is None else was - is_now
     return Finding(
@@ -192,7 +102,7 @@ def _find_unsure_model(connection: Connection, _sample: Sample) -> Finding:
 
 def _find_new_template(connection: Connection, sample: Sample) -> Finding:
     tenant_id, template = scenario.NEW_TEMPLATE
-    first, days = _row(connection, _TEMPLATE_DAYS, _subject(scenario.NEW_TEMPLATE))
+    first, days = _row(connection, questions.TEMPLATE_DAYS, _subject(scenario.NEW_TEMPLATE))
     alerted = template in _alerted(connection, tenant_id, "template_new")
     return Finding(
         alerted and first is not None and first >= sample.last_day - timedelta(scenario.NEW_TEMPLATE_FIRST_DAY),
@@ -203,15 +113,15 @@ def _find_new_template(connection: Connection, sample: Sample) -> Finding:
 def _find_bad_burst(connection: Connection, sample: Sample) -> Finding:
     bad = next(tenant.bad for tenant in sample.tenants if tenant.tenant_id == scenario.BAD_BURST_TENANT)
     names = {"tenant_id": scenario.BAD_BURST_TENANT, "payloads": [line.payload for line in bad]}
-    kept, codes = _row(connection, _REFUSED_PAYLOADS, names)
+    kept, codes = _row(connection, questions.REFUSED_PAYLOADS, names)
     return Finding(kept == len(bad), f"{kept} of {len(bad)} bad lines are kept byte for byte, with {codes} codes")
 
 
 def _find_repeated(connection: Connection, sample: Sample) -> Finding:
     tenant_id = scenario.SENT_AGAIN[0]
     record_ids = [name for tenant in sample.tenants for name in tenant.repeated]
-    stored, distinct = _row(connection, _TIMES_STORED, {"tenant_id": tenant_id, "record_ids": record_ids})
-    (answered,) = _row(connection, _DUPLICATES_ANSWERED, {"tenant_id": tenant_id})
+    stored, distinct = _row(connection, questions.TIMES_STORED, {"tenant_id": tenant_id, "record_ids": record_ids})
+    (answered,) = _row(connection, questions.DUPLICATES_ANSWERED, {"tenant_id": tenant_id})
     return Finding(
         stored == distinct == len(record_ids) and answered >= len(record_ids),
         f"{len(record_ids)} records that were sent twice stand {stored} times",
@@ -225,8 +135,8 @@ def _find_contradicted(connection: Connection, sample: Sample) -> Finding:
         "record_ids": record_ids,
         "later_drift": scenario.OTHER_CONTENT["drift_score"],
     }
-    (kept,) = _row(connection, _CONFLICTS_KEPT, names)
-    (standing,) = _row(connection, _FIRST_CONTENT_STANDS, names)
+    (kept,) = _row(connection, questions.CONFLICTS_KEPT, names)
+    (standing,) = _row(connection, questions.FIRST_CONTENT_STANDS, names)
     return Finding(
         kept == standing == len(record_ids),
         f"{kept} contradictions are kept as evidence, {standing} of {len(record_ids)} first contents stand",
@@ -235,7 +145,7 @@ def _find_contradicted(connection: Connection, sample: Sample) -> Finding:
 
 def _find_late_batch(connection: Connection, sample: Sample) -> Finding:
     day = sample.last_day - timedelta(scenario.LATE_BATCH_DAY)
-    landed, counted = _row(connection, _LATE_DAY, _subject(scenario.LATE_BATCH) | {"date": day})
+    landed, counted = _row(connection, questions.LATE_DAY, _subject(scenario.LATE_BATCH) | {"date": day})
     return Finding(
         landed > 0 and landed == counted,
         f"{scenario.LATE_BATCH[1]} on {day}: {landed} landed, {counted or 0} counted in drift_history",
@@ -256,13 +166,13 @@ def _find_quiet_rest(connection: Connection, _sample: Sample) -> Finding:
 
 
 def _mean_drift(connection: Connection, subject: tuple[str, str], first: object, last: object) -> float | None:
-    mean: float | None = _row(connection, _MEAN_DRIFT, _subject(subject) | {"first": first, "last": last})[0]
+    mean: float | None = _row(connection, questions.MEAN_DRIFT, _subject(subject) | {"first": first, "last": last})[0]
     return mean
 
 
 def _alerted(connection: Connection, tenant_id: str, event_type: str) -> set[str]:
     names = {"tenant_id": tenant_id, "event_type": event_type}
-    return {row[0] for row in connection.execute(_ALERTED_TEMPLATES, names)}
+    return {row[0] for row in connection.execute(questions.ALERTED_TEMPLATES, names)}
 
 
 def _subject(subject: tuple[str, str]) -> dict[str, object]:
