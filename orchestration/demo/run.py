@@ -74,7 +74,11 @@ def run_demo(opened: Platform, step: Step) -> DemoReport:
         _scan_all(connection, opened)
         refresh_alert_marts(opened)
         step("Delivering signed webhooks")
-        webhooks.deliver(report)
+        report.delivered, report.verified, report.replayed = webhooks.deliver()
+        report.check(report.delivered > 0, "no webhook was delivered")
+        report.check(
+            report.delivered == report.verified, f"{report.verified} of {report.delivered} webhooks were verified"
+        )
         step("Comparing what was found with what was planted")
         _judge(connection, sample, report)
     return report
