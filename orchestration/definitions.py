@@ -1,7 +1,7 @@
 """The roof's one view: every room's assets, checks and sensors put together as Dagster Definitions."""
 
 import dagster as dg
-from sensors.webhooks.sensors import webhook_sensor
+from sensors.webhooks.sensors import definitions as webhooks
 
 from assets.evaluations.assets import landing_assets
 from assets.forecasts.assets import definitions as forecasts
@@ -13,7 +13,6 @@ from orchestration.partitions import DAYS
 from sensors.alerts.sensors import alert_sensor, alerts_asset
 from storage.clock import Clock
 from storage.database import Database, open_database
-from storage.secrets import SecretBox, secret_box
 from storage.settings import Settings, load_settings
 
 
@@ -22,7 +21,6 @@ def build_definitions(
     settings: Settings | None = None,
     database: Database | None = None,
     clock: Clock | None = None,
-    box: SecretBox | None = None,
 ) -> dg.Definitions:
     """Everything Dagster knows of Tidemark.
 
@@ -33,12 +31,10 @@ def build_definitions(
         assets=[*landing_assets(DAYS), *warehouse_assets(), *forecasts(), *selection(), alerts_asset()],
         jobs=[REFRESH_JOB_DEFINITION, ALERT_MARTS_JOB],
         schedules=[daily_refresh],
-        sensors=[arrivals_sensor(), alert_sensor(ALERT_MARTS_JOB.name), webhook_sensor()],
+        sensors=[arrivals_sensor(), alert_sensor(ALERT_MARTS_JOB.name), *webhooks()],
         resources={
-            "settings": dg.ResourceDefinition(lambda _: settings or load_settings()),
             "database": dg.ResourceDefinition(lambda _: database or open_database(settings or load_settings())),
             "clock": clock or Clock(),
-            "box": dg.ResourceDefinition(lambda _: box or secret_box(settings or load_settings())),
         },
         executor=dg.in_process_executor,
     )

@@ -10,7 +10,7 @@ import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,9 @@ DagsterEvent = dg.Output[Any] | dg.AssetMaterialization | dg.AssetObservation | 
 _RESULTS = frozenset({"LogModelResult", "LogTestResult", "LogSeedResult", "LogSnapshotResult"})
 _ROW_COUNT = re.compile(r"(?:SELECT|INSERT 0) (\d+)")
 _CANCEL_PAUSE_SECONDS = 0.2
+_LOCK_KEY = 7_430_113_855_202
+_LOCK = "select pg_advisory_lock(%(key)s)"
+_NAME_CONNECTION = "select set_config('application_name', %(application)s, false)"
 _CANCEL = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = %(application)s"
 
 
@@ -35,16 +38,18 @@ def run_dbt(args: Sequence[str], database: Database | None = None, *, project_di
 
     Args:
         args: as after `dbt` on a command line.
-        database: may be None where dbt asks no database (`parse`).
+        database: None for commands that ask no database; `parse` never does, and reads the project anew.
         project_dir: the project.
 
     Raises:
         DbtFailedError: anything failed; the message holds dbt's own.
     """
-    url = PostgresUrl("localhost", 5432, "postgres", "", DEFAULT_DATABASE) if database is None else database.platform
-    packed = None if args[0] == "parse" else kept_manifest(url.database, project_dir).packed()
-    with tempfile.TemporaryDirectory(prefix="tidemark-dbt-") as target:
-        outcome = invoke_dbt(args, url, target_path=Path(target), project_dir=project_dir, packed_manifest=packed)
+    if database is not None and args[0] != "parse":
+        outcome = _run(args, database.platform, project_dir)
+    else:
+        nowhere = PostgresUrl("localhost", 5432, "postgres", "", DEFAULT_DATABASE)
+        with tempfile.TemporaryDirectory(prefix="tidemark-dbt-") as target:
+            outcome = invoke_dbt(args, nowhere, target_path=Path(target), project_dir=project_dir)
     raise_on_failure(outcome, outcome.problems)
     return outcome
 
@@ -76,7 +81,7 @@ def build_selected(
 
     translator = _translator_of(context.assets_def)
     outcomes: list[Outcome] = []
-    for raw_event in _stream(_selected_args(context, manifest), database.platform, outcomes.append):
+    for raw_event in stream_dbt(_selected_args(context, manifest), database.platform, outcomes.append):
         message = DbtCoreCliEventMessage(raw_event=raw_event, event_history_metadata={})
         for event in message.to_default_asset_events(manifest, translator, context):
             yield _with_row_count(event, raw_event)
@@ -103,9 +108,23 @@ def _translator_of(assets_def: dg.AssetsDefinition) -> Any:
     return get_manifest_and_translator_from_dbt_assets([assets_def])[1]
 
 
+<<<<<<< HEAD
 def _stream(args: Sequence[str], url: PostgresUrl, on_end: Callable[[Outcome], None]) -> Iterator[dict[str, Any]]:
     """Run dbt in a thread and yield its result events, in the form of its JSON log, while it runs."""
     from dbt_common.events.functions import msg_to_dict
+=======
+def stream_dbt(args: Sequence[str], url: PostgresUrl, on_end: Callable[[Outcome], None]) -> Iterator[dict[str, Any]]:
+    """Run one dbt command and yield its result events, in the form of its JSON log, while it runs.
+
+    Closing the iterator, or an exception in the caller (an interrupted run), stops dbt.
+
+    Args:
+        args: as after `dbt` on a command line.
+        url: the database.
+        on_end: called with how it ended, if it did.
+    """
+    from dbt_common.events.functions import msg_to_dict  # noqa: PLC0415 - its import costs a second
+>>>>>>> warehouse
 
     events: queue.SimpleQueue[dict[str, Any] | BaseException | Outcome] = queue.SimpleQueue()
     application = f"{APPLICATION}-{uuid.uuid4().hex[:12]}"
@@ -116,19 +135,7 @@ def _stream(args: Sequence[str], url: PostgresUrl, on_end: Callable[[Outcome], N
 
     def work() -> None:
         try:
-            packed = kept_manifest(url.database).packed()
-            with tempfile.TemporaryDirectory(prefix="tidemark-dbt-") as target:
-                events.put(
-                    invoke_dbt(
-                        args,
-                        url,
-                        target_path=Path(target),
-                        project_dir=PROJECT_DIR,
-                        packed_manifest=packed,
-                        on_event=on_event,
-                        application=application,
-                    )
-                )
+            events.put(_run(args, url, PROJECT_DIR, application, on_event))
         except BaseException as error:
             events.put(error)
 
@@ -142,6 +149,35 @@ def _stream(args: Sequence[str], url: PostgresUrl, on_end: Callable[[Outcome], N
         on_end(event)
     finally:
         _stop(worker, url, application)
+
+
+def _run(
+    args: Sequence[str],
+    url: PostgresUrl,
+    project_dir: Path,
+    application: str = APPLICATION,
+    on_event: Callable[[Any], None] | None = None,
+) -> Outcome:
+    packed = kept_manifest(url.database, project_dir).packed()
+    with tempfile.TemporaryDirectory(prefix="tidemark-dbt-") as target, _one_writer(url, application):
+        return invoke_dbt(
+            args,
+            url,
+            target_path=Path(target),
+            project_dir=project_dir,
+            packed_manifest=packed,
+            on_event=on_event,
+            application=application,
+        )
+
+
+@contextmanager
+def _one_writer(url: PostgresUrl, application: str) -> Iterator[None]:
+    """Wait until no other process builds in this database: two that swap the same tables would trip over each other."""
+    with connect(url, autocommit=True) as connection:
+        connection.execute(_NAME_CONNECTION, {"application": application})
+        connection.execute(_LOCK, {"key": _LOCK_KEY})
+        yield
 
 
 def _stop(worker: threading.Thread, url: PostgresUrl, application: str) -> None:

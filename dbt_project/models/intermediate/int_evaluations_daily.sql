@@ -20,11 +20,12 @@ later_batches as (
 
 known_evaluations as (
     -- Sums of numeric are exact, so they are the same in whatever order rows are read and merged. By way of text,
-    -- because a plain cast keeps 15 digits of the 17 that a double can have.
+    -- because a plain cast keeps 15 digits of the 17 that a double can have. Cut at 20 decimals, because the mean of
+    -- numbers near 1e-320 is one that a double can't have.
     select
         evaluations.*,
-        evaluations.drift_score::text::numeric as drift,
-        evaluations.reliability_score::text::numeric as reliability
+        evaluations.drift_score::text::numeric(21, 20) as drift,
+        evaluations.reliability_score::text::numeric(21, 20) as reliability
     from evaluations
     where
         not exists (
@@ -44,15 +45,15 @@ final as (
         decision,
         count(*) as evaluation_count,
         count(drift) as drift_count,
-        coalesce(sum(drift), 0) as drift_sum,
-        coalesce(sum(drift * drift), 0) as drift_sum_sq,
-        min(drift_score) as drift_min,
-        max(drift_score) as drift_max,
+        trim_scale(coalesce(sum(drift), 0)) as drift_sum,
+        trim_scale(coalesce(sum(drift * drift), 0)) as drift_sum_sq,
+        min(drift)::double precision as drift_min,
+        max(drift)::double precision as drift_max,
         count(reliability) as reliability_count,
-        coalesce(sum(reliability), 0) as reliability_sum,
-        coalesce(sum(reliability * reliability), 0) as reliability_sum_sq,
-        min(reliability_score) as reliability_min,
-        max(reliability_score) as reliability_max,
+        trim_scale(coalesce(sum(reliability), 0)) as reliability_sum,
+        trim_scale(coalesce(sum(reliability * reliability), 0)) as reliability_sum_sq,
+        min(reliability)::double precision as reliability_min,
+        max(reliability)::double precision as reliability_max,
         min(created_at) as first_evaluated_at,
         max(created_at) as last_evaluated_at
     from known_evaluations

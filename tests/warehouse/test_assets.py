@@ -1,0 +1,165 @@
+"""The dbt project in Dagster: keys and groups as promised, parts run alone, checks and failures where they belong."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from assets.warehouse.assets import warehouse_assets
+from assets.warehouse.build import run_dbt, stream_dbt
+from storage.database import Connection, Database
+
+Materialize = Callable[..., dg.ExecuteInProcessResult]
+_BACKENDS = "select count(*) from pg_stat_activity where application_name like 'tidemark-dbt%'"
+
+
+@pytest.fixture(scope="module")
+def warehouse() -> dg.AssetsDefinition:
+    [definition] = warehouse_assets()
+    return definition
+
+
+@pytest.fixture
+def materialize(warehouse: dg.AssetsDefinition, database: Database) -> Iterator[Materialize]:
+    """`materialize("marts/overview", …)`: a run over those assets and their checks; over all without names."""
+    with dg.DagsterInstance.ephemeral() as instance:
+
+        def materialize(*names: str) -> dg.ExecuteInProcessResult:
+            keys = [dg.AssetKey(name.split("/")) for name in names]
+            return dg.materialize(
+                [warehouse],
+                selection=dg.AssetSelection.assets(*keys) if keys else None,
+                resources={"database": database},
+                instance=instance,
+                raise_on_error=False,
+            )
+
+        yield materialize
+
+
+def _materialized(result: dg.ExecuteInProcessResult) -> set[str]:
+    return {event.materialization.asset_key.to_user_string() for event in _events(result)}
+
+
+def _events(result: dg.ExecuteInProcessResult) -> list[Any]:
+    return [event.event_specific_data for event in result.get_asset_materialization_events()]
+
+
+def _checks(result: dg.ExecuteInProcessResult) -> dict[str, bool]:
+    return {evaluation.check_name: evaluation.passed for evaluation in result.get_asset_check_evaluations()}
+
+
+def test_keys_groups_kinds_and_owners_are_as_the_rest_of_the_house_expects(warehouse: dg.AssetsDefinition) -> None:
+    specs = {spec.key.to_user_string(): spec for spec in warehouse.specs}
+    history = specs["marts/drift_history"]
+    assert (history.group_name, list(history.owners)) == ("marts", ["team:tidemark"])
+    assert history.kinds == {"dbt", "postgres", "table"}
+    assert specs["staging/stg_evaluations"].kinds == {"dbt", "postgres", "view"}
+    assert {spec.group_name for spec in specs.values()} == {"staging", "intermediate", "marts"}
+    assert [dep.asset_key.to_user_string() for dep in specs["staging/stg_evaluations"].deps] == ["evaluations"]
+    assert [dep.asset_key.to_user_string() for dep in specs["staging/stg_evaluation_keys"].deps] == ["evaluations"]
+    assert [dep.asset_key.to_user_string() for dep in specs["staging/stg_feedback"].deps] == ["feedback"]
+    assert all(spec.description for spec in specs.values())
+    assert warehouse.partitions_def is None
+    checked = {check.asset_key.to_user_string() for check in warehouse.check_specs}
+    assert {key for key in specs if key.startswith("marts/")} <= checked
+    schema = history.metadata["dagster/column_schema"]
+    assert {"drift_score": "double precision"}.items() <= {c.name: c.type for c in schema.columns}.items()
+
+
+def test_a_run_over_everything_materializes_every_model_and_reports_every_check(
+    materialize: Materialize, warehouse: dg.AssetsDefinition, tenant: str, push: Any, an_evaluation: Any
+) -> None:
+    push(tenant, "evaluations", [an_evaluation(template="a"), an_evaluation(template="b")])
+    result = materialize()
+    assert result.success
+    assert _materialized(result) == {key.to_user_string() for key in warehouse.keys}
+    checks = _checks(result)
+    assert checks.keys() == {spec.name for spec in warehouse.check_specs}
+    assert all(checks.values())
+    counts = {
+        event.materialization.asset_key.path[-1]: event.materialization.metadata["dagster/row_count"].value
+        for event in _events(result)
+        if "dagster/row_count" in event.materialization.metadata
+    }
+    assert (counts["drift_history"], counts["overview"]) == (2, 1)
+
+
+def test_a_part_runs_alone_with_its_own_checks(materialize: Materialize, database: Database) -> None:
+    run_dbt(["run"], database)
+    result = materialize("marts/overview", "staging/stg_alerts")
+    assert result.success
+    assert _materialized(result) == {"marts/overview", "staging/stg_alerts"}
+    assert _checks(result).keys() == {
+        "overview_in_range",
+        "overview_reconciles",
+        "unique_overview_tenant_id",
+        "not_null_overview_tenant_id",
+    }
+
+
+def test_numbers_that_do_not_reconcile_are_a_failed_check_and_stop_what_lies_below(
+    materialize: Materialize, connection: Connection, database: Database, tenant: str, push: Any, an_evaluation: Any
+) -> None:
+    push(tenant, "evaluations", [an_evaluation()])
+    run_dbt(["run"], database)
+    connection.execute("update intermediate.int_evaluations_daily set evaluation_count = evaluation_count + 1")
+    connection.execute("update intermediate.int_templates_daily set evaluation_count = evaluation_count + 2")
+    result = materialize("marts/drift_history")
+    assert not result.success
+    failed = {name for name, passed in _checks(result).items() if not passed}
+    assert failed == {"drift_history_reconciles"}
+    assert _materialized(result) == {"marts/drift_history"}
+
+
+def test_a_broken_fact_leaves_the_marts_of_before(
+    materialize: Materialize,
+    connection: Connection,
+    database: Database,
+    tenant: str,
+    push: Any,
+    an_evaluation: Any,
+    checksums: Any,
+) -> None:
+    push(tenant, "evaluations", [an_evaluation()])
+    run_dbt(["run"], database)
+    before = checksums()
+    connection.execute("alter table raw.evaluations drop constraint evaluations_drift_score_check")
+    push(tenant, "evaluations", [an_evaluation(record_id="broken")])
+    connection.execute("update raw.evaluations set drift_score = 1.5 where record_id = 'broken'")
+    result = materialize()
+    assert not result.success
+    assert not _checks(result)["int_evaluations_daily_sums_are_possible"]
+    assert not {name for name in _materialized(result) if name.startswith("marts/") and "alert" not in name}
+    assert checksums() == before
+
+
+def test_a_failing_model_fails_the_run_with_dbts_own_message(
+    materialize: Materialize, connection: Connection, database: Database
+) -> None:
+    run_dbt(["run"], database)
+    connection.execute("alter table intermediate.int_extractor_totals drop column fields_total")
+    result = materialize("marts/extractor_performance", "marts/overview")
+    assert not result.success
+    assert _materialized(result) == {"marts/overview"}
+    [failure] = [event for event in result.all_events if event.is_step_failure]
+    said = str(failure.step_failure_data.error)
+    assert 'column "fields_total" does not exist' in said
+    assert "model.tidemark.extractor_performance" in said
+
+
+def test_an_interrupted_run_stops_dbt_and_leaves_no_connection(
+    connection: Connection, database: Database, checksums: Any
+) -> None:
+    run_dbt(["run"], database)
+    before = checksums()
+    with database.connect() as blocker:
+        blocker.execute("lock table access.templates in access exclusive mode")
+        events = stream_dbt(["run"], database.platform, lambda _: None)
+        next(events)
+        events.close()
+        assert connection.execute(_BACKENDS).fetchone() == (0,)
+    assert checksums() == before
+    run_dbt(["run"], database)
+    assert checksums() == before
