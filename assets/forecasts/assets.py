@@ -5,6 +5,7 @@ checks' own.
 """
 
 from collections.abc import Sequence
+from datetime import date
 from time import perf_counter
 from typing import Any
 
@@ -56,7 +57,7 @@ def drift_forecasts(
         earlier = read_earlier(connection, today)
     active = [history for history in known if not is_inactive(history, today)]
     started = perf_counter()
-    judgements = [_judge(history, earlier, clock) for history in active]
+    judgements = [_judge(history, earlier, today) for history in active]
     seconds = perf_counter() - started
     with database.connect() as connection:
         changed = write_forecasts(connection, (row for judgement in judgements for row in judgement.forecasts))
@@ -70,9 +71,9 @@ def drift_forecasts(
     return dg.MaterializeResult(metadata=_metadata(judgements, active) | numbers)
 
 
-def _judge(history: History, earlier: dict[tuple[str, Any], Earlier], clock: Clock) -> Judgement:
+def _judge(history: History, earlier: dict[tuple[str, Any], Earlier], today: date) -> Judgement:
     before = earlier.get((history.subject.tenant_id, history.subject.template_id), Earlier())
-    return judge(history, clock.now().date(), flagged=frozenset(before.flagged), remembered=before.bands)
+    return judge(history, today, flagged=frozenset(before.flagged), remembered=before.bands)
 
 
 def _metadata(judgements: Sequence[Judgement], active: Sequence[History]) -> dict[str, Any]:

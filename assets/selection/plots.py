@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import stats
 
 from assets.selection.tables import Arm
 
@@ -34,6 +33,8 @@ def density_figure(templates: Sequence[Sequence[Arm]]) -> "Figure":
 
 
 def _panel(panel: Any, arms: Sequence[Arm]) -> None:
+    from scipy import stats
+
     shown = _RATES[(min(arm.lower for arm in arms) - 0.1 < _RATES) & (max(arm.upper for arm in arms) + 0.1 > _RATES)]
     for arm in sorted(arms, key=lambda arm: -arm.p_best):
         density = stats.beta.pdf(shown, arm.alpha, arm.beta)

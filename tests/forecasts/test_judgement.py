@@ -1,6 +1,8 @@
 """Promises of the rolling judgement and of the bands it judges by."""
 
 import math
+import subprocess
+import sys
 import uuid
 from collections.abc import Sequence
 from datetime import date, timedelta
@@ -249,6 +251,19 @@ def test_where_prophet_fails_the_z_score_stands_in_and_the_failure_is_named() ->
 def test_a_history_that_prophet_refuses_is_a_fit_error() -> None:
     with pytest.raises(FitError, match="less than 2"):
         prophet_bands(a_history([0.2]), [TODAY])
+
+
+def test_a_fit_prints_nothing_and_leaves_the_loggers_as_they_were() -> None:
+    fit = (
+        "import logging; from datetime import date, timedelta; from uuid import UUID;"
+        "from assets.forecasts.bands import prophet_bands; from assets.forecasts.history import *;"
+        "days = tuple(Day(date(2026, 1, 1) + timedelta(days=i), 0.1 + i % 7 / 50, 9) for i in range(40));"
+        "prophet_bands(History(Subject('t', UUID(int=1), 'x'), days), [date(2026, 3, 1)]);"
+        "assert not logging.getLogger('cmdstanpy').disabled"
+    )
+    # A process of its own: both packages speak up on their first use in a process only.
+    ran = subprocess.run([sys.executable, "-c", fit], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
 
 
 def test_a_template_silent_for_more_than_sixty_days_is_inactive() -> None:
