@@ -108,11 +108,6 @@ def _translator_of(assets_def: dg.AssetsDefinition) -> Any:
     return get_manifest_and_translator_from_dbt_assets([assets_def])[1]
 
 
-<<<<<<< HEAD
-def _stream(args: Sequence[str], url: PostgresUrl, on_end: Callable[[Outcome], None]) -> Iterator[dict[str, Any]]:
-    """Run dbt in a thread and yield its result events, in the form of its JSON log, while it runs."""
-    from dbt_common.events.functions import msg_to_dict
-=======
 def stream_dbt(args: Sequence[str], url: PostgresUrl, on_end: Callable[[Outcome], None]) -> Iterator[dict[str, Any]]:
     """Run one dbt command and yield its result events, in the form of its JSON log, while it runs.
 
@@ -123,8 +118,7 @@ def stream_dbt(args: Sequence[str], url: PostgresUrl, on_end: Callable[[Outcome]
         url: the database.
         on_end: called with how it ended, if it did.
     """
-    from dbt_common.events.functions import msg_to_dict  # noqa: PLC0415 - its import costs a second
->>>>>>> warehouse
+    from dbt_common.events.functions import msg_to_dict
 
     events: queue.SimpleQueue[dict[str, Any] | BaseException | Outcome] = queue.SimpleQueue()
     application = f"{APPLICATION}-{uuid.uuid4().hex[:12]}"
