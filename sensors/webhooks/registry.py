@@ -1,0 +1,246 @@
+"""Endpoints: registered, listed, paused, deleted; each change with its audit entry.
+
+Belongs here: rows of `alerting.webhooks` and which addresses may be registered. Does not belong here: their secrets
+(`keys`), their deliveries (`deliveries`, `delivery`). Another tenant's endpoint reads as unknown.
+"""
+
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from psycopg.rows import class_row
+
+from sensors.outbox import EVENT_TYPES, EventDraft, publish
+from sensors.webhooks.addresses import Network, is_allowed, numeric_address, reason_against
+from sensors.webhooks.keys import add_secret, rotate_secret
+from storage.audit import record_audit
+from storage.database import Connection
+from storage.errors import UsageError
+from storage.secrets import SecretBox
+from storage.tenants import require_tenant
+
+MAX_URL_LENGTH = 2000
+_ALLOW = "name its network in TIDEMARK_WEBHOOK_ALLOWED_NETWORKS (127.0.0.0/8 for local trials)"
+
+_SELECT = """
+select webhook_id, tenant_id, url, event_types, status, description, created_at from alerting.webhooks
+where
+    tenant_id = %(tenant_id)s
+    and status <> 'deleted'
+    and (%(webhook_id)s::uuid is null or webhook_id = %(webhook_id)s)
+order by created_at, webhook_id
+"""
+
+_INSERT = """
+insert into alerting.webhooks (tenant_id, url, event_types, description, created_at)
+values (%(tenant_id)s, %(url)s, %(event_types)s, %(description)s, %(now)s)
+returning webhook_id, tenant_id, url, event_types, status, description, created_at
+"""
+
+_SET_STATUS = """
+update alerting.webhooks set status = %(status)s
+where tenant_id = %(tenant_id)s and webhook_id = %(webhook_id)s
+"""
+
+_CANCEL = """
+update alerting.webhook_deliveries set state = 'cancelled', lease_until = null
+where webhook_id = %(webhook_id)s and state in ('pending', 'in_flight', 'retry', 'parked')
+"""
+
+Status = Literal["active", "paused", "disabled", "deleted"]
+
+
+@dataclass(frozen=True)
+class Webhook:
+    """One endpoint of a tenant; empty `event_types` means all."""
+
+    webhook_id: UUID
+    tenant_id: str
+    url: str
+    event_types: list[str]
+    status: Status
+    description: str
+    created_at: datetime
+
+
+def create_webhook(
+    connection: Connection,
+    box: SecretBox,
+    tenant_id: str,
+    url: str,
+    *,
+    now: datetime,
+    event_types: Sequence[str] = (),
+    description: str = "",
+    allowed: Sequence[Network] = (),
+) -> tuple[Webhook, str]:
+    """Register an endpoint; returns it with its signing secret, which is shown this once.
+
+    Raises:
+        UsageError: an unknown tenant or event type, or an address that webhooks must not reach.
+    """
+    require_tenant(connection, tenant_id)
+    check_url(url, allowed)
+    check_event_types(event_types)
+    with connection.transaction(), connection.cursor(row_factory=class_row(Webhook)) as cursor:
+        webhook = cursor.execute(
+            _INSERT,
+            {
+                "tenant_id": tenant_id,
+                "url": url,
+                "event_types": sorted(set(event_types)),
+                "description": description,
+                "now": now,
+            },
+        ).fetchone()
+        assert webhook is not None  # noqa: S101 - an insert returns its row or raises
+        secret = add_secret(connection, box, tenant_id, webhook.webhook_id, now)
+        # The host alone: path and query of an endpoint may be secrets themselves.
+        detail = {"host": urlsplit(url).hostname, "event_types": webhook.event_types}
+        _audit(connection, webhook, "create", detail)
+    return webhook, secret
+
+
+def list_webhooks(connection: Connection, tenant_id: str) -> list[Webhook]:
+    """A tenant's endpoints, the oldest first, without deleted ones."""
+    require_tenant(connection, tenant_id)
+    return _select(connection, tenant_id, None)
+
+
+def get_webhook(connection: Connection, tenant_id: str, webhook_id: UUID) -> Webhook:
+    """One endpoint.
+
+    Raises:
+        UsageError: the tenant has none of this identifier.
+    """
+    found = _select(connection, tenant_id, webhook_id)
+    if not found:
+        raise UsageError(f"unknown webhook {webhook_id}: `tidemark webhook list --tenant {tenant_id}` shows them")
+    return found[0]
+
+
+def pause_webhook(connection: Connection, tenant_id: str, webhook_id: UUID) -> Webhook:
+    """Hold deliveries back; new ones go on being queued and wait."""
+    return _change(connection, tenant_id, webhook_id, "paused", "pause")
+
+
+def resume_webhook(connection: Connection, tenant_id: str, webhook_id: UUID) -> Webhook:
+    """Deliver again, also to an endpoint that was disabled because it answered 410."""
+    return _change(connection, tenant_id, webhook_id, "active", "resume")
+
+
+def delete_webhook(connection: Connection, tenant_id: str, webhook_id: UUID) -> Webhook:
+    """Forget an endpoint: what it hasn't got yet is cancelled; the log of its deliveries stays."""
+    with connection.transaction():
+        webhook = _change(connection, tenant_id, webhook_id, "deleted", "delete")
+        connection.execute(_CANCEL, {"webhook_id": webhook_id})
+    return webhook
+
+
+def rotate_webhook(connection: Connection, box: SecretBox, tenant_id: str, webhook_id: UUID, *, now: datetime) -> str:
+    """Give an endpoint a new signing secret, shown this once; the old one goes on signing for 24 hours."""
+    with connection.transaction():
+        webhook = get_webhook(connection, tenant_id, webhook_id)
+        secret = rotate_secret(connection, box, tenant_id, webhook_id, now)
+        _audit(connection, webhook, "rotate", {})
+    return secret
+
+
+def send_test(connection: Connection, tenant_id: str, webhook_id: UUID, *, now: datetime) -> UUID:
+    """Queue a `webhook_test` event for one endpoint, on the path of all events; returns the delivery's identifier."""
+    with connection.transaction():
+        webhook = get_webhook(connection, tenant_id, webhook_id)
+        if webhook.status == "disabled":
+            raise UsageError(f"webhook {webhook_id} is disabled: resume it first with `tidemark webhook resume`")
+        draft = EventDraft(tenant_id, "webhook_test", (str(webhook_id), _nonce(connection)), now)
+        published = publish(connection, [draft], now, only_webhook=webhook_id)
+        row = connection.execute(
+            "select delivery_id from alerting.webhook_deliveries join alerting.events using (event_id) where seq = %s",
+            (published.last_seq,),
+        ).fetchone()
+        assert row is not None  # noqa: S101 - the endpoint exists and isn't disabled
+        _audit(connection, webhook, "test", {})
+    delivery_id: UUID = row[0]
+    return delivery_id
+
+
+def check_url(url: str, allowed: Sequence[Network]) -> None:
+    """Refuse a URL that no delivery could use. What a name resolves to is checked again with every request.
+
+    Raises:
+        UsageError: with the remedy.
+    """
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        raise UsageError("the webhook's URL can't be read: it should look like https://example.com/hook") from None
+    if parts.scheme not in ("http", "https") or not host or len(url) > MAX_URL_LENGTH or not url.isascii():
+        raise UsageError(
+            f"a webhook's URL is https://host/path, at most {MAX_URL_LENGTH} ASCII characters (write other letters "
+            "percent-encoded, hosts as punycode)"
+        )
+    if any(character <= " " or character in "\\\x7f" for character in url):
+        raise UsageError("a webhook's URL has no blanks, backslashes or control characters: percent-encode them")
+    if parts.username is not None or parts.password is not None:
+        raise UsageError("a webhook's URL has no user or password in it: verify the signature instead")
+    address = numeric_address(host)
+    if address is not None and not is_allowed(address, allowed) and (reason := reason_against(address)):
+        raise UsageError(f"webhooks don't go to {address} ({reason}): use a public address, or {_ALLOW}")
+    if parts.scheme == "http" and not _leads_to_allowed(host, allowed):
+        raise UsageError(f"use https: plain http is only for hosts that the operator allows; to allow one, {_ALLOW}")
+
+
+def check_event_types(event_types: Sequence[str]) -> None:
+    """Refuse event types that don't exist.
+
+    Raises:
+        UsageError: naming those that do.
+    """
+    unknown = sorted(set(event_types) - set(EVENT_TYPES))
+    if unknown:
+        raise UsageError(f"unknown event type {', '.join(unknown)}. Known: {', '.join(EVENT_TYPES)}")
+
+
+def _leads_to_allowed(host: str, allowed: Sequence[Network]) -> bool:
+    if not allowed:
+        return False
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return False
+    addresses = [numeric_address(str(entry[4][0])) for entry in found]
+    return any(address is not None and is_allowed(address, allowed) for address in addresses)
+
+
+def _select(connection: Connection, tenant_id: str, webhook_id: UUID | None) -> list[Webhook]:
+    with connection.cursor(row_factory=class_row(Webhook)) as cursor:
+        return cursor.execute(_SELECT, {"tenant_id": tenant_id, "webhook_id": webhook_id}).fetchall()
+
+
+def _change(connection: Connection, tenant_id: str, webhook_id: UUID, status: Status, action: str) -> Webhook:
+    with connection.transaction():
+        webhook = get_webhook(connection, tenant_id, webhook_id)
+        values = {"tenant_id": tenant_id, "webhook_id": webhook_id, "status": status}
+        connection.execute(_SET_STATUS, values)
+        _audit(connection, webhook, action, {"from": webhook.status, "to": status})
+    return Webhook(**{**vars(webhook), "status": status})
+
+
+def _audit(connection: Connection, webhook: Webhook, action: str, detail: Mapping[str, object]) -> None:
+    record_audit(
+        connection,
+        tenant_id=webhook.tenant_id,
+        action=f"webhook.{action}",
+        subject=str(webhook.webhook_id),
+        detail=detail,
+    )
+
+
+def _nonce(connection: Connection) -> str:
+    row = connection.execute("select gen_random_uuid()").fetchone()
+    return str(row[0]) if row else ""

@@ -1,0 +1,47 @@
+"""The delivery sensor: drains the outbox every five seconds. Never through a run, which would cost seconds to start.
+
+Does not belong here: delivering itself (`delivery`).
+"""
+
+import dagster as dg
+from dagster import DefaultSensorStatus
+
+from sensors.webhooks.delivery import DrainResult, Options, drain
+from storage.clock import Clock
+from storage.database import Database
+from storage.secrets import secret_box
+from storage.settings import load_settings
+
+INTERVAL_SECONDS = 5
+TICK_SECONDS = 40.0  # a tick is cut at 60 and an exchange may take 15
+
+
+@dg.sensor(
+    name="webhook_deliveries",
+    minimum_interval_seconds=INTERVAL_SECONDS,
+    default_status=DefaultSensorStatus.RUNNING,
+    description="Sends due webhooks, signed, and writes what came back; retries after 1, 5 and 30 minutes.",
+)
+def webhook_deliveries(database: dg.ResourceParam[Database], clock: dg.ResourceParam[Clock]) -> dg.SkipReason:
+    """A tick of the sensor; its message says what was sent."""
+    settings = load_settings()
+    options = Options(allowed=settings.webhook_allowed_networks, seconds=TICK_SECONDS)
+    result = drain(lambda: database.connect(autocommit=True), secret_box(settings), clock, options)
+    return dg.SkipReason(message(result))
+
+
+def message(result: DrainResult) -> str:
+    """One line about a drain, for a tick or for the command line."""
+    if not result.attempted:
+        return f"nothing sent; {result.left} due" if result.left else "nothing due"
+    parts = [f"{result.delivered} delivered"]
+    parts += [f"{result.retried} to be tried again"] if result.retried else []
+    parts += [f"{result.failed} failed for good"] if result.failed else []
+    parts += [f"{result.superseded} finished too late to count"] if result.superseded else []
+    parts += [f"{result.left} still due"] if result.left else []
+    return ", ".join(parts)
+
+
+def definitions() -> list[dg.SensorDefinition]:
+    """What this room hands to orchestration."""
+    return [webhook_deliveries]
