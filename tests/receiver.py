@@ -56,7 +56,7 @@ def receiving(behaviour: Behaviour | None = None) -> Iterator[Receiver]:
     receiver = Receiver(behaviour or answer(200, b"ok"))
 
     class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:  # noqa: N802 - http.server's name
+        def do_POST(self) -> None:
             length = int(self.headers.get("Content-Length", 0))
             headers = {name.lower(): value for name, value in self.headers.items()}
             received = Received(self.path, headers, self.rfile.read(length))

@@ -1,12 +1,11 @@
 """Endpoints: registered, listed, paused, deleted; each change with its audit entry.
 
-Belongs here: rows of `alerting.webhooks` and which addresses may be registered. Does not belong here: their secrets
+Belongs here: rows of `alerting.webhooks`. Does not belong here: which URLs may be registered (`urls`), their secrets
 (`keys`), their deliveries (`deliveries`, `delivery`). Another tenant's endpoint reads as unknown.
 """
 
-import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 from urllib.parse import urlsplit
@@ -15,16 +14,14 @@ from uuid import UUID
 from psycopg.rows import class_row
 
 from sensors.outbox import EVENT_TYPES, EventDraft, publish
-from sensors.webhooks.addresses import Network, is_allowed, numeric_address, reason_against
+from sensors.webhooks.addresses import Network
 from sensors.webhooks.keys import add_secret, rotate_secret
+from sensors.webhooks.urls import check_url
 from storage.audit import record_audit
 from storage.database import Connection
 from storage.errors import UsageError
 from storage.secrets import SecretBox
 from storage.tenants import require_tenant
-
-MAX_URL_LENGTH = 2000
-_ALLOW = "name its network in TIDEMARK_WEBHOOK_ALLOWED_NETWORKS (127.0.0.0/8 for local trials)"
 
 _SELECT = """
 select webhook_id, tenant_id, url, event_types, status, description, created_at from alerting.webhooks
@@ -49,6 +46,10 @@ where tenant_id = %(tenant_id)s and webhook_id = %(webhook_id)s
 _CANCEL = """
 update alerting.webhook_deliveries set state = 'cancelled', lease_until = null
 where webhook_id = %(webhook_id)s and state in ('pending', 'in_flight', 'retry', 'parked')
+"""
+
+_SET_URL = """
+update alerting.webhooks set url = %(url)s where tenant_id = %(tenant_id)s and webhook_id = %(webhook_id)s
 """
 
 Status = Literal["active", "paused", "disabled", "deleted"]
@@ -141,6 +142,22 @@ def delete_webhook(connection: Connection, tenant_id: str, webhook_id: UUID) -> 
     return webhook
 
 
+def change_url(
+    connection: Connection, tenant_id: str, webhook_id: UUID, url: str, *, allowed: Sequence[Network] = ()
+) -> Webhook:
+    """Point an endpoint elsewhere; what is queued goes there too.
+
+    Raises:
+        UsageError: an unknown endpoint, or an address that webhooks must not reach.
+    """
+    check_url(url, allowed)
+    with connection.transaction():
+        webhook = get_webhook(connection, tenant_id, webhook_id)
+        connection.execute(_SET_URL, {"tenant_id": tenant_id, "webhook_id": webhook_id, "url": url})
+        _audit(connection, webhook, "change_url", {"host": urlsplit(url).hostname})
+    return replace(webhook, url=url)
+
+
 def rotate_webhook(connection: Connection, box: SecretBox, tenant_id: str, webhook_id: UUID, *, now: datetime) -> str:
     """Give an endpoint a new signing secret, shown this once; the old one goes on signing for 24 hours."""
     with connection.transaction():
@@ -168,33 +185,6 @@ def send_test(connection: Connection, tenant_id: str, webhook_id: UUID, *, now: 
     return delivery_id
 
 
-def check_url(url: str, allowed: Sequence[Network]) -> None:
-    """Refuse a URL that no delivery could use. What a name resolves to is checked again with every request.
-
-    Raises:
-        UsageError: with the remedy.
-    """
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname or "", parts.port
-    except ValueError:
-        raise UsageError("the webhook's URL can't be read: it should look like https://example.com/hook") from None
-    if parts.scheme not in ("http", "https") or not host or len(url) > MAX_URL_LENGTH or not url.isascii():
-        raise UsageError(
-            f"a webhook's URL is https://host/path, at most {MAX_URL_LENGTH} ASCII characters (write other letters "
-            "percent-encoded, hosts as punycode)"
-        )
-    if any(character <= " " or character in "\\\x7f" for character in url):
-        raise UsageError("a webhook's URL has no blanks, backslashes or control characters: percent-encode them")
-    if parts.username is not None or parts.password is not None:
-        raise UsageError("a webhook's URL has no user or password in it: verify the signature instead")
-    address = numeric_address(host)
-    if address is not None and not is_allowed(address, allowed) and (reason := reason_against(address)):
-        raise UsageError(f"webhooks don't go to {address} ({reason}): use a public address, or {_ALLOW}")
-    if parts.scheme == "http" and not _leads_to_allowed(host, allowed):
-        raise UsageError(f"use https: plain http is only for hosts that the operator allows; to allow one, {_ALLOW}")
-
-
 def check_event_types(event_types: Sequence[str]) -> None:
     """Refuse event types that don't exist.
 
@@ -204,17 +194,6 @@ def check_event_types(event_types: Sequence[str]) -> None:
     unknown = sorted(set(event_types) - set(EVENT_TYPES))
     if unknown:
         raise UsageError(f"unknown event type {', '.join(unknown)}. Known: {', '.join(EVENT_TYPES)}")
-
-
-def _leads_to_allowed(host: str, allowed: Sequence[Network]) -> bool:
-    if not allowed:
-        return False
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        return False
-    addresses = [numeric_address(str(entry[4][0])) for entry in found]
-    return any(address is not None and is_allowed(address, allowed) for address in addresses)
 
 
 def _select(connection: Connection, tenant_id: str, webhook_id: UUID | None) -> list[Webhook]:
@@ -228,7 +207,7 @@ def _change(connection: Connection, tenant_id: str, webhook_id: UUID, status: St
         values = {"tenant_id": tenant_id, "webhook_id": webhook_id, "status": status}
         connection.execute(_SET_STATUS, values)
         _audit(connection, webhook, action, {"from": webhook.status, "to": status})
-    return Webhook(**{**vars(webhook), "status": status})
+    return replace(webhook, status=status)
 
 
 def _audit(connection: Connection, webhook: Webhook, action: str, detail: Mapping[str, object]) -> None:

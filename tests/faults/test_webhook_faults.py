@@ -115,7 +115,8 @@ def test_a_scanner_killed_before_its_commit_leaves_nothing_and_the_next_one_find
     doomed.kill()
     doomed.wait()
     doomed.stdout.close()
-    counts = "select (select count(*) from alerting.alerts), (select count(*) from alerting.events), (select count(*) from alerting.webhook_deliveries)"
+    counts = """select (select count(*) from alerting.alerts), (select count(*) from alerting.events),
+                       (select count(*) from alerting.webhook_deliveries)"""
     assert connection.execute(counts).fetchone() == (0, 0, 0)
     assert scan(connection, NOW).events == 2
     assert connection.execute(counts).fetchone() == (2, 2, 2)
@@ -130,7 +131,7 @@ def test_an_owner_who_wakes_up_after_its_lease_changes_nothing(
     assert claim(connection, clock.now(), 10) == []
     clock.move(seconds=61)
     (awake,) = claim(connection, clock.now(), 10)
-    jitter = random.Random(1)
+    jitter = random.Random(1)  # noqa: S311
     assert settle(connection, asleep, Answer(410), clock.now(), jitter).outcome is None
     assert states(connection) == ["in_flight"]
     assert settle(connection, awake, Answer(200), clock.now(), jitter).outcome == "delivered"
@@ -258,9 +259,7 @@ def test_a_name_is_resolved_once_and_the_address_that_was_checked_is_the_one_tha
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0))]
 
     register(connection, box, tenant, receiver.url, clock)
-    connection.execute(
-        "update alerting.webhooks set url = %s", (receiver.url.replace("127.0.0.1", "rebinding.test"),)
-    )
+    connection.execute("update alerting.webhooks set url = %s", (receiver.url.replace("127.0.0.1", "rebinding.test"),))
     happen(connection, tenant, clock, "one")
     monkeypatch.setattr(socket, "getaddrinfo", rebinding)
     assert send(database, box, clock).delivered == 1

@@ -34,7 +34,9 @@ def test_what_arrives_is_what_was_stored_and_both_signatures_verify(
     result = send(database, box, clock)
     assert (result.delivered, result.left) == (1, 0)
     (request,) = receiver.requests
-    row = connection.execute("select delivery_id, body from alerting.webhook_deliveries join alerting.events using (event_id)").fetchone()
+    row = connection.execute(
+        "select delivery_id, body from alerting.webhook_deliveries join alerting.events using (event_id)"
+    ).fetchone()
     assert row is not None
     assert (request.delivery_id, request.body) == (str(row[0]), bytes(row[1]))
     assert request.path == "/hook?token=a%20b"
@@ -179,7 +181,9 @@ def test_no_secret_and_no_key_is_in_any_row_or_log(
         "select format('%I.%I', schemaname, tablename) from pg_tables where schemaname in ('alerting', 'access')"
     ).fetchall()
     rows = "\n".join(
-        str(row) for (table,) in tables for row in connection.execute(f"select t::text from {table} t")  # noqa: S608
+        str(row)
+        for (table,) in tables
+        for row in connection.execute(f"select t::text from {table} t")  # noqa: S608
     )
     written = rows + "".join(capfd.readouterr())
     assert str(webhook_id) in written

@@ -1,0 +1,101 @@
+"""`tidemark alert`: what is firing, and looking after it."""
+
+import getpass
+from dataclasses import dataclass
+from typing import Annotated, Literal
+from uuid import UUID
+
+import typer
+
+from orchestration.commands.shared import JsonOption, TenantOption, console, platform, print_json, show, transaction
+from sensors.alerts.administration import acknowledge, list_alerts, resolve
+from sensors.alerts.scan import scan
+
+app = typer.Typer(no_args_is_help=True, help="Alerts: what is out of bounds.")
+
+AlertArgument = Annotated[UUID, typer.Argument(help="The alert's identifier, from `alert list`.")]
+
+
+@dataclass
+class _Totals:
+    batches: int = 0
+    fired: int = 0
+    resolved: int = 0
+    deliveries: int = 0
+    held_back: int = 0
+
+
+@app.command("list")
+def list_(
+    tenant: TenantOption,
+    status: Annotated[Literal["firing", "resolved"] | None, typer.Option(help="Only these.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="The newest so many.")] = 100,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a tenant's alerts, the newest first."""
+    with transaction() as (_, connection):
+        rows = list_alerts(connection, tenant, status=status, limit=limit)
+    if as_json:
+        print_json(rows)
+        return
+    shown = ("alert_id", "status", "severity", "event_type", "template", "extractor_model", "value", "threshold")
+    show(
+        [{name: row[name] for name in (*shown, "breach_count", "started_at", "acked_by")} for row in rows],
+        as_json,
+        title=f"Alerts of {tenant}",
+        empty="No alerts.",
+    )
+
+
+@app.command()
+def ack(
+    alert_id: AlertArgument,
+    tenant: TenantOption,
+    by: Annotated[str | None, typer.Option(help="Who looks after it; you, if not given.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Note that somebody looks after an alert; it goes on firing."""
+    with transaction() as (opened, connection):
+        changed = acknowledge(connection, tenant, alert_id, by=by or getpass.getuser(), now=opened.clock.now())
+    _say(alert_id, "acknowledged", changed, as_json)
+
+
+@app.command("resolve")
+def resolve_(alert_id: AlertArgument, tenant: TenantOption, as_json: JsonOption = False) -> None:
+    """End an alert by hand and tell the endpoints; a later breach opens the next one."""
+    with transaction() as (opened, connection):
+        changed = resolve(connection, tenant, alert_id, now=opened.clock.now())
+    _say(alert_id, "resolved", changed, as_json)
+
+
+@app.command("scan")
+def scan_(as_json: JsonOption = False) -> None:
+    """Hold everything new, of all tenants, against the thresholds, as the sensor does."""
+    totals = _Totals()
+    with platform() as opened, opened.database.connect(autocommit=True) as connection:
+        more = True
+        while more:
+            result = scan(connection, opened.clock.now())
+            more = result.more
+            totals.batches += result.batches
+            totals.fired += result.firing
+            totals.resolved += result.resolved
+            totals.deliveries += result.deliveries
+            totals.held_back = result.held_back
+    if as_json:
+        print_json(vars(totals))
+        return
+    console.print(
+        f"{totals.batches} new batches: {totals.fired} alerts fired, {totals.resolved} resolved, "
+        f"{totals.deliveries} deliveries queued.",
+        highlight=False,
+    )
+    if totals.held_back:
+        console.print(f"{totals.held_back} batches wait for an older transaction that is still open.", highlight=False)
+
+
+def _say(alert_id: UUID, what: str, changed: bool, as_json: bool) -> None:
+    if as_json:
+        print_json({"alert_id": alert_id, "what": what, "changed": changed})
+    else:
+        console.print(f"Alert {alert_id} {'is' if changed else 'was already'} {what}.", highlight=False)

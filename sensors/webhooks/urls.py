@@ -1,0 +1,53 @@
+"""Which URLs may be registered as endpoints.
+
+Belongs here: what can be said of a URL without sending anything. Does not belong here: the verdict on an address
+(`addresses`), which is asked again with every request (`transport`).
+"""
+
+import socket
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from sensors.webhooks.addresses import Network, is_allowed, numeric_address, reason_against
+from storage.errors import UsageError
+
+MAX_URL_LENGTH = 2000
+_ALLOW = "name its network in TIDEMARK_WEBHOOK_ALLOWED_NETWORKS (127.0.0.0/8 for local trials)"
+
+
+def check_url(url: str, allowed: Sequence[Network]) -> None:
+    """Refuse a URL that no delivery could use. What a name resolves to is checked again with every request.
+
+    Raises:
+        UsageError: with the remedy.
+    """
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        raise UsageError("the webhook's URL can't be read: it should look like https://example.com/hook") from None
+    if parts.scheme not in ("http", "https") or not host or len(url) > MAX_URL_LENGTH or not url.isascii():
+        raise UsageError(
+            f"a webhook's URL is https://host/path, at most {MAX_URL_LENGTH} ASCII characters (write other letters "
+            "percent-encoded, hosts as punycode)"
+        )
+    if any(character <= " " or character in "\\\x7f" for character in url):
+        raise UsageError("a webhook's URL has no blanks, backslashes or control characters: percent-encode them")
+    if parts.username is not None or parts.password is not None:
+        raise UsageError("a webhook's URL has no user or password in it: verify the signature instead")
+    address = numeric_address(host)
+    if address is not None and not is_allowed(address, allowed) and (reason := reason_against(address)):
+        raise UsageError(f"webhooks don't go to {address} ({reason}): use a public address, or {_ALLOW}")
+    if parts.scheme == "http" and not _leads_to_allowed(host, allowed):
+        raise UsageError(f"use https: plain http is only for hosts that the operator allows; to allow one, {_ALLOW}")
+
+
+def _leads_to_allowed(host: str, allowed: Sequence[Network]) -> bool:
+    if not allowed:
+        return False
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return False
+    addresses = [numeric_address(str(entry[4][0])) for entry in found]
+    return any(address is not None and is_allowed(address, allowed) for address in addresses)
