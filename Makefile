@@ -31,7 +31,8 @@ check: $(READY)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/sqlfluff lint --disable-progress-bar dbt_project/models dbt_project/tests
-	@$(BIN)/tidemark check-definitions
+	@$(BIN)/dbt --quiet parse --project-dir dbt_project --profiles-dir dbt_project
+	@$(BIN)/dagster definitions validate -w workspace.yaml --log-level warning
 
 bench: $(READY)
 	@$(BIN)/python -m benchmarks

@@ -1,5 +1,6 @@
 """The command `tidemark`: its groups, and one place where errors become messages and exit codes."""
 
+import logging
 import os
 import sys
 import warnings
@@ -54,7 +55,7 @@ def main() -> None:
     # Dagster announces the age of its own parameters; a user of Tidemark can do nothing about it.
     warnings.filterwarnings("ignore", module=r"dagster\..*")
     try:
-        configure_logging(load_settings())
+        configure_logging(load_settings(), logging.WARNING)
         app()
     except UsageError as error:
         _fail(error, 2)

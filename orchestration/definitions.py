@@ -1,7 +1,6 @@
 """The roof's one view: every room's assets, checks and sensors put together as Dagster Definitions."""
 
 import dagster as dg
-from sensors.webhooks.sensors import definitions as webhooks
 
 from assets.evaluations.assets import landing_assets
 from assets.forecasts.assets import definitions as forecasts
@@ -11,8 +10,10 @@ from orchestration.arrivals_sensor import arrivals_sensor
 from orchestration.jobs import ALERT_MARTS_JOB, REFRESH_JOB_DEFINITION, daily_refresh
 from orchestration.partitions import DAYS
 from sensors.alerts.sensors import alert_sensor, alerts_asset
+from sensors.webhooks.sensors import definitions as webhooks
 from storage.clock import Clock
 from storage.database import Database, open_database
+from storage.logging import configure_logging
 from storage.settings import Settings, load_settings
 
 
@@ -43,4 +44,5 @@ def build_definitions(
 @dg.definitions
 def defs() -> dg.Definitions:
     """What `workspace.yaml` names: nothing is built before Dagster asks."""
+    configure_logging(load_settings())
     return build_definitions()

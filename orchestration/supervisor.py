@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 
 from storage.settings import PROJECT_ROOT
@@ -36,10 +37,14 @@ def dagster_services(port: int) -> list[Service]:
 
 
 class Supervisor:
-    """Starts services, waits until one ends or a signal comes, and stops the rest."""
+    """Starts services, waits until one ends or a signal comes, and stops the rest.
 
-    def __init__(self, services: Sequence[Service], environment: Mapping[str, str]) -> None:
+    Each service writes to a file of its own in `logs`: on one terminal, three programs tell nobody anything.
+    """
+
+    def __init__(self, services: Sequence[Service], environment: Mapping[str, str], logs: Path) -> None:
         self._services = services
+        self._logs = logs
         self._environment = dict(environment)
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._stopping = False
@@ -48,10 +53,22 @@ class Supervisor:
         """Start every service, each in a process group of its own so that a Ctrl-C reaches it through us alone."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._on_signal)
+        self._logs.mkdir(parents=True, exist_ok=True)
         for service in self._services:
-            self._children[service.name] = subprocess.Popen(
-                service.command, env=self._environment, cwd=PROJECT_ROOT, start_new_session=True
-            )
+            with self.log_of(service.name).open("wb") as log:
+                self._children[service.name] = subprocess.Popen(
+                    service.command,
+                    env=self._environment,
+                    cwd=PROJECT_ROOT,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
+
+    def log_of(self, name: str) -> Path:
+        """Where a service writes; begun anew at each start."""
+        return self._logs / f"{name}.log"
 
     def wait(self) -> str | None:
         """Block until a signal (None) or until a service ends by itself (its name)."""

@@ -8,8 +8,13 @@ import structlog
 from storage.settings import Settings
 
 
-def configure_logging(settings: Settings) -> None:
-    """Set up structlog for this process; `correlation_id`, `tenant` and `batch_id` come from bound context."""
+def configure_logging(settings: Settings, level: int = logging.INFO) -> None:
+    """Set up structlog for this process; `correlation_id`, `tenant` and `batch_id` come from bound context.
+
+    Args:
+        settings: say in which form.
+        level: what is left out below it; a command that tells its user what it did itself needs no more than warnings.
+    """
     console = settings.log_format == "console" or (settings.log_format == "auto" and sys.stderr.isatty())
     renderer = structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
     structlog.configure(
@@ -20,6 +25,6 @@ def configure_logging(settings: Settings) -> None:
             structlog.processors.format_exc_info,
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )

@@ -10,10 +10,12 @@ import typer
 from orchestration.commands.platform_commands import port_is_taken
 from orchestration.commands.shared import console, platform
 from orchestration.instance import instance_environment
+from orchestration.platform import Platform
 from orchestration.supervisor import Supervisor, dagster_services
 from storage.errors import TidemarkError
 
 _READY_PATIENCE_SECONDS = 120.0
+_LINES_SHOWN = 15
 
 
 def up() -> None:
@@ -25,23 +27,25 @@ def up() -> None:
                 f"port {port} is in use. Stop what listens there, or choose another: TIDEMARK_DAGSTER_PORT=3001 make up"
             )
         environment = os.environ | instance_environment(opened.settings, opened.database)
-        supervisor = Supervisor(dagster_services(port), environment)
+        supervisor = Supervisor(dagster_services(port), environment, opened.settings.home / "logs")
         ended: str | None = None
         try:
             supervisor.start()
-            _announce(supervisor, port, opened.database.platform.masked())
+            _announce(supervisor, opened)
             ended = supervisor.wait()
         finally:
             console.print("Stopping …")
             supervisor.stop()
     if ended is not None:
-        raise TidemarkError(f"Dagster's {ended} ended by itself; its last lines above tell why")
+        log = supervisor.log_of(ended)
+        last = "\n".join(log.read_text(errors="replace").splitlines()[-_LINES_SHOWN:])
+        raise TidemarkError(f"Dagster's {ended} ended by itself. The end of its log, {log}:\n{last}")
     console.print("Stopped.")
     raise typer.Exit(0)
 
 
-def _announce(supervisor: Supervisor, port: int, database: str) -> None:
-    page = f"http://127.0.0.1:{port}"
+def _announce(supervisor: Supervisor, opened: Platform) -> None:
+    page = f"http://127.0.0.1:{opened.settings.dagster_port}"
     console.print(f"Starting Dagster's page at {page} …", highlight=False)
     deadline = time.monotonic() + _READY_PATIENCE_SECONDS
     while supervisor.is_whole() and time.monotonic() < deadline:
@@ -54,7 +58,8 @@ def _announce(supervisor: Supervisor, port: int, database: str) -> None:
         return
     console.print(
         f"\n  Assets, runs and sensors   {page}\n  The marts                  tidemark psql\n"
-        f"  Database                   {database}\n  Stop everything            Ctrl-C\n",
+        f"  Database                   {opened.database.platform.masked()}\n"
+        f"  Logs                       {opened.settings.home / 'logs'}\n  Stop everything            Ctrl-C\n",
         highlight=False,
         soft_wrap=True,
     )

@@ -1,19 +1,18 @@
 """The demo's webhooks: one endpoint a tenant, at a receiver on this machine that verifies what it is sent.
 
-Belongs here: registering, delivering, replaying and counting. Does not belong here: signing or sending (sensors/webhooks).
+Belongs here: registering, delivering, replaying and counting. Does not belong here: signing, sending.
 """
 
 from collections.abc import Sequence
 from functools import partial
 from uuid import UUID
 
+from orchestration.demo.receiver import Receiver
+from orchestration.platform import Platform
 from sensors.webhooks.deliveries import list_deliveries, replay_delivery
 from sensors.webhooks.delivery import Options, drain
 from sensors.webhooks.keys import live_secrets
 from sensors.webhooks.registry import change_url, create_webhook, list_webhooks
-
-from orchestration.demo.receiver import Receiver
-from orchestration.platform import Platform
 from storage.database import Connection
 from storage.secrets import secret_box
 

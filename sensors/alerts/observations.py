@@ -154,6 +154,15 @@ where
     and evaluations.created_at >= %(now)s - %(longest_age)s
     and rule.enabled
     and evaluations.created_at >= %(now)s - rule.max_age
+    -- A back-fill brings old templates, not new ones.
+    and not exists (
+        select 1
+        from raw.evaluations as older
+        where
+            older.batch_id = templates.first_batch_id
+            and older.template_id = templates.template_id
+            and older.created_at < %(now)s - rule.max_age
+    )
 order by templates.tenant_id, templates.template, evaluations.created_at, evaluations.evaluation_id
 """
 
