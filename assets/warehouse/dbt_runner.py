@@ -70,7 +70,7 @@ def invoke_dbt(
         manifest = None if packed_manifest is None else Manifest.from_msgpack(packed_manifest)
         runner = dbtRunner(manifest=manifest, callbacks=[] if on_event is None else [on_event])
         with tempfile.TemporaryDirectory(prefix="tidemark-dbt-") as logs:
-            result = runner.invoke([args[0], *_options(target_path, Path(logs), project_dir), *args[1:]])
+            result = runner.invoke([*args, *_options(target_path, Path(logs), project_dir)])
     return _outcome(result)
 
 

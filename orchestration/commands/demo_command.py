@@ -29,7 +29,7 @@ def demo(as_json: JsonOption = False) -> None:
         task = progress.add_task("Starting", total=_STEPS)
 
         def step(what: str) -> None:
-            progress_console.print(f"· {what}", highlight=False)
+            progress_console.print(f"· {what}", highlight=False, soft_wrap=True)
             progress.update(task, description=what, advance=1)
 
         report = run_demo(opened, step)
@@ -65,14 +65,16 @@ def _tell(report: "DemoReport", page: str) -> None:
         f"\n[bold]Landed[/]      {accepted:,} records accepted, {duplicates:,} duplicates, {conflicts} conflicts, "
         f"{rejected} rejected and kept",
         highlight=False,
+        soft_wrap=True,
     )
-    console.print(f"[bold]Refreshed[/]   {_refreshed(report)}", highlight=False)
+    console.print(f"[bold]Refreshed[/]   {_refreshed(report)}", highlight=False, soft_wrap=True)
     alerts = ", ".join(f"{count} {event_type}" for event_type, count in report.alerts.items())
-    console.print(f"[bold]Alerts[/]      {alerts or 'none'}", highlight=False)
+    console.print(f"[bold]Alerts[/]      {alerts or 'none'}", highlight=False, soft_wrap=True)
     again = " (all landed before, so the earlier deliveries were replayed)" if report.replayed else ""
     console.print(
         f"[bold]Webhooks[/]    {report.delivered} delivered, {report.verified} verified by the receiver{again}\n",
         highlight=False,
+        soft_wrap=True,
     )
     table = Table(title="Planted and found", title_justify="left")
     for name in ("", "fact", "planted", "found"):
@@ -81,8 +83,8 @@ def _tell(report: "DemoReport", page: str) -> None:
         table.add_row("✓" if finding.found else "✗", fact.name, fact.planted, finding.words)
     console.print(table)
     for problem in report.problems:
-        console.print(f"[red]✗ {problem}[/]", highlight=False)
-    console.print(_LOOK_NEXT.format(page=page), highlight=False)
+        console.print(f"[red]✗ {problem}[/]", highlight=False, soft_wrap=True)
+    console.print(_LOOK_NEXT.format(page=page), highlight=False, soft_wrap=True)
 
 
 def _refreshed(report: "DemoReport") -> str:

@@ -64,7 +64,7 @@ def test_a_broken_line_amid_good_ones_is_named_and_exits_1_while_the_others_land
         (("push",), 2, "Missing"),
         (("tenant", "create", "No Slug"), 2, "lower-case"),
         (("rejects", "show", "nothing", "--tenant", "acme"), 1, "tidemark rejects list"),
-        (("recommend", "--tenant", "acme", "--template", "nowhere"), 1, "nowhere"),
+        (("recommend", "--tenant", "acme", "--template", "nowhere"), 2, "nowhere"),
     ],
 )
 def test_wrong_use_is_answered_with_the_remedy_and_no_traceback(

@@ -225,8 +225,6 @@ def test_another_order_and_split_of_the_same_records_gives_the_same_marts_as_doe
     assert checksums() == first
 
     connection.execute(_EMPTY_RAW)
-    run_dbt(["run"], database)
-    assert checksums()["drift_history"] != first["drift_history"]
     chance = random.Random(7)  # noqa: S311
     for tenant, (evaluations, feedback) in landed.items():
         push(tenant, "evaluations", chance.sample(evaluations, len(evaluations)))

@@ -1,15 +1,22 @@
 """What a BI tool's login may see: its own tenants' rows of the marts, with keys; nothing else."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any
+from datetime import UTC, datetime
 
 import psycopg
 import pytest
 
+from assets.evaluations.landing import land
+from assets.evaluations.verdicts import Line
 from assets.warehouse.build import run_dbt
 from storage.database import Connection, Database, connect
+from storage.postgres_url import PostgresUrl
 from storage.tenants import create_tenant
+
+# One worker builds for all of them.
+pytestmark = pytest.mark.xdist_group("warehouse-readers")
 
 READERS: dict[str, set[str]] = {
     "reader_of_acme": {"acme"},
@@ -17,6 +24,10 @@ READERS: dict[str, set[str]] = {
     "reader_of_none": set(),
 }
 TENANTS = ("acme", "globex", "initech")
+_EVALUATION = b"""{
+    "template": "invoice", "extractor_vendor": "v", "extractor_model": "m", "drift_score": 0.1, "success": true,
+    "created_at": "2026-05-01T08:00:00Z"
+}"""
 _ALERT = """
 insert into alerting.alerts (tenant_id, event_type, template, epoch, status, severity, metric, value, threshold,
     breach_count, window_start, window_end, started_at)
@@ -24,30 +35,39 @@ values (%s, 'drift_high', 'invoice', 1, 'firing', 'warning', 'drift_score', 0.5,
 """
 
 
-@pytest.fixture
-def readers(
-    database: Database, connection: Connection, push: Any, an_evaluation: Any
-) -> Iterator[dict[str, Connection]]:
-    """Three tenants' marts, and a connection a login role."""
-    for tenant in TENANTS:
-        create_tenant(connection, tenant)
-        push(tenant, "evaluations", [an_evaluation(record_id="1", success=True)])
-        connection.execute(_ALERT, (tenant,))
-    for role, tenants in READERS.items():
-        connection.execute(f"create role {role} login in role bi_reader")  # type: ignore[arg-type]
-        for tenant in tenants:
-            connection.execute("insert into access.reader_tenants values (%s, %s)", (role, tenant))
-    # Twice: the tables of the second build are new ones.
-    run_dbt(["run"], database)
-    run_dbt(["run"], database)
-    opened = {role: connect(replace(database.platform, user=role), autocommit=True) for role in READERS}
-    try:
-        yield {role: reader.__enter__() for role, reader in opened.items()}
-    finally:
-        for reader in opened.values():
-            reader.__exit__(None, None, None)
+@pytest.fixture(scope="module")
+def owner(server: PostgresUrl) -> Iterator[Connection]:
+    """The owner's connection to a database of this module's own, with three tenants' marts and the login roles."""
+    url = server.with_database("tidemark")
+    with connect(server.with_database("postgres"), autocommit=True) as admin:
+        admin.execute("drop database if exists tidemark with (force)")
+        admin.execute("create database tidemark template tidemark_template strategy file_copy")
+    with connect(url, autocommit=True) as connection:
+        for tenant in TENANTS:
+            create_tenant(connection, tenant)
+            receipt = land(
+                connection, tenant, "evaluations", [Line(1, _EVALUATION)], door="test", now=datetime.now(UTC)
+            )
+            assert receipt.accepted == 1
+            connection.execute(_ALERT, (tenant,))
+        for role, tenants in READERS.items():
+            connection.execute(f"create role {role} login in role bi_reader")  # type: ignore[arg-type]
+            for tenant in tenants:
+                connection.execute("insert into access.reader_tenants values (%s, %s)", (role, tenant))
+        # Twice: the tables of the second build are new ones.
+        for _ in range(2):
+            run_dbt(["run"], Database(platform=url, dagster=server.with_database("dagster")))
+        yield connection
         for role in READERS:
             connection.execute(f"drop role {role}")  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def readers(server: PostgresUrl, owner: Connection) -> Iterator[dict[str, Connection]]:
+    """A connection a login role."""
+    url = server.with_database("tidemark")
+    with ExitStack() as stack:
+        yield {role: stack.enter_context(connect(replace(url, user=role), autocommit=True)) for role in READERS}
 
 
 def test_a_login_sees_the_rows_of_its_tenants_in_every_mart_and_of_no_other(
@@ -73,9 +93,9 @@ def test_a_login_cannot_talk_itself_into_another_tenant(readers: dict[str, Conne
 
 
 def test_a_login_reads_nothing_but_marts_and_writes_nothing(
-    readers: dict[str, Connection], connection: Connection, marts: tuple[str, ...]
+    readers: dict[str, Connection], owner: Connection, marts: tuple[str, ...]
 ) -> None:
-    relations = connection.execute(
+    relations = owner.execute(
         """
         select format('%I.%I', schemaname, name) from (
             select schemaname, tablename as name from pg_tables union select schemaname, viewname from pg_views
@@ -108,8 +128,8 @@ def test_the_policy_asks_for_the_tenants_once_a_query(readers: dict[str, Connect
     assert any("InitPlan" in line for (line,) in plan)
 
 
-def test_staging_views_see_with_their_readers_rights(readers: dict[str, Connection], connection: Connection) -> None:
-    options = connection.execute(
+def test_staging_views_see_with_their_readers_rights(owner: Connection) -> None:
+    options = owner.execute(
         "select relname, reloptions from pg_class where relnamespace = 'staging'::regnamespace and relkind = 'v'"
     ).fetchall()
     assert options
