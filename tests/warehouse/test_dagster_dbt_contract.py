@@ -1,11 +1,7 @@
-<<<<<<< HEAD
-"""What is used of dagster-dbt and dbt that they don't promise: when one fails, look at `build` and `dbt_runner`."""
-=======
 """What is used of dagster-dbt and dbt that they don't promise.
 
 When one of these fails, look at `assets.warehouse.build` and `assets.warehouse.dbt_runner`.
 """
->>>>>>> warehouse
 
 import inspect
 from importlib.metadata import version

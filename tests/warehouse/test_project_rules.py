@@ -98,14 +98,8 @@ def test_marts_are_tables_with_an_enforced_contract_one_tested_key_no_json_and_n
         assert "tenant_id" in node["columns"]
 
 
-<<<<<<< HEAD
-def _types(column: Mapping[str, Any]) -> dict[str, str]:
-    is_key = any(constraint["type"] == "primary_key" for constraint in column["constraints"])
-    return {"type": "primary_key"} if is_key else {}
-=======
 def _is_key(column: Mapping[str, Any]) -> bool:
     return "primary_key" in {constraint["type"] for constraint in column["constraints"]}
->>>>>>> warehouse
 
 
 def test_every_mart_made_from_evaluations_is_reconciled_with_the_fact(
