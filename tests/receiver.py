@@ -1,5 +1,6 @@
 """A real HTTP receiver on loopback that does what a test tells it to, and remembers what it got."""
 
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -51,8 +52,8 @@ def answer(status: int, body: bytes = b"", **headers: str) -> Behaviour:
 
 
 @contextmanager
-def receiving(behaviour: Behaviour | None = None) -> Iterator[Receiver]:
-    """A receiver for the length of the block."""
+def receiving(behaviour: Behaviour | None = None, *, context: ssl.SSLContext | None = None) -> Iterator[Receiver]:
+    """A receiver for the length of the block, over TLS if a context is given."""
     receiver = Receiver(behaviour or answer(200, b"ok"))
 
     class Handler(BaseHTTPRequestHandler):
@@ -71,6 +72,8 @@ def receiving(behaviour: Behaviour | None = None) -> Iterator[Receiver]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    if context is not None:
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     receiver.port = server.server_address[1]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()

@@ -22,9 +22,10 @@ update alerting.webhook_secrets set valid_to = %(valid_to)s
 where webhook_id = %(webhook_id)s and (valid_to is null or valid_to > %(valid_to)s)
 """
 
+# A secret signs from the moment it exists: valid_from only orders, since two machines' clocks may differ.
 _LIVE = """
 select secret_id, sealed from alerting.webhook_secrets
-where webhook_id = %(webhook_id)s and valid_from <= %(now)s and (valid_to is null or valid_to > %(now)s)
+where webhook_id = %(webhook_id)s and (valid_to is null or valid_to > %(now)s)
 order by valid_from desc, secret_id desc
 """
 

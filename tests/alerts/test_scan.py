@@ -224,6 +224,7 @@ def test_a_batch_whose_transaction_commits_late_is_not_skipped(
 
 
 def test_two_scanners_at_once_tell_a_breach_once(connection: Connection, database: Database, tenant: str) -> None:
+    scan(connection, NOW)  # the position exists: its first insertion would keep the scanners apart by itself
     push(connection, tenant, [evaluation(number, drift_score=0.9, template=f"t{number}") for number in range(20)])
     barrier = threading.Barrier(4)
     firing: list[int] = []

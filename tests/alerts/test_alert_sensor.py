@@ -1,0 +1,75 @@
+"""The alert sensor by real ticks."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+import pytest
+from alert_rows import NOW, evaluation, push
+
+from sensors.alerts.sensors import alert_sensor, alerts_asset
+from storage.clock import Clock
+from storage.database import Connection, Database
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+def tick(instance: dg.DagsterInstance, database: Database, cursor: str | None) -> dg.SensorResult | dg.SkipReason:
+    context = dg.build_sensor_context(
+        instance=instance, cursor=cursor, resources={"database": database, "clock": Clock(now=lambda: NOW)}
+    )
+    result = alert_sensor("refresh_alert_marts")(context)
+    assert isinstance(result, dg.SensorResult | dg.SkipReason)
+    return result
+
+
+def test_a_tick_asks_for_one_refresh_when_alerts_have_changed_and_for_none_when_not(
+    connection: Connection, database: Database, tenant: str, instance: dg.DagsterInstance
+) -> None:
+    push(connection, tenant, [evaluation(1, drift_score=0.9)])
+    first = tick(instance, database, None)
+    assert isinstance(first, dg.SensorResult)
+    assert first.run_requests is not None
+    assert [request.run_key for request in first.run_requests] == ["alerts-2"]
+    (materialization,) = first.asset_events
+    assert isinstance(materialization, dg.AssetMaterialization)
+    assert materialization.description == (
+        "1 new batches; 2 alerts fired, 0 resolved, 0 deliveries queued; 1 firing now"
+    )
+    assert materialization.metadata["fired"].value == 2
+    push(connection, tenant, [evaluation(2, drift_score=0.9)])
+    second = tick(instance, database, first.cursor)
+    assert isinstance(second, dg.SkipReason)
+    assert second.skip_message == "1 new batches; 1 firing now"
+
+
+def test_a_lost_cursor_repeats_the_run_key_and_no_event(
+    connection: Connection, database: Database, tenant: str, instance: dg.DagsterInstance
+) -> None:
+    push(connection, tenant, [evaluation(1, drift_score=0.9)])
+    keys = []
+    for _ in range(3):
+        result = tick(instance, database, None)
+        assert isinstance(result, dg.SensorResult)
+        keys += [request.run_key for request in result.run_requests or ()]
+    assert set(keys) == {"alerts-2"}
+    assert connection.execute("select count(*) from alerting.events").fetchone() == (2,)
+
+
+def test_the_sensor_runs_by_default_beside_its_external_asset() -> None:
+    @dg.job
+    def refresh_alert_marts() -> None: ...
+
+    definitions = dg.Definitions(
+        assets=[alerts_asset()],
+        jobs=[refresh_alert_marts],
+        sensors=[alert_sensor("refresh_alert_marts")],
+        resources={"database": None, "clock": Clock()},
+    )
+    dg.Definitions.validate_loadable(definitions)
+    sensor = definitions.get_repository_def().get_sensor_def("alerts")
+    assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
+    assert not definitions.get_repository_def().asset_graph.get(dg.AssetKey("alerts")).is_materializable

@@ -1,0 +1,111 @@
+"""The delivery sensor by real ticks, and the command line, as a user runs them."""
+
+import json
+from collections.abc import Iterator
+
+import dagster as dg
+import pytest
+from delivering import SetClock, happen
+from receiver import Receiver, answer
+from standardwebhooks import Webhook
+from structlog.testing import capture_logs
+from typer.testing import CliRunner
+
+from orchestration.commands import alert, threshold, webhook
+from sensors.webhooks.sensors import definitions
+from storage.database import Connection, Database
+from storage.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    """Logs go where no command's output is looked for, as the command line itself has it."""
+    with capture_logs():
+        yield
+
+
+@pytest.fixture
+def allowed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEMARK_WEBHOOK_ALLOWED_NETWORKS", "127.0.0.0/8")
+
+
+def tidemark(app: object, *arguments: str) -> object:
+    result = CliRunner().invoke(app, [*arguments, "--json"], catch_exceptions=False)  # type: ignore[arg-type]
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+@pytest.mark.usefixtures("allowed")
+def test_a_tick_sends_what_is_due_and_says_so(
+    connection: Connection, database: Database, tenant: str, clock: SetClock, receiver: Receiver
+) -> None:
+    tidemark(webhook.app, "create", receiver.url, "--tenant", tenant)
+    happen(connection, tenant, clock, "one", "two")
+    (sensor,) = definitions()
+    assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
+    said = []
+    for _ in range(2):
+        result = sensor(dg.build_sensor_context(resources={"database": database, "clock": clock}))
+        assert isinstance(result, dg.SkipReason)
+        said.append(result.skip_message)
+    assert said == ["2 delivered", "nothing due"]
+    receiver.behaviour = answer(503)
+    happen(connection, tenant, clock, "three")
+    result = sensor(dg.build_sensor_context(resources={"database": database, "clock": clock}))
+    assert isinstance(result, dg.SkipReason)
+    assert result.skip_message == "0 delivered, 1 to be tried again"
+
+
+@pytest.mark.usefixtures("allowed")
+def test_an_operator_registers_tests_rotates_replays_and_deletes_an_endpoint_by_commands(
+    connection: Connection, tenant: str, receiver: Receiver
+) -> None:
+    owner = ("--tenant", tenant)
+    made = tidemark(webhook.app, "create", receiver.url, "--event", "drift_high", *owner)
+    assert isinstance(made, dict)
+    webhook_id = made["webhook_id"]
+    (listed,) = tidemark(webhook.app, "list", *owner)  # type: ignore[misc]
+    assert (listed["webhook_id"], listed["event_types"]) == (webhook_id, ["drift_high"])
+    assert "secret" not in listed
+    queued = tidemark(webhook.app, "test", webhook_id, *owner)
+    assert isinstance(queued, dict)
+    assert tidemark(webhook.app, "deliver")["delivered"] == 1  # type: ignore[index, call-overload]
+    assert Webhook(made["secret"]).verify(receiver.requests[0].body, receiver.requests[0].headers)["type"] == (
+        "webhook_test"
+    )
+    tidemark(webhook.app, "replay", queued["delivery_id"], *owner)
+    assert tidemark(webhook.app, "pause", webhook_id, *owner)["status"] == "paused"  # type: ignore[index, call-overload]
+    assert tidemark(webhook.app, "deliver")["delivered"] == 0  # type: ignore[index, call-overload]
+    rotated = tidemark(webhook.app, "rotate", webhook_id, *owner)
+    assert isinstance(rotated, dict)
+    tidemark(webhook.app, "resume", webhook_id, *owner)
+    tidemark(webhook.app, "deliver")
+    for secret in (made["secret"], rotated["secret"]):
+        Webhook(secret).verify(receiver.requests[1].body, receiver.requests[1].headers)
+    (delivery,) = tidemark(webhook.app, "deliveries", webhook_id, *owner)  # type: ignore[misc]
+    assert (delivery["state"], delivery["status_code"], delivery["response"]) == ("delivered", 200, "ok")
+    tidemark(webhook.app, "delete", webhook_id, *owner)
+    assert tidemark(webhook.app, "list", *owner) == []
+
+
+@pytest.mark.usefixtures("settings")
+def test_thresholds_and_alerts_are_looked_after_by_commands(connection: Connection, tenant: str) -> None:
+    owner = ("--tenant", tenant)
+    tidemark(threshold.app, "set", "drift_high", "--value", "0.5", "--max-age-days", "2", *owner)
+    rows = tidemark(threshold.app, "list", *owner)
+    assert isinstance(rows, list)
+    assert [row["value"] for row in rows if row["event_type"] == "drift_high"] == [0.5, 0.3]
+    tidemark(threshold.app, "unset", "drift_high", *owner)
+    connection.execute(
+        """insert into alerting.alerts
+               (tenant_id, event_type, template, epoch, status, severity, metric, value, threshold, breach_count,
+                window_start, window_end, started_at)
+           values (%s, 'drift_high', 'invoice', 1, 'firing', 'warning', 'drift_score', 0.9, 0.3, 1,
+                   now(), now(), now())""",
+        (tenant,),
+    )
+    (listed,) = tidemark(alert.app, "list", "--status", "firing", *owner)  # type: ignore[misc]
+    assert tidemark(alert.app, "ack", listed["alert_id"], *owner)["changed"]  # type: ignore[index, call-overload]
+    assert tidemark(alert.app, "resolve", listed["alert_id"], *owner)["changed"]  # type: ignore[index, call-overload]
+    assert tidemark(alert.app, "list", "--status", "firing", *owner) == []
+    assert tidemark(alert.app, "scan")["batches"] == 0  # type: ignore[index, call-overload]
