@@ -419,6 +419,8 @@ create table ml.drift_forecasts (
     computed_at timestamptz not null default now(),
     unique (tenant_id, template_id, date)
 );
+-- The alert scan reads the last days of all templates every ten seconds.
+create index on ml.drift_forecasts (date);
 comment on table ml.drift_forecasts is
     'One row a template and day: the drift expected by a model that saw only earlier days, and what came.';
 
