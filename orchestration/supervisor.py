@@ -14,9 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+import psutil
+
 from storage.settings import PROJECT_ROOT
 
 _STOP_PATIENCE_SECONDS = 20.0
+_ORPHANS_PATIENCE_SECONDS = 5.0
 _POLL_SECONDS = 0.3
 
 
@@ -82,20 +85,35 @@ class Supervisor:
         return not self._stopping and all(child.poll() is None for child in self._children.values())
 
     def stop(self) -> None:
-        """Ask every service to end, wait, and end by force what does not."""
+        """Ask every service to end, wait, and end by force what does not, down to the last grandchild."""
         for child in self._children.values():
             if child.poll() is None:
                 child.send_signal(signal.SIGINT)
         deadline = time.monotonic() + _STOP_PATIENCE_SECONDS
         for child in self._children.values():
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 child.wait(max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
-            # The group is the child's own: what is left in it are code servers that lost their parent.
-            with suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGTERM)
+        # Each service leads a session; who is left in it are code servers and runs that lost their parent.
+        for number, patience in ((signal.SIGTERM, _ORPHANS_PATIENCE_SECONDS), (signal.SIGKILL, _STOP_PATIENCE_SECONDS)):
+            for process in self._left():
+                with suppress(psutil.NoSuchProcess):
+                    process.send_signal(number)
+            deadline = time.monotonic() + patience
+            while self._left() and time.monotonic() < deadline:
+                time.sleep(_POLL_SECONDS)
+        for child in self._children.values():
+            child.wait()
+
+    def _left(self) -> list[psutil.Process]:
+        sessions = {child.pid for child in self._children.values()}
+        return [process for process in psutil.process_iter() if _is_alive_in(process, sessions)]
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._stopping = True
+
+
+def _is_alive_in(process: psutil.Process, sessions: set[int]) -> bool:
+    try:
+        return os.getsid(process.pid) in sessions and process.status() != psutil.STATUS_ZOMBIE
+    except (psutil.NoSuchProcess, ProcessLookupError, PermissionError):
+        return False

@@ -15,7 +15,11 @@ with snapshot as (
 landed as (
     select batch_id, accepted, touched_days
     from raw.ingest_batches, snapshot
-    where xact_id >= %(horizon)s::text::xid8 and xact_id < snapshot.xmin and accepted > 0
+    -- A horizon from the future is another server's: after a restore elsewhere, all is looked at again.
+    where
+        accepted > 0
+        and xact_id < snapshot.xmin
+        and (xact_id >= %(horizon)s::text::xid8 or snapshot.xmin < %(horizon)s::text::xid8)
 )
 select
     (select xmin::text::bigint from snapshot) as horizon,

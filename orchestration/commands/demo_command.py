@@ -1,5 +1,6 @@
 """`tidemark demo`: the main job on the bundled sample, told step by step."""
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import typer
@@ -47,7 +48,7 @@ def _document(report: "DemoReport") -> dict[str, object]:
         "landed": {name: part.as_dict() | {"errors": len(part.problems)} for name, part in report.landed.items()},
         "refresh": report.refresh,
         "alerts": report.alerts,
-        "webhooks": {"delivered": report.delivered, "verified": report.verified, "replayed": report.replayed},
+        "webhooks": asdict(report.webhooks),
         "findings": [
             {"fact": fact.name, "planted": fact.planted, "found": finding.found, "finding": finding.words}
             for fact, finding in report.findings
@@ -70,9 +71,10 @@ def _tell(report: "DemoReport", page: str) -> None:
     console.print(f"[bold]Refreshed[/]   {_refreshed(report)}", highlight=False, soft_wrap=True)
     alerts = ", ".join(f"{count} {event_type}" for event_type, count in report.alerts.items())
     console.print(f"[bold]Alerts[/]      {alerts or 'none'}", highlight=False, soft_wrap=True)
-    again = " (all landed before, so the earlier deliveries were replayed)" if report.replayed else ""
+    again = " (all landed before, so the earlier deliveries were replayed)" if report.webhooks.replayed else ""
     console.print(
-        f"[bold]Webhooks[/]    {report.delivered} delivered, {report.verified} verified by the receiver{again}\n",
+        f"[bold]Webhooks[/]    {report.webhooks.delivered} delivered, "
+        f"{report.webhooks.verified} verified by the receiver{again}\n",
         highlight=False,
         soft_wrap=True,
     )

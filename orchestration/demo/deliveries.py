@@ -4,6 +4,7 @@ Belongs here: registering, delivering, replaying and counting. Does not belong h
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from uuid import UUID
 
@@ -19,6 +20,16 @@ from storage.secrets import secret_box
 _DESCRIPTION = "demo receiver"
 _MOST_DELIVERIES = 10_000
 _PATIENCE_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """How many were delivered, how many of them the receiver verified, how many failed, whether all are replays."""
+
+    delivered: int = 0
+    verified: int = 0
+    failed: int = 0
+    replayed: bool = False
 
 
 class DemoWebhooks:
@@ -63,12 +74,8 @@ class DemoWebhooks:
             for secret in live_secrets(self._connection, self._box, webhook_id, self._opened.clock.now()):
                 self._receiver.trust(path, secret)
 
-    def deliver(self) -> tuple[int, int, bool]:
-        """Deliver what is due, or what was delivered before if nothing is.
-
-        Returns:
-            How many were delivered, how many of them the receiver verified, and whether they were replayed.
-        """
+    def deliver(self) -> Delivered:
+        """Deliver what is due, or what was delivered before if nothing is."""
         deliveries = [
             (tenant_id, delivery)
             for tenant_id, webhook_id in self._webhooks.items()
@@ -86,4 +93,4 @@ class DemoWebhooks:
             Options(allowed=self._opened.settings.webhook_allowed_networks),
         )
         self._receiver.wait_for_events(result.delivered, _PATIENCE_SECONDS)
-        return result.delivered, len(self._receiver.events), replayed
+        return Delivered(result.delivered, len(self._receiver.events), result.retried + result.failed, replayed)

@@ -42,6 +42,11 @@ class Received:
     body: bytes
 
 
+class _Server(ThreadingHTTPServer):
+    # The default of five refuses connections when a dispatcher sends more at once.
+    request_queue_size = 128
+
+
 class Receiver:
     """A context manager: serves while it is open, remembers what came.
 
@@ -52,7 +57,7 @@ class Receiver:
         self._lock = threading.Condition()
         self._secrets: dict[str, list[str]] = {}
         self._requests: list[Received] = []
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_for(self))
+        self._server = _Server(("127.0.0.1", 0), _handler_for(self))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="webhook-receiver")
 
     def __enter__(self) -> Self:

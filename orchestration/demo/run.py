@@ -13,7 +13,7 @@ from pathlib import Path
 from assets.evaluations.columns import parse_mapping
 from assets.evaluations.push import PushReport, push_file
 from assets.evaluations.verdicts import Kind
-from orchestration.demo.deliveries import DemoWebhooks
+from orchestration.demo.deliveries import Delivered, DemoWebhooks
 from orchestration.demo.landed import landed_last_day
 from orchestration.demo.planted import PLANTED, Fact, Finding
 from orchestration.demo.real_log import TENANT_ID as REAL_LOG_TENANT
@@ -40,9 +40,7 @@ class DemoReport:
     landed: dict[str, PushReport] = field(default_factory=dict)
     refresh: dict[str, object] = field(default_factory=dict)
     alerts: dict[str, int] = field(default_factory=dict)
-    delivered: int = 0
-    verified: int = 0
-    replayed: bool = False
+    webhooks: Delivered = field(default_factory=Delivered)
     findings: list[tuple[Fact, Finding]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
@@ -74,11 +72,10 @@ def run_demo(opened: Platform, step: Step) -> DemoReport:
         _scan_all(connection, opened)
         refresh_alert_marts(opened)
         step("Delivering signed webhooks")
-        report.delivered, report.verified, report.replayed = webhooks.deliver()
-        report.check(report.delivered > 0, "no webhook was delivered")
-        report.check(
-            report.delivered == report.verified, f"{report.verified} of {report.delivered} webhooks were verified"
-        )
+        report.webhooks = sent = webhooks.deliver()
+        report.check(sent.delivered > 0, "no webhook was delivered")
+        report.check(sent.failed == 0, f"{sent.failed} webhooks were not accepted")
+        report.check(sent.delivered == sent.verified, f"{sent.verified} of {sent.delivered} webhooks were verified")
         step("Comparing what was found with what was planted")
         _judge(connection, sample, report)
     return report

@@ -117,3 +117,10 @@ def test_a_batch_that_commits_late_is_not_skipped(database: Database, connection
     assert first.batches == 0, "nothing may be followed past a transaction that is still open"
     assert [day.isoformat() for day in second.days] == ["2026-04-01", "2026-05-02"]
     assert arrivals_since(connection, second.horizon).batches == 0
+
+
+def test_a_horizon_that_a_restored_server_has_not_reached_yet_hides_nothing(
+    connection: Connection, tenant: str
+) -> None:
+    _land(connection, tenant, "2026-05-02")
+    assert arrivals_since(connection, 10**15).batches == 1

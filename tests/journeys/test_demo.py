@@ -1,0 +1,50 @@
+"""The newcomer's first command: `tidemark demo`, twice, on an empty home with the embedded server."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from storage.settings import PROJECT_ROOT
+
+
+def _demo(home: Path) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-m", "orchestration.cli", "demo", "--json"],
+        cwd=PROJECT_ROOT,
+        env=os.environ | {"TIDEMARK_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
+
+
+def _sum(report: dict[str, Any], verdict: str) -> int:
+    return sum(part[verdict] for part in report["landed"].values())
+
+
+def test_the_demo_finds_what_was_planted_and_finds_the_same_again_without_doubling_anything(tmp_path: Path) -> None:
+    first = _demo(tmp_path / "home")
+    again = _demo(tmp_path / "home")
+
+    assert first["problems"] == again["problems"] == []
+    assert first["findings"] == again["findings"]
+    assert all(finding["found"] for finding in first["findings"])
+    assert len(first["findings"]) >= 10
+    assert first["alerts"] == again["alerts"]
+    assert set(first["alerts"]) == {"drift_high", "reliability_low", "decision_review", "template_new", "drift_anomaly"}
+
+    assert _sum(first, "accepted") > 20_000
+    assert _sum(again, "accepted") == 0
+    assert _sum(again, "duplicates") == _sum(first, "accepted") + _sum(first, "duplicates")
+    assert _sum(first, "rejected") == _sum(again, "rejected") == 23
+    assert first["refresh"]["checks_failed"] == 0
+    assert again["refresh"] == {"refreshed": False}
+
+    assert first["webhooks"]["delivered"] == first["webhooks"]["verified"] > 0
+    assert again["webhooks"] == first["webhooks"] | {"replayed": True}
