@@ -7,16 +7,10 @@ from dagster import DagsterRunStatus, RunRecord, RunsFilter
 
 from assets.evaluations.arrivals import Arrivals, arrivals_since
 from orchestration.refresh import HORIZON_TAG, REFRESH_JOB, Refresh, plan_refresh, position
+from orchestration.under_way import refresh_under_way
 from storage.clock import Clock
 from storage.database import Database
 
-_UNDER_WAY = [
-    DagsterRunStatus.QUEUED,
-    DagsterRunStatus.NOT_STARTED,
-    DagsterRunStatus.STARTING,
-    DagsterRunStatus.STARTED,
-    DagsterRunStatus.CANCELING,
-]
 _FAILURES_BEFORE_HELP = 5
 
 
@@ -33,9 +27,9 @@ def arrivals_sensor() -> dg.SensorDefinition:
     def arrivals(
         context: dg.SensorEvaluationContext, database: dg.ResourceParam[Database], clock: dg.ResourceParam[Clock]
     ) -> dg.RunRequest | dg.SkipReason:
-        if context.instance.get_runs_count(RunsFilter(job_name=REFRESH_JOB, statuses=_UNDER_WAY)):
-            return dg.SkipReason("A refresh is under way; what has landed meanwhile is taken up after it.")
-        with database.connect() as connection:
+        with database.connect(autocommit=True) as connection:
+            if refresh_under_way(context.instance, connection):
+                return dg.SkipReason("A refresh is under way; what has landed meanwhile is taken up after it.")
             landed = arrivals_since(connection, position(context.instance))
         if not landed.batches:
             return dg.SkipReason("Nothing has landed since the last refresh.")

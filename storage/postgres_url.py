@@ -31,18 +31,18 @@ class PostgresUrl:
         example = "postgresql://user:password@host:5432/database"
         try:
             parts = urlsplit(text)
-            port = parts.port or 5432
+            query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
+            port = int(query.pop("port", parts.port or 5432))
         except ValueError:
             raise UsageError(f"the database URL can't be read; it should look like {example}") from None
         if parts.scheme.split("+")[0] not in ("postgresql", "postgres") or not parts.path.strip("/"):
             raise UsageError(f"the database URL needs a scheme and a database name: {example}")
-        query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
         host = query.pop("host", None) or unquote(parts.hostname or "") or "localhost"
         return cls(
             host=host,
-            port=int(query.pop("port", port)),
-            user=unquote(parts.username or "postgres"),
-            password=unquote(parts.password or ""),
+            port=port,
+            user=query.pop("user", "") or unquote(parts.username or "postgres"),
+            password=query.pop("password", "") or unquote(parts.password or ""),
             database=unquote(parts.path.strip("/")),
             options=tuple(sorted(query.items())),
         )
@@ -62,14 +62,15 @@ class PostgresUrl:
     def masked(self) -> str:
         """For people: without the password."""
         shown = "***" if self.password else ""
-        return PostgresUrl(self.host, self.port, self.user, shown, self.database, self.options).libpq()
+        options = tuple((name, "***" if "password" in name else value) for name, value in self.options)
+        return PostgresUrl(self.host, self.port, self.user, shown, self.database, options).libpq()
 
     def _render(self, scheme: str) -> str:
         credentials = quote(self.user, safe="") + (f":{quote(self.password, safe='*')}" if self.password else "")
         database = quote(self.database, safe="")
         if self.host.startswith("/"):
-            query = urlencode((("host", self.host), ("port", str(self.port)), *self.options), safe="/")
+            query = urlencode((("host", self.host), ("port", str(self.port)), *self.options), safe="/*")
             return f"{scheme}://{credentials}@/{database}?{query}"
         host = f"[{self.host}]" if ":" in self.host else self.host
-        query = f"?{urlencode(self.options)}" if self.options else ""
+        query = f"?{urlencode(self.options, safe='*')}" if self.options else ""
         return f"{scheme}://{credentials}@{host}:{self.port}/{database}{query}"

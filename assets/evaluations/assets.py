@@ -144,14 +144,15 @@ def _recount(connection: Connection, window: dict[str, datetime]) -> dg.AssetChe
 
 
 def _window_metadata(by_day: pd.DataFrame) -> dict[str, Any]:
-    recent = by_day.head(10).astype({"day": str}).to_dict("records")
-    return {
+    recent = _records(by_day.head(10).astype({"day": str}).to_dict("records"))
+    # Dagster takes no table without a row.
+    newest = {"newest_days": dg.MetadataValue.table(recent)} if recent else {}
+    return newest | {
         "dagster/partition_row_count": int(by_day["evaluations"].sum()),
         "days_with_evaluations": len(by_day),
         "first_day": str(by_day["day"].min()) if len(by_day) else "none",
         "last_day": str(by_day["day"].max()) if len(by_day) else "none",
         "undecided": int(by_day["undecided"].sum()),
-        "newest_days": dg.MetadataValue.table(_records(recent)),
     }
 
 

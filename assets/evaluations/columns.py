@@ -9,6 +9,7 @@ from assets.evaluations.contract import Evaluation, Feedback
 from assets.evaluations.verdicts import Kind
 from storage.errors import UsageError
 
+COUNTS = ("fields_correct", "fields_total")
 _FEATURE = "features."
 _MODELS: dict[Kind, type[BaseModel]] = {"evaluations": Evaluation, "feedback": Feedback}
 
@@ -38,6 +39,11 @@ def fields_of_columns(path: Path, kind: Kind, columns: Sequence[str], mapping: M
         UsageError: a column has no field, two have the same, or one that every record needs is missing.
     """
     known = set(_MODELS[kind].model_fields)
+    if "" in columns:
+        raise UsageError(
+            f"{path}: column {list(columns).index('') + 1} has no name. Name it, or leave it out when writing the file "
+            "(pandas: to_csv(index=False))."
+        )
     absent = sorted(set(mapping) - set(columns))
     if absent:
         raise UsageError(f"{path} has no column {', '.join(absent)}, which --map names. It has: {', '.join(columns)}.")
@@ -45,8 +51,9 @@ def fields_of_columns(path: Path, kind: Kind, columns: Sequence[str], mapping: M
     unknown = sorted(field for field in fields if field and field not in known and not _is_feature(kind, field))
     if unknown:
         raise UsageError(
-            f"{path}: {', '.join(unknown)} is no field of the contract. "
-            f"Map it (--map {unknown[0]}=features.{unknown[0]}) or leave it out (--map {unknown[0]}=)."
+            f"{path}: {', '.join(unknown)}: no field of the contract. Map each column to a field (--map "
+            f"{unknown[0]}=template), to a feature (--map {unknown[0]}=features.{unknown[0]}), or leave it out (--map "
+            f"{unknown[0]}=)."
         )
     doubled = sorted({field for field in fields if field and fields.count(field) > 1})
     if doubled:
@@ -76,6 +83,11 @@ def record_of_row(fields: Sequence[str | None], cells: Sequence[object]) -> dict
         given = record.get("features")
         record["features"] = {**given, **features} if isinstance(given, dict) else features
     return record
+
+
+def whole(value: object) -> object:
+    """A count that a table with gaps carries as 3.0; any other value as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _is_feature(kind: Kind, field: str) -> bool:

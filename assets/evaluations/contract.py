@@ -144,7 +144,7 @@ class Evaluation(_FieldCounts):
     @model_validator(mode="after")
     def _carries_something(self) -> Self:
         measured = (self.drift_score, self.reliability_score, self.score, self.features)
-        if all(value is None for value in measured) and not self.has_feedback:
+        if all(value is None or value == {} for value in measured) and not self.has_feedback:
             raise PydanticCustomError(
                 "nothing_measured",
                 "needs at least one of drift_score, reliability_score, score, features or feedback",

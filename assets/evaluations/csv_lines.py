@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from assets.evaluations.columns import fields_of_columns, record_of_row
+from assets.evaluations.columns import COUNTS, fields_of_columns, record_of_row, whole
 from assets.evaluations.contract import Refused
 from assets.evaluations.verdicts import Kind, Line
 from storage.errors import UsageError
@@ -13,10 +13,10 @@ from storage.errors import UsageError
 # A quote that is never closed would swallow the rest of the file: past so many lines it is taken for a mistake.
 _MOST_LINES_A_ROW = 1000
 _LARGEST_CELL = 16 * 1024 * 1024
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 _BOOLEANS = {"true": True, "false": False}
 _NUMBERS = ("drift_score", "reliability_score", "score", "propensity")
-_COUNTS = ("fields_correct", "fields_total")
 _JSON = ("features", "embedding")
 
 
@@ -36,6 +36,8 @@ class _Tape:
         if len(self.row) >= _MOST_LINES_A_ROW:
             raise csv.Error(f"a quote is opened and not closed within {_MOST_LINES_A_ROW} lines")
         line = self._pending.pop(0) if self._pending else next(self._lines)
+        if not self.number and not self.row:
+            line = line.removeprefix(_BYTE_ORDER_MARK)
         self.row.append(line)
         return line.decode("utf-8", "surrogateescape")
 
@@ -78,13 +80,17 @@ def read_csv(path: Path, kind: Kind, mapping: Mapping[str, str]) -> Iterator[Lin
 def _header(path: Path, tape: _Tape) -> list[str]:
     try:
         columns = next(csv.reader(tape, strict=True))
-        columns[:1] = [columns[0].removeprefix("\ufeff")] if columns else []
     except StopIteration:
         columns = []
     except csv.Error as error:
         raise UsageError(f"{path}: its first line is no CSV header: {error}.") from error
     if not any(columns):
         raise UsageError(f"{path} is empty: a CSV file starts with a line of column names.")
+    written = b"".join(tape.row)
+    if b"\x00" in written or any("\udc80" <= letter <= "\udcff" for column in columns for letter in column):
+        raise UsageError(f"{path} is not UTF-8 text: save it as CSV UTF-8.")
+    if len(columns) == 1 and any(mark in columns[0] for mark in ";\t|"):
+        raise UsageError(f"{path} is not separated by commas: save it with commas between the columns.")
     return columns
 
 
@@ -114,7 +120,7 @@ def _converter(field: str | None) -> Callable[[str], object]:
         return _text
     if field in _NUMBERS:
         return _number
-    if field in _COUNTS:
+    if field in COUNTS:
         return _count
     if field in _JSON:
         return _json
@@ -137,8 +143,7 @@ def _number(cell: str) -> object:
 
 
 def _count(cell: str) -> object:
-    value = _number(cell)
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    return whole(_number(cell))
 
 
 def _boolean(cell: str) -> object:
@@ -152,5 +157,5 @@ def _feature(cell: str) -> object:
 def _json(cell: str) -> object:
     try:
         return json.loads(cell)
-    except ValueError:
+    except (ValueError, RecursionError):
         return cell

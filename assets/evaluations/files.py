@@ -47,7 +47,7 @@ def read_lines(path: Path, kind: Kind, file_format: Format | None, mapping: Mapp
         UsageError: the file can't be read as what it should be; the message names the file and the remedy.
     """
     if not path.is_file():
-        what = "is a folder, not a file" if path.is_dir() else "does not exist"
+        what = "is not a regular file" if path.exists() else "does not exist"
         raise UsageError(f"{path} {what}. Give the path of an NDJSON, CSV or Parquet file.")
     chosen = file_format or _SUFFIXES.get(path.suffix.lower())
     if chosen is None:

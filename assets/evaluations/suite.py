@@ -48,7 +48,7 @@ RULES: tuple[Rule, ...] = (
         {"column": "decision", "value_set": list(DECISIONS)},
     ),
     Rule(
-        "evaluations_carry_a_score",
+        "evaluations_carry_a_drift_score",
         "At least nine of ten evaluations carry a drift_score; a pipeline that stops sending it shows here.",
         "ExpectColumnValuesToNotBeNull",
         {"column": "drift_score", "mostly": 0.9},

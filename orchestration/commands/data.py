@@ -37,7 +37,7 @@ rejects = typer.Typer(no_args_is_help=True, help="Records that were refused, kep
 
 _REJECTS = """
 select rejected_id, kind, verdict, line, field, code, reason, occurrences, first_received_at,
-    convert_from(substring(payload for 120), 'SQL_ASCII') as payload_start
+    substring(payload for 120) as payload_start
 from raw.rejected_records
 where tenant_id = %(tenant_id)s
 order by first_received_at desc, line
@@ -142,6 +142,8 @@ def list_rejects(
         cursor = connection.execute(_REJECTS, {"tenant_id": tenant, "limit": limit})
         names = [column.name for column in cursor.description or ()]
         rows = [dict(zip(names, row, strict=True)) for row in cursor]
+    for row in rows:
+        row["payload_start"] = row["payload_start"].decode(errors="replace")
     show(rows, as_json, empty="Nothing was refused.")
 
 

@@ -10,6 +10,7 @@ import typer
 
 from orchestration.commands.shared import JsonOption, console, platform, print_json, show
 from orchestration.platform import Platform
+from orchestration.supervisor import is_served
 from storage.embedded import client_program
 from storage.migrate import migrate as migrate_database
 from storage.settings import Settings, load_settings
@@ -56,10 +57,8 @@ def doctor(as_json: JsonOption = False) -> None:
 
 def _database(opened: Platform) -> str | None:
     with opened.database.connect() as connection:
-        row = connection.execute("select current_setting('server_version_num')::int").fetchone()
-    newest_tried, oldest = 18, 15
-    version = (row[0] if row else 0) // 10_000
-    return None if version >= oldest else f"PostgreSQL {version} is too old: use {oldest} to {newest_tried}"
+        row = connection.execute("select 1").fetchone()
+    return None if row else "the server answers nothing"
 
 
 def _partitions(opened: Platform) -> str | None:
@@ -84,6 +83,8 @@ def _disk(opened: Platform) -> str | None:
 
 def _port(opened: Platform) -> str | None:
     port = opened.settings.dagster_port
+    if is_served(opened.database):
+        return None
     return f"port {port} is in use: stop what uses it or set TIDEMARK_DAGSTER_PORT" if port_is_taken(port) else None
 
 

@@ -6,9 +6,14 @@ import typer
 
 from orchestration.commands.shared import JsonOption, console, platform, print_json, progress_console
 
+ForceOption = Annotated[
+    bool,
+    typer.Option("--force", help="Also when nothing has changed: all that is built on them, and yesterday."),
+]
+
 
 def refresh(
-    force: Annotated[bool, typer.Option("--force", help="Also when nothing has changed.")] = False,
+    force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Materialize what is stale: days touched by what has landed, and all that is built on them."""
@@ -23,6 +28,9 @@ def refresh(
             f"Refreshed {outcome['first_day']} to {outcome['last_day']}: {outcome['assets']} assets, "
             f"{outcome['checks_passed']} checks passed, {outcome['checks_failed']} failed.",
             highlight=False,
+            soft_wrap=True,
         )
+        for failed in outcome["failed"]:
+            console.print(f"  failed: {failed}", highlight=False, markup=False, soft_wrap=True)
     else:
         console.print("Nothing is stale.")

@@ -2,17 +2,21 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Annotated
 
 import orjson
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from orchestration.platform import Platform
 from storage.clock import Clock
 from storage.database import Connection, open_database
 from storage.settings import load_settings
+
+_WIDEST = 10_000
 
 console = Console()
 progress_console = Console(stderr=True)
@@ -43,19 +47,37 @@ def show(rows: Sequence[Mapping[str, object]], as_json: bool, *, title: str | No
     if not rows:
         console.print(empty)
         return
+    # As Text, because a template's name may look like rich's markup.
+    cells = [[Text(_shown(value)) for value in row.values()] for row in rows]
     table = Table(title=title, title_justify="left")
     for name in rows[0]:
-        table.add_column(name.replace("_", " "), overflow="fold")
-    for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in row.values()))
-    console.print(table)
+        table.add_column(name.replace("_", " "), no_wrap=True)
+    for row in cells:
+        table.add_row(*row)
+    needed = console.measure(table, options=console.options.update(width=_WIDEST)).maximum
+    if needed <= console.width or not console.is_terminal:
+        console.print(table, width=needed, crop=False, soft_wrap=True)
+        return
+    # Too wide for this terminal: one line a value, so that identifiers can be copied.
+    for row in cells:
+        for name, value in zip(rows[0], row, strict=True):
+            console.print(Text(f"{name.replace('_', ' '):<22} ").append(value), soft_wrap=True)
+        console.print()
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(str(item) for item in value)
+    return "" if value is None else str(value)
 
 
 def print_json(value: object) -> None:
     """Print one JSON document on standard output."""
-    console.print(
-        orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2).decode(),
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
+    # Bytes, so that neither rich nor the locale touches a script's data.
+    stream = typer.get_binary_stream("stdout")
+    stream.write(orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    stream.flush()

@@ -9,6 +9,7 @@ import typer
 
 from orchestration.commands.shared import JsonOption, TenantOption, console, print_json, show, transaction
 from sensors.alerts.thresholds import Severity, Threshold, list_thresholds, set_threshold, unset_threshold
+from storage.errors import UsageError
 
 app = typer.Typer(no_args_is_help=True, help="Thresholds: from which value on an alert is raised.")
 
@@ -37,6 +38,8 @@ def set_(
     as_json: JsonOption = False,
 ) -> None:
     """Set a threshold of a tenant; what isn't given stays as it was."""
+    if all(given is None for given in (value, severity, clear_n, max_age_days, enabled)):
+        raise UsageError("say what to set: --value, --severity, --clear-n, --max-age-days, --enable or --disable")
     with transaction() as (_, connection):
         threshold = set_threshold(
             connection,

@@ -4,6 +4,7 @@ import os
 import time
 import urllib.error
 import urllib.request
+from contextlib import ExitStack
 
 import typer
 
@@ -11,7 +12,7 @@ from orchestration.commands.platform_commands import port_is_taken
 from orchestration.commands.shared import console, platform
 from orchestration.instance import instance_environment
 from orchestration.platform import Platform
-from orchestration.supervisor import Supervisor, dagster_services
+from orchestration.supervisor import Supervisor, dagster_services, serving
 from storage.errors import TidemarkError
 
 _READY_PATIENCE_SECONDS = 120.0
@@ -20,11 +21,16 @@ _LINES_SHOWN = 15
 
 def up() -> None:
     """Serve PostgreSQL, Dagster's page and its daemon; Ctrl-C stops them all."""
-    with platform() as opened:
+    with platform() as opened, ExitStack() as stack:
         port = opened.settings.dagster_port
         if port_is_taken(port):
             raise TidemarkError(
                 f"port {port} is in use. Stop what listens there, or choose another: TIDEMARK_DAGSTER_PORT=3001 make up"
+            )
+        if not stack.enter_context(serving(opened.database)):
+            raise TidemarkError(
+                f"another `tidemark up` serves {opened.settings.home} already, and two daemons on one instance would "
+                "do everything twice. Stop the other one first, or give this one a TIDEMARK_HOME of its own."
             )
         environment = os.environ | instance_environment(opened.settings, opened.database)
         supervisor = Supervisor(dagster_services(port), environment, opened.settings.home / "logs")

@@ -7,6 +7,7 @@ from uuid import UUID
 import typer
 
 from orchestration.commands.shared import JsonOption, TenantOption, console, platform, print_json, show, transaction
+from sensors.outbox import EVENT_TYPES
 from sensors.webhooks import registry
 from sensors.webhooks.deliveries import list_deliveries, replay_delivery
 from sensors.webhooks.delivery import Options, drain
@@ -16,6 +17,9 @@ from storage.secrets import secret_box
 app = typer.Typer(no_args_is_help=True, help="Webhooks: who is told of alerts.")
 
 WebhookArgument = Annotated[UUID, typer.Argument(help="The webhook's identifier, from `webhook list`.")]
+EventOption = Annotated[
+    list[str] | None, typer.Option(help=f"One of {', '.join(EVENT_TYPES)}; may be repeated. All, if none.")
+]
 State = Literal["pending", "in_flight", "delivered", "retry", "failed", "cancelled", "parked"]
 _SHOWN_ONCE = "Keep the secret now: it is not shown again."
 
@@ -24,7 +28,7 @@ _SHOWN_ONCE = "Keep the secret now: it is not shown again."
 def create(
     url: Annotated[str, typer.Argument(help="https://…")],
     tenant: TenantOption,
-    event: Annotated[list[str] | None, typer.Option(help="An event type; may be repeated. All, if not given.")] = None,
+    event: EventOption = None,
     description: Annotated[str, typer.Option(help="For people.")] = "",
     as_json: JsonOption = False,
 ) -> None:
@@ -84,7 +88,10 @@ def delete(webhook_id: WebhookArgument, tenant: TenantOption, as_json: JsonOptio
 
 @app.command()
 def rotate(webhook_id: WebhookArgument, tenant: TenantOption, as_json: JsonOption = False) -> None:
-    """Make a new signing secret; the old one goes on signing beside it for 24 hours."""
+    """Make a new signing secret.
+
+    For 24 hours `webhook-signature` carries the old one too; `X-Webhook-Signature` has room for the new one alone.
+    """
     with transaction() as (opened, connection):
         secret = registry.rotate_webhook(
             connection, secret_box(opened.settings), tenant, webhook_id, now=opened.clock.now()

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 from assets.evaluations.columns import parse_mapping
 from assets.evaluations.push import PushReport, push_file
@@ -38,7 +39,7 @@ class DemoReport:
     """What the demo did, part by part, and what is wrong with it."""
 
     landed: dict[str, PushReport] = field(default_factory=dict)
-    refresh: dict[str, object] = field(default_factory=dict)
+    refresh: dict[str, Any] = field(default_factory=dict)
     alerts: dict[str, int] = field(default_factory=dict)
     webhooks: Delivered = field(default_factory=Delivered)
     findings: list[tuple[Fact, Finding]] = field(default_factory=list)

@@ -57,6 +57,13 @@ def test_one_run_over_a_range_materializes_each_of_its_days_and_passes_every_che
     assert checks == dict.fromkeys([rule.name for rule in RULES] + ["receipts_match_rows"], True)
 
 
+def test_a_window_without_evaluations_is_materialized_too(database: Database, tenant: str) -> None:
+    result = _materialize(database, "2026-05-01", "2026-05-02")
+    assert result.success
+    (first, _) = result.asset_materializations_for_node("evaluations")
+    assert first.metadata["dagster/partition_row_count"].value == 0
+
+
 def test_a_row_that_vanishes_after_its_receipt_is_noticed(
     database: Database, connection: Connection, tenant: str
 ) -> None:
@@ -75,7 +82,7 @@ def test_a_pipeline_that_stops_sending_drift_scores_fails_a_check_and_not_the_ru
     result = _materialize(database, "2026-05-01", "2026-05-01")
     failed = [check for check in result.get_asset_check_evaluations() if not check.passed]
     assert result.success
-    assert [check.check_name for check in failed] == ["evaluations_carry_a_score"]
+    assert [check.check_name for check in failed] == ["evaluations_carry_a_drift_score"]
     assert failed[0].metadata["unexpected_rows"].value == 3
 
 

@@ -127,8 +127,12 @@ def test_columns_are_mapped_to_fields_and_features_and_left_out(tmp_path: Path) 
         ("odd.txt", b"x", {}, "--format"),
         ("broken.parquet", b"PAR1 not really", {}, "is no readable Parquet file"),
         ("few.csv", b"template,drift_score\n", {}, "no column created_at, extractor_model, extractor_vendor.*--map"),
-        ("wild.csv", b"template,colour\n", {}, "colour is no field.*--map colour=features.colour.*--map colour="),
+        ("wild.csv", b"template,colour\n", {}, "colour: no field.*--map colour=features.colour.*--map colour="),
         ("some.csv", b"template\n", {"kind": "template"}, "no column kind, which --map names"),
+        ("unnamed.csv", b",template\n0,invoice\n", {}, r"column 1 has no name.*index=False"),
+        ("wide.csv", "template,created_at\n".encode("utf-16"), {}, "save it as CSV UTF-8"),
+        ("latin.csv", "vorl\u00e4ge,created_at\n".encode("latin-1"), {}, "save it as CSV UTF-8"),
+        ("german.csv", b"template;created_at\n", {}, "save it with commas"),
         ("twice.csv", b"template,kind\n", {"kind": "template"}, "more than one column stands for template"),
         ("some.ndjson", b"{}", {"kind": "template"}, "--map is for the columns of CSV and Parquet"),
     ],
@@ -157,3 +161,35 @@ def test_a_null_in_parquet_is_missing_and_a_nan_is_refused(connection: Connectio
     pq.write_table(pa.table(columns), tmp_path / "x.parquet")
     report = _push(connection, tenant, tmp_path / "x.parquet")
     assert (report.accepted, [problem.code for problem in report.problems]) == (1, ["finite_number"])
+
+
+def test_a_csv_with_a_byte_order_mark_before_a_quoted_header_is_read(
+    connection: Connection, tenant: str, tmp_path: Path
+) -> None:
+    header = '"record_id","template","extractor_vendor","extractor_model","drift_score","created_at","features"'
+    deep = '"r-2","invoice","v","m","0.1","2026-05-01T00:00:00Z","' + "[" * 100_000 + '"'
+    path = tmp_path / "quoted.csv"
+    path.write_text("\ufeff" + header + '\n"r-1","invoice","v","m","0.1","2026-05-01T00:00:00Z",""\n' + deep)
+    report = _push(connection, tenant, path)
+    assert (report.accepted, [problem.field for problem in report.problems]) == (1, ["features"])
+
+
+def test_a_parquet_value_without_a_form_in_json_costs_its_own_row_alone(
+    connection: Connection, tenant: str, tmp_path: Path
+) -> None:
+    good = [1_777_593_600_000] * 2
+    columns = {
+        "template": pa.array([b"invoice", b"invoice", b"\xff\x00"], pa.binary()),
+        "extractor_vendor": ["v"] * 3,
+        "extractor_model": ["m"] * 3,
+        "drift_score": [0.1] * 3,
+        "fields_correct": [3.0, None, 1.0],
+        "fields_total": [4.0, None, 4.0],
+        "created_at": pa.array([good[0], 2**61, good[1]], pa.timestamp("ms", "UTC")),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "odd.parquet")
+    report = _push(connection, tenant, tmp_path / "odd.parquet")
+    assert (report.accepted, [problem.code for problem in report.problems]) == (1, ["parquet_value"] * 2)
+    assert connection.execute("select template from raw.evaluations").fetchall() == [("invoice",)]
+    assert connection.execute("select fields_correct, fields_total from raw.feedback").fetchall() == [(3, 4)]
+    assert connection.execute("select count(*) from raw.rejected_records").fetchone() == (2,)

@@ -38,7 +38,9 @@ def test_a_broken_line_amid_good_ones_is_named_and_exits_1_while_the_others_land
     settings: Settings, connection: Connection, tenant: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "records.ndjson"
-    path.write_text(json.dumps(GOOD) + "\nnot json\n" + json.dumps(GOOD | {"record_id": "r-2"}))
+    path.write_bytes(
+        json.dumps(GOOD).encode() + b"\nnot \xff json\n" + json.dumps(GOOD | {"record_id": "r-2"}).encode()
+    )
 
     first = tidemark("push", str(path), "--tenant", tenant)
     again = tidemark("push", str(path), "--tenant", tenant, "--json")
@@ -51,7 +53,14 @@ def test_a_broken_line_amid_good_ones_is_named_and_exits_1_while_the_others_land
     assert connection.execute("select count(*) from raw.evaluations").fetchone() == (2,)
     (reject,) = json.loads(tidemark("rejects", "list", "--tenant", tenant, "--json").stdout)
     assert (reject["line"], reject["occurrences"]) == (2, 2)
-    assert tidemark("rejects", "show", reject["rejected_id"], "--tenant", tenant).stdout == "not json"
+    assert "not" in tidemark("rejects", "list", "--tenant", tenant).stdout
+    shown = subprocess.run(
+        [sys.executable, "-m", "orchestration.cli", "rejects", "show", reject["rejected_id"], "--tenant", tenant],
+        cwd=PROJECT_ROOT,
+        capture_output=True,
+        check=True,
+    )
+    assert shown.stdout == b"not \xff json"
 
 
 @pytest.mark.parametrize(
@@ -60,7 +69,7 @@ def test_a_broken_line_amid_good_ones_is_named_and_exits_1_while_the_others_land
         (("push", "absent.csv", "--tenant", "acme"), 2, "absent.csv does not exist"),
         (("push", "pyproject.toml", "--tenant", "acme"), 2, "--format"),
         (("push", "examples/first_records.ndjson", "--tenant", "nobody"), 2, "tidemark tenant create nobody"),
-        (("push", "examples/aider_leaderboards.csv", "--tenant", "acme"), 2, "is no field of the contract"),
+        (("push", "examples/aider_leaderboards.csv", "--tenant", "acme"), 2, "no field of the contract"),
         (("push",), 2, "Missing"),
         (("tenant", "create", "No Slug"), 2, "lower-case"),
         (("rejects", "show", "nothing", "--tenant", "acme"), 1, "tidemark rejects list"),
@@ -114,3 +123,18 @@ def test_psql_reads_the_platform_s_database(settings: Settings) -> None:
     result = tidemark("psql", "-c", "select 6 * 7 as answer")
     assert result.returncode == 0
     assert "42" in result.stdout
+
+
+def test_names_that_look_like_markup_or_need_unicode_reach_people_and_scripts_unchanged(
+    settings: Settings, connection: Connection, tenant: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "odd.ndjson"
+    path.write_text(json.dumps(GOOD | {"template": "a[/b] :smile: ü", "drift_score": 7}))
+    tidemark("push", str(path), "--tenant", tenant)
+    plain = tidemark("rejects", "list", "--tenant", tenant)
+    scripted = tidemark(
+        "rejects", "list", "--tenant", tenant, "--json", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0"
+    )
+    assert plain.returncode == scripted.returncode == 0, plain.stderr + scripted.stderr
+    (reject,) = json.loads(scripted.stdout)
+    assert "a[/b] :smile:" in reject["payload_start"]

@@ -60,8 +60,23 @@ def test_a_service_that_ignores_the_request_to_end_is_ended_by_force(
     assert not child.is_running()
 
 
+def test_a_kill_9_takes_the_services_along(tmp_path: Path) -> None:
+    parent, children = _supervised(tmp_path)
+    parent.kill()
+    parent.wait()
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert not [child for child in alive if child.status() != psutil.STATUS_ZOMBIE]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_stops_every_service_and_leaves_none_behind(number: signal.Signals, tmp_path: Path) -> None:
+    parent, children = _supervised(tmp_path)
+    parent.send_signal(number)
+    assert parent.wait(30) == 0
+    assert not any(child.is_running() for child in children)
+
+
+def _supervised(tmp_path: Path) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
     script = textwrap.dedent(
         f"""
         import os, sys
@@ -79,6 +94,4 @@ def test_a_signal_stops_every_service_and_leaves_none_behind(number: signal.Sign
     assert parent.stdout is not None
     children = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
     assert len(children) == 2
-    parent.send_signal(number)
-    assert parent.wait(30) == 0
-    assert not any(child.is_running() for child in children)
+    return parent, children

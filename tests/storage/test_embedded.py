@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -107,3 +108,30 @@ def test_a_folder_that_is_no_data_folder_is_named_in_the_error(data: Path) -> No
     data.write_text("not a folder")
     with pytest.raises(DatabaseUnavailableError, match=r"does not start.*Its log is.*TIDEMARK_DATABASE_URL"):
         start_embedded(data)
+
+
+def test_the_socket_is_for_the_server_s_own_user_alone_however_long_the_path() -> None:
+    with tempfile.TemporaryDirectory(prefix="tidemark-test-") as folder:
+        data = Path(folder) / ("long" * 30) / "postgres"
+        url = start_embedded(data)
+        (socket,) = Path(url.host).glob(".s.PGSQL.*[0-9]")
+        assert stat.S_IMODE(socket.stat().st_mode) == 0o700
+        stop_embedded(data)
+
+
+def test_a_path_that_the_server_cannot_take_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(DatabaseUnavailableError, match=r"TIDEMARK_HOME to a plainly named folder"):
+        start_embedded(tmp_path / "my data" / "postgres")
+
+
+def test_first_starts_at_once_share_one_server(data: Path) -> None:
+    script = _HOLD.replace("time.sleep(600)", "time.sleep(1)")
+    starts = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(data)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(5)
+    ]
+    ends = [start.communicate() for start in starts]
+    assert [start.returncode for start in starts] == [0] * 5, ends
+    assert len({out for out, _ in ends}) == 1

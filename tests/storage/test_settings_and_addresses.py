@@ -30,10 +30,20 @@ def test_an_address_survives_being_written_and_read_again(
 
 
 def test_a_masked_address_does_not_hold_the_password() -> None:
-    assert "s3cret" not in PostgresUrl.parse("postgresql://ada:s3cret@db/tidemark").masked()
+    for text in (
+        "postgresql://ada:s3cret@db/tidemark",
+        "postgresql://ada@db/tidemark?password=s3cret",
+        "postgresql://ada@db/tidemark?sslpassword=s3cret&sslkey=/k",
+    ):
+        url = PostgresUrl.parse(text)
+        assert "s3cret" in url.libpq()
+        assert "s3cret" not in url.masked()
 
 
-@pytest.mark.parametrize("text", ["nonsense", "mysql://a/b", "postgresql://host:notaport/db", "postgresql://host"])
+@pytest.mark.parametrize(
+    "text",
+    ["nonsense", "mysql://a/b", "postgresql://host:notaport/db", "postgresql://host/db?port=x", "postgresql://host"],
+)
 def test_an_address_that_cannot_be_read_is_explained_and_not_repeated(text: str) -> None:
     with pytest.raises(UsageError, match="postgresql://user:password@host:5432/database") as error:
         PostgresUrl.parse(text)
