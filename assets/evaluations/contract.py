@@ -143,8 +143,8 @@ class Evaluation(_FieldCounts):
 
     @model_validator(mode="after")
     def _carries_something(self) -> Self:
-        measured = (self.drift_score, self.reliability_score, self.score, self.features)
-        if all(value is None or value == {} for value in measured) and not self.has_feedback:
+        scores = (self.drift_score, self.reliability_score, self.score)
+        if scores == (None, None, None) and not self.features and not self.has_feedback:
             raise PydanticCustomError(
                 "nothing_measured",
                 "needs at least one of drift_score, reliability_score, score, features or feedback",
@@ -208,7 +208,8 @@ def parse(adapter: TypeAdapter[Record], payload: bytes, now: datetime) -> Record
 
 def canonical(record: Evaluation | Feedback) -> bytes:
     """The record's content in one form, whatever its order, spacing or time zone: what equality is judged by."""
-    content = {name: value for name, value in record if value is not None}
+    # Not by iterating over the model, which costs three times as much on the hottest path.
+    content = {name: value for name, value in record.__dict__.items() if value is not None}
     return orjson.dumps(content, option=orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z)
 
 
