@@ -149,4 +149,4 @@ def test_the_server_starts_where_another_user_of_the_machine_has_used_the_librar
     ) + _HOLD.replace("time.sleep(600)", "")
     started = subprocess.run([sys.executable, "-c", script, str(data)], capture_output=True, text=True, check=False)
     assert started.returncode == 0, started.stderr
-    assert started.stderr == ""
+    assert "Traceback" not in started.stderr
