@@ -56,7 +56,7 @@ def show(rows: Sequence[Mapping[str, object]], as_json: bool, *, title: str | No
         table.add_row(*row)
     needed = console.measure(table, options=console.options.update(width=_WIDEST)).maximum
     if needed <= console.width or not console.is_terminal:
-        console.print(table, width=needed, crop=False, soft_wrap=True)
+        Console(width=max(needed, console.width)).print(table)
         return
     # Too wide for this terminal: one line a value, so that identifiers can be copied.
     for row in cells:
