@@ -63,15 +63,7 @@ create table access.reader_tenants (
 comment on table access.reader_tenants is 'Which tenants a login role of a BI tool may see in marts.';
 
 -- SECURITY DEFINER over session_user: a reader can neither SET its way to another tenant nor read the mapping itself.
-create function access.reader_may_see(tenant text) returns boolean
-language sql stable security definer set search_path = pg_catalog as $$
-    select exists (
-        select 1 from access.reader_tenants
-        where role_name = session_user and tenant_id = tenant
-    )
-$$;
-
--- The same answer as one array: a policy asks once a query for this one, instead of once a row.
+-- One array and no question a row, so that a policy asks once a query.
 create function access.reader_tenant_ids() returns text[]
 language sql stable security definer set search_path = pg_catalog as $$
     select coalesce(array_agg(tenant_id), '{}') from access.reader_tenants where role_name = session_user
@@ -478,8 +470,6 @@ end $$;
 grant usage on schema marts to bi_reader;
 -- REFERENCES too: with SELECT alone information_schema shows a BI tool no primary keys.
 alter default privileges in schema marts grant select, references on tables to bi_reader;
-revoke all on function access.reader_may_see (text) from public;
 grant usage on schema access to bi_reader;
-grant execute on function access.reader_may_see (text) to bi_reader;
 revoke all on function access.reader_tenant_ids () from public;
 grant execute on function access.reader_tenant_ids () to bi_reader;
