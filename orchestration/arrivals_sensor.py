@@ -30,11 +30,12 @@ def arrivals_sensor() -> dg.SensorDefinition:
         with database.connect(autocommit=True) as connection:
             if refresh_under_way(context.instance, connection):
                 return dg.SkipReason("A refresh is under way; what has landed meanwhile is taken up after it.")
-            landed = arrivals_since(connection, position(context.instance))
+            refreshed_to = position(context.instance)
+            landed = arrivals_since(connection, refreshed_to)
         if not landed.batches:
             return dg.SkipReason("Nothing has landed since the last refresh.")
         plan = plan_refresh(landed, clock.now().date())
-        failures = _failures_since(context.instance, position(context.instance))
+        failures = _failures_since(context.instance, refreshed_to)
         wait = _wait_after(failures, clock)
         return dg.SkipReason(wait) if wait else _request(landed, plan, len(failures))
 

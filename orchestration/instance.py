@@ -15,8 +15,11 @@ storage:
     postgres_url:
       env: TIDEMARK_DAGSTER_DATABASE_URL
 concurrency:
-  pools:
-    default_limit: 1
+  runs:
+    # Runs that build marts never overlap, whoever asks for them: a sensor, the schedule, a person or the command line.
+    tag_concurrency_limits:
+      - key: tidemark/builds_marts
+        limit: 1
 run_monitoring:
   enabled: true
 telemetry:

@@ -7,16 +7,21 @@ import dagster as dg
 from orchestration.partitions import DAYS
 from orchestration.refresh import REFRESH_JOB
 
+# Dagster queues such runs one behind the other; see the limit in `orchestration.instance`.
+BUILDS_MARTS = {"tidemark/builds_marts": "true"}
+
 REFRESH_JOB_DEFINITION = dg.define_asset_job(
     REFRESH_JOB,
     selection=dg.AssetSelection.all(),
     partitions_def=DAYS,
+    tags=BUILDS_MARTS,
     description="The whole graph: landed evaluations judged, marts built, forecasts and posteriors brought up to date.",
 )
 
 ALERT_MARTS_JOB = dg.define_asset_job(
     "refresh_alert_marts",
     selection=dg.AssetSelection.assets(["staging", "stg_alerts"], ["marts", "recent_alerts"], ["marts", "overview"]),
+    tags=BUILDS_MARTS,
     description="The marts that show alerts, after one has fired or been resolved.",
 )
 

@@ -33,7 +33,7 @@ def refresh_in_process(opened: Platform, *, force: bool = False) -> dict[str, An
         if not force and not landed.batches and last_refreshed_on(instance) == today:
             return {"refreshed": False}
         plan = plan_refresh(landed, today)
-        done = _run(opened, instance, REFRESH_JOB, plan.tags | {IN_PROCESS_TAG: "true"})
+        done = _run(opened, instance, REFRESH_JOB, plan.tags)
     return {"refreshed": True, "first_day": str(plan.first_day), "last_day": str(plan.last_day)} | done
 
 
@@ -43,14 +43,14 @@ def refresh_alert_marts(opened: Platform) -> dict[str, Any]:
     Raises:
         TidemarkError: the run failed; the message names the step and the cause.
     """
-    with open_instance(opened.settings, opened.database) as instance:
+    with open_instance(opened.settings, opened.database) as instance, only_refresh(instance, opened.database):
         return _run(opened, instance, ALERT_MARTS_JOB.name, {})
 
 
 def _run(opened: Platform, instance: dg.DagsterInstance, job_name: str, tags: dict[str, str]) -> dict[str, Any]:
     definitions = build_definitions(settings=opened.settings, database=opened.database, clock=opened.clock)
     result = definitions.resolve_job_def(job_name).execute_in_process(
-        instance=instance, tags=tags, run_config=_QUIET_CONSOLE, raise_on_error=False
+        instance=instance, tags=tags | {IN_PROCESS_TAG: "true"}, run_config=_QUIET_CONSOLE, raise_on_error=False
     )
     if not result.success:
         raise TidemarkError(f"the run of {job_name} failed: {_causes(result)}")

@@ -18,14 +18,13 @@ from types import FrameType
 import psutil
 
 from storage.database import Database, connect
+from storage.locks import AdvisoryLock
 from storage.settings import PROJECT_ROOT
 
 _STOP_PATIENCE_SECONDS = 20.0
 _ORPHANS_PATIENCE_SECONDS = 5.0
 _POLL_SECONDS = 0.3
 _PR_SET_PDEATHSIG = 1
-# Held by a connection for as long as the platform is served; any constant of its own will do.
-_LOCK = 7_430_113_855_202
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ def dagster_services(port: int) -> list[Service]:
 def serving(database: Database) -> Iterator[bool]:
     """Be the one that serves this database until the block ends; False if another process does."""
     with connect(database.dagster, autocommit=True) as connection:
-        yield connection.execute("select pg_try_advisory_lock(%s)", (_LOCK,)).fetchone() == (True,)
+        yield connection.execute("select pg_try_advisory_lock(%s)", (AdvisoryLock.SERVING.value,)).fetchone() == (True,)
 
 
 def is_served(database: Database) -> bool:

@@ -1,6 +1,6 @@
-"""Whether a refresh is under way, so that no two overlap: their checks would answer for each other's materializations.
+"""Whether marts are being built, so that no two runs overlap: their checks would answer for each other's materializations.
 
-A refresh in a process of the command line holds an advisory lock while it runs. A kill -9 leaves its run "started" for
+A run in a process of the command line holds an advisory lock while it runs. A kill -9 leaves its run "started" for
 ever but frees the lock, which tells the dead from the living. Runs of the daemon are watched by the daemon itself;
 where none is served, none of them lives.
 """
@@ -12,13 +12,13 @@ from contextlib import contextmanager
 import dagster as dg
 from dagster import DagsterRunStatus, RunsFilter
 
-from orchestration.refresh import REFRESH_JOB
+from orchestration.jobs import BUILDS_MARTS
 from orchestration.supervisor import is_served
 from storage.database import Connection, Database
 from storage.errors import TidemarkError
+from storage.locks import AdvisoryLock
 
 IN_PROCESS_TAG = "tidemark/in_process"
-_LOCK = 7_430_113_855_203
 _POLL_SECONDS = 1.0
 _PATIENCE_SECONDS = 900.0
 _UNDER_WAY = [
@@ -31,7 +31,7 @@ _UNDER_WAY = [
 
 
 def refresh_under_way(instance: dg.DagsterInstance, connection: Connection) -> bool:
-    """Whether a refresh runs or waits to; runs whose process was killed are written off.
+    """Whether a run that builds marts is under way or queued; runs whose process was killed are written off.
 
     Args:
         instance: where runs are recorded.
@@ -41,7 +41,7 @@ def refresh_under_way(instance: dg.DagsterInstance, connection: Connection) -> b
     in_process = [run for run in runs if IN_PROCESS_TAG in run.tags]
     if in_process and _lock(connection):
         _bury(instance, in_process)
-        connection.execute("select pg_advisory_unlock(%s)", (_LOCK,))
+        connection.execute("select pg_advisory_unlock(%s)", (AdvisoryLock.REFRESH.value,))
         in_process = []
     return bool(in_process) or any(IN_PROCESS_TAG not in run.tags for run in runs)
 
@@ -50,7 +50,7 @@ def refresh_under_way(instance: dg.DagsterInstance, connection: Connection) -> b
 def only_refresh(
     instance: dg.DagsterInstance, database: Database, sleep: Callable[[float], None] = time.sleep
 ) -> Iterator[None]:
-    """Wait for other refreshes to end, then be the only one of a command line until the block ends.
+    """Wait for other runs that build marts to end, then be the only one of a command line until the block ends.
 
     Raises:
         TidemarkError: another one did not end in 15 minutes.
@@ -69,11 +69,11 @@ def only_refresh(
 
 
 def _lock(connection: Connection) -> bool:
-    return connection.execute("select pg_try_advisory_lock(%s)", (_LOCK,)).fetchone() == (True,)
+    return connection.execute("select pg_try_advisory_lock(%s)", (AdvisoryLock.REFRESH.value,)).fetchone() == (True,)
 
 
 def _started(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
-    return list(instance.get_runs(RunsFilter(job_name=REFRESH_JOB, statuses=_UNDER_WAY)))
+    return list(instance.get_runs(RunsFilter(tags=BUILDS_MARTS, statuses=_UNDER_WAY)))
 
 
 def _of_the_daemon(instance: dg.DagsterInstance) -> bool:

@@ -14,10 +14,9 @@ from alembic.util.exc import CommandError
 from sqlalchemy import Connection, NullPool, create_engine, text
 
 from storage.errors import MigrationError
+from storage.locks import AdvisoryLock
 from storage.postgres_url import PostgresUrl
 
-# Any constant will do, as long as every version of Tidemark uses the same one.
-_LOCK = 7_430_113_855_201
 _MONTHS_AHEAD = 3
 _OLDEST_SERVER = 180_000
 _SCHEMAS = ("raw", "access", "alerting", "ml")
@@ -35,7 +34,7 @@ def migrate(url: PostgresUrl) -> str:
     engine = create_engine(url.sqlalchemy("psycopg"), poolclass=NullPool)
     with engine.connect() as connection:
         # Held by the session, not the transaction: it must outlive the upgrade's commit.
-        connection.execute(text("select pg_advisory_lock(:key)"), {"key": _LOCK})
+        connection.execute(text("select pg_advisory_lock(:key)"), {"key": AdvisoryLock.MIGRATION.value})
         connection.commit()
         try:
             _require_server(connection)
@@ -49,7 +48,7 @@ def migrate(url: PostgresUrl) -> str:
             raise MigrationError(f"migration to {head} failed: {error}") from error
         finally:
             connection.rollback()
-            connection.execute(text("select pg_advisory_unlock(:key)"), {"key": _LOCK})
+            connection.execute(text("select pg_advisory_unlock(:key)"), {"key": AdvisoryLock.MIGRATION.value})
             connection.commit()
     return head
 

@@ -20,6 +20,7 @@ from assets.warehouse.dbt_runner import APPLICATION, DbtFailedError, Outcome, in
 from assets.warehouse.project import DEFAULT_DATABASE, PROJECT_DIR, kept_manifest
 from storage.database import Database, connect
 from storage.errors import DatabaseUnavailableError
+from storage.locks import AdvisoryLock
 from storage.postgres_url import PostgresUrl
 
 UNIQUE_ID = "dagster_dbt/unique_id"
@@ -27,7 +28,6 @@ DagsterEvent = dg.Output[Any] | dg.AssetMaterialization | dg.AssetObservation | 
 _RESULTS = frozenset({"LogModelResult", "LogTestResult", "LogSeedResult", "LogSnapshotResult"})
 _ROW_COUNT = re.compile(r"(?:SELECT|INSERT 0) (\d+)")
 _CANCEL_PAUSE_SECONDS = 0.2
-_LOCK_KEY = 7_430_113_855_202
 _LOCK = "select pg_advisory_lock(%(key)s)"
 _NAME_CONNECTION = "select set_config('application_name', %(application)s, false)"
 _CANCEL = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = %(application)s"
@@ -170,7 +170,7 @@ def _one_writer(url: PostgresUrl, application: str) -> Iterator[None]:
     """Wait until no other process builds in this database: two that swap the same tables would trip over each other."""
     with connect(url, autocommit=True) as connection:
         connection.execute(_NAME_CONNECTION, {"application": application})
-        connection.execute(_LOCK, {"key": _LOCK_KEY})
+        connection.execute(_LOCK, {"key": AdvisoryLock.WAREHOUSE_BUILD.value})
         yield
 
 

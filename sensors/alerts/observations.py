@@ -49,18 +49,18 @@ with fresh as materialized (
 ),
 
 rules as (
-    select templates.tenant_id, templates.template, rule.*
+    select
+        templates.tenant_id,
+        templates.template,
+        rule.event_type,
+        rule.comparison,
+        rule.value as threshold,
+        rule.severity,
+        rule.clear_n,
+        rule.max_age
     from (select distinct fresh.tenant_id, fresh.template from fresh) as templates
-    cross join lateral (
-        select distinct on (event_type) event_type, comparison, value as threshold, severity, clear_n, max_age, enabled
-        from alerting.thresholds
-        where
-            event_type in ('drift_high', 'reliability_low', 'decision_review')
-            and coalesce(thresholds.tenant_id, templates.tenant_id) = templates.tenant_id
-            and coalesce(thresholds.template, templates.template) = templates.template
-        order by event_type asc, thresholds.tenant_id asc nulls last, thresholds.template asc nulls last
-    ) as rule
-    where rule.enabled
+    cross join lateral alerting.rules_for(templates.tenant_id, templates.template) as rule
+    where rule.enabled and rule.event_type in ('drift_high', 'reliability_low', 'decision_review')
 ),
 
 measured as (
@@ -117,8 +117,7 @@ inner join watched using (tenant_id, event_type, template, extractor_vendor, ext
 order by judged.position, judged.created_at, judged.evaluation_id
 """
 
-# A template that first came with data older than max_age is a backfill, not news: its first recent evaluation in the
-# batch that registered it counts, later batches never do.
+# A template whose first batch holds data older than max_age comes from a back-fill and is no news, then or later.
 _NEW_TEMPLATES = """
 select distinct on (templates.tenant_id, templates.template)
     templates.tenant_id,
@@ -127,10 +126,10 @@ select distinct on (templates.tenant_id, templates.template)
     '' as extractor_vendor,
     '' as extractor_model,
     1.0::double precision as value,
-    rule.threshold,
+    rule.value as threshold,
     rule.severity,
     rule.clear_n,
-    1.0::double precision > rule.threshold as breach,
+    1.0::double precision > rule.value as breach,
     evaluations.created_at as starts,
     evaluations.created_at as ends,
     1 as evaluation_count,
@@ -139,22 +138,11 @@ select distinct on (templates.tenant_id, templates.template)
 from raw.evaluations
 inner join access.templates
     on evaluations.template_id = templates.template_id and evaluations.batch_id = templates.first_batch_id
-cross join lateral (
-    select value as threshold, severity, clear_n, max_age, enabled
-    from alerting.thresholds
-    where
-        event_type = 'template_new'
-        and coalesce(thresholds.tenant_id, templates.tenant_id) = templates.tenant_id
-        and coalesce(thresholds.template, templates.template) = templates.template
-    order by thresholds.tenant_id asc nulls last, thresholds.template asc nulls last
-    limit 1
-) as rule
+cross join lateral alerting.rules_for(templates.tenant_id, templates.template) as rule
 where
     evaluations.batch_id = any(%(batch_ids)s::uuid[])
-    and evaluations.created_at >= %(now)s - %(longest_age)s
+    and rule.event_type = 'template_new'
     and rule.enabled
-    and evaluations.created_at >= %(now)s - rule.max_age
-    -- A back-fill brings old templates, not new ones.
     and not exists (
         select 1
         from raw.evaluations as older
@@ -175,25 +163,17 @@ with judged as (
         forecasts.template,
         forecasts.date,
         forecasts.actual as value,
-        forecasts.yhat_upper + rule.margin as threshold,
-        forecasts.is_anomaly and forecasts.actual > forecasts.yhat_upper + rule.margin as breach,
+        forecasts.yhat_upper + rule.value as threshold,
+        forecasts.is_anomaly and forecasts.actual > forecasts.yhat_upper + rule.value as breach,
         forecasts.evaluation_count,
         rule.severity,
         rule.clear_n
     from ml.drift_forecasts as forecasts
-    cross join lateral (
-        select value as margin, severity, clear_n, max_age, enabled
-        from alerting.thresholds
-        where
-            event_type = 'drift_anomaly'
-            and coalesce(thresholds.tenant_id, forecasts.tenant_id) = forecasts.tenant_id
-            and coalesce(thresholds.template, forecasts.template) = forecasts.template
-        order by thresholds.tenant_id asc nulls last, thresholds.template asc nulls last
-        limit 1
-    ) as rule
+    cross join lateral alerting.rules_for(forecasts.tenant_id, forecasts.template) as rule
     where
         forecasts.date >= (%(now)s - %(longest_age)s)::date
         and forecasts.actual is not null
+        and rule.event_type = 'drift_anomaly'
         and rule.enabled
         and forecasts.date >= (%(now)s - rule.max_age)::date
 ),

@@ -6,11 +6,14 @@ import dagster as dg
 import pytest
 from dagster import DagsterRunStatus
 
+from orchestration.instance import instance_environment, open_instance
+from orchestration.jobs import ALERT_MARTS_JOB, BUILDS_MARTS, REFRESH_JOB_DEFINITION
 from orchestration.refresh import REFRESH_JOB
 from orchestration.supervisor import serving
 from orchestration.under_way import IN_PROCESS_TAG, only_refresh, refresh_under_way
 from storage.database import Connection, Database
 from storage.errors import TidemarkError
+from storage.settings import Settings
 
 
 @pytest.fixture
@@ -25,7 +28,7 @@ def refresh() -> None:
 
 
 def _started(instance: dg.DagsterInstance, **tags: str) -> str:
-    run = instance.create_run_for_job(refresh, tags=tags, status=DagsterRunStatus.STARTED)
+    run = instance.create_run_for_job(refresh, tags=tags | BUILDS_MARTS, status=DagsterRunStatus.STARTED)
     return run.run_id
 
 
@@ -73,3 +76,16 @@ def test_a_run_of_the_daemon_is_waited_for_while_a_daemon_is_served_and_no_longe
     assert _status(instance, run_id) is DagsterRunStatus.STARTED
     with only_refresh(instance, database):
         assert _status(instance, run_id) is DagsterRunStatus.FAILURE
+
+
+def test_dagster_queues_runs_that_build_marts_one_behind_the_other(
+    settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in instance_environment(settings, database):
+        monkeypatch.setenv(name, "restored afterwards")
+    with open_instance(settings, database) as instance:
+        queue = instance.get_concurrency_config().run_queue_config
+    assert queue is not None
+    assert queue.tag_concurrency_limits == [{"key": key, "limit": 1} for key in BUILDS_MARTS]
+    for job in (REFRESH_JOB_DEFINITION, ALERT_MARTS_JOB):
+        assert BUILDS_MARTS.items() <= (job.tags or {}).items()

@@ -240,6 +240,16 @@ comment on column alerting.thresholds.clear_n is
 comment on column alerting.thresholds.max_age is 'Older data changes history silently: it opens and resolves no alert.';
 
 -- drift_anomaly is judged by whole days, and above 0 means above the forecast's upper bound.
+create function alerting.rules_for(of_tenant text, of_template text) returns setof alerting.thresholds
+language sql stable as $$
+    select distinct on (event_type) *
+    from alerting.thresholds
+    where coalesce(tenant_id, of_tenant) = of_tenant and coalesce(template, of_template) = of_template
+    order by event_type asc, tenant_id asc nulls last, template asc nulls last
+$$;
+comment on function alerting.rules_for (text, text) is
+    'The rule of each event type that holds for a template of a tenant, enabled or not.';
+
 insert into alerting.thresholds (event_type, comparison, value, severity, clear_n) values
     ('drift_high', 'above', 0.30, 'warning', 3),
     ('reliability_low', 'below', 0.80, 'warning', 3),

@@ -1,0 +1,12 @@
+"""The advisory locks of the platform, in one place so that no two mean the same number."""
+
+from enum import IntEnum
+
+
+class AdvisoryLock(IntEnum):
+    """Keys of session-level advisory locks. Any constants will do, as long as every version uses the same ones."""
+
+    MIGRATION = 7_430_113_855_201
+    WAREHOUSE_BUILD = 7_430_113_855_202
+    REFRESH = 7_430_113_855_203
+    SERVING = 7_430_113_855_204
