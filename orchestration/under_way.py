@@ -1,4 +1,4 @@
-"""Whether marts are being built, so that no two runs overlap: their checks would answer for each other's materializations.
+"""Whether marts are being built, so that no two runs overlap: one's checks would answer for the other's tables.
 
 A run in a process of the command line holds an advisory lock while it runs. A kill -9 leaves its run "started" for
 ever but frees the lock, which tells the dead from the living. Runs of the daemon are watched by the daemon itself;
