@@ -9,7 +9,7 @@ from types import FrameType
 
 import typer
 
-from orchestration.commands import alert, data, platform_commands, tenant, threshold, webhook
+from orchestration.commands import alert, data, platform_commands, retention, tenant, threshold, webhook
 from orchestration.commands.demo_command import demo
 from orchestration.commands.recommend import recommend
 from orchestration.commands.refresh_command import refresh
@@ -46,6 +46,7 @@ for name, group in {
     "webhook": webhook.app,
     "threshold": threshold.app,
     "alert": alert.app,
+    "retention": retention.app,
 }.items():
     app.add_typer(group, name=name)
 

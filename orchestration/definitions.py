@@ -5,9 +5,10 @@ import dagster as dg
 from assets.evaluations.assets import landing_assets
 from assets.forecasts.assets import definitions as forecasts
 from assets.selection.assets import definitions as selection
-from assets.warehouse.assets import warehouse_assets
+from assets.warehouse.assets import care_assets, warehouse_assets
 from orchestration.arrivals_sensor import arrivals_sensor
-from orchestration.jobs import ALERT_MARTS_JOB, REFRESH_JOB_DEFINITION, daily_refresh
+from orchestration.dagster_retention import dagster_retention
+from orchestration.jobs import ALERT_MARTS_JOB, NIGHTLY_JOB_DEFINITION, nightly, refresh_job
 from orchestration.partitions import DAYS
 from sensors.alerts.sensors import alert_sensor, alerts_asset
 from sensors.webhooks.sensors import definitions as webhooks
@@ -28,13 +29,27 @@ def build_definitions(
     Each override takes the place of what a run would find out for itself from the environment; tests and the command
     line hand in what they have at hand already.
     """
+
+    def current_settings() -> Settings:
+        return settings or load_settings()
+
+    warehouse = warehouse_assets()
     return dg.Definitions(
-        assets=[*landing_assets(DAYS), *warehouse_assets(), *forecasts(), *selection(), alerts_asset()],
-        jobs=[REFRESH_JOB_DEFINITION, ALERT_MARTS_JOB],
-        schedules=[daily_refresh],
+        assets=[
+            *landing_assets(DAYS),
+            *warehouse,
+            *care_assets(),
+            *forecasts(),
+            *selection(),
+            alerts_asset(),
+            dagster_retention,
+        ],
+        jobs=[refresh_job(warehouse), ALERT_MARTS_JOB, NIGHTLY_JOB_DEFINITION],
+        schedules=[nightly],
         sensors=[arrivals_sensor(), alert_sensor(ALERT_MARTS_JOB.name), *webhooks()],
         resources={
-            "database": dg.ResourceDefinition(lambda _: database or open_database(settings or load_settings())),
+            "database": dg.ResourceDefinition(lambda _: database or open_database(current_settings())),
+            "settings": dg.ResourceDefinition(lambda _: current_settings()),
             "clock": clock or Clock(),
         },
         executor=dg.in_process_executor,

@@ -27,6 +27,10 @@ class Settings(BaseSettings):
     home: Path = Field(PROJECT_ROOT / ".tidemark", description="embedded server's data, Dagster home, secret key")
     database_url: SecretStr | None = Field(None, description="the platform's database; embedded PostgreSQL if unset")
     dagster_database_url: SecretStr | None = Field(None, description="Dagster's storage; database dagster if unset")
+    evaluations_retention_days: int | None = Field(
+        None, ge=31, description="days that evaluations themselves are kept; for ever if unset, aggregates always"
+    )
+    dagster_retention_days: int = Field(30, ge=1, description="days that Dagster's finished runs and events are kept")
     dagster_port: Port = Field(3000, description="Dagster's web page, on 127.0.0.1")
     secret_keys: SecretStr | None = Field(None, description="comma-separated Fernet keys; generated if unset")
     webhook_allowed_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(

@@ -25,6 +25,8 @@ from storage.locks import AdvisoryLock
 from storage.postgres_url import PostgresUrl
 
 UNIQUE_ID = "dagster_dbt/unique_id"
+# A run with this tag makes every model that it selects anew.
+FULL_REFRESH_TAG = "tidemark/full_refresh"
 DagsterEvent = dg.Output[Any] | dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckResult
 _RESULTS = frozenset({"LogModelResult", "LogTestResult", "LogSeedResult", "LogSnapshotResult"})
 _ROW_COUNT = re.compile(r"(?:SELECT|INSERT 0|MERGE) (\d+)")
@@ -100,9 +102,10 @@ def _selected_args(context: dg.AssetExecutionContext, manifest: Mapping[str, Any
         (specs.get_spec_for_check_key(key).metadata or {})[UNIQUE_ID] for key in context.selected_asset_check_keys
     ]
     names = sorted(".".join(manifest["nodes"][unique_id]["fqn"]) for unique_id in chosen)
+    full = [_FULL_REFRESH] if FULL_REFRESH_TAG in context.run.tags else []
     # Exactly these: dbt would add each test that has a selected model among its parents, also where another parent
     # is not rebuilt and the two rightly differ.
-    return ["build", "--indirect-selection", "empty", "--exclude-resource-type", "unit_test", "--select", *names]
+    return ["build", *full, "--indirect-selection", "empty", "--exclude-resource-type", "unit_test", "--select", *names]
 
 
 def _translator_of(assets_def: dg.AssetsDefinition) -> Any:
