@@ -18,12 +18,8 @@ from storage.settings import Settings
 WAREHOUSE_POOL = "warehouse"
 DIFFERENCES_SHOWN = 20
 
-_CARE: dict[str, Any] = {
-    "group_name": "warehouse",
-    "owners": ["team:tidemark"],
-    "tags": {NIGHTLY: ""},
-    "pool": WAREHOUSE_POOL,
-}
+_GROUP = "warehouse"
+_OWNERS = ["team:tidemark"]
 _COMPARED = ("evaluation_daily_stats", "drift_history", "extractor_performance", "overview")
 _DOOR_TO_MART = dg.AssetCheckSpec(
     "door_to_mart",
@@ -62,7 +58,10 @@ def warehouse_assets(database_name: str = DEFAULT_DATABASE) -> list[dg.AssetsDef
 
 
 @dg.asset(
-    **_CARE,
+    group_name=_GROUP,
+    owners=_OWNERS,
+    tags={NIGHTLY: ""},
+    pool=WAREHOUSE_POOL,
     kinds={"python", "postgres"},
     deps=[dg.AssetKey(["marts", name]) for name in _COMPARED],
     check_specs=[_DOOR_TO_MART],
@@ -102,7 +101,10 @@ def _counted(found: Reconciliation) -> dict[str, Any]:
 
 
 @dg.asset(
-    **_CARE,
+    group_name=_GROUP,
+    owners=_OWNERS,
+    tags={NIGHTLY: ""},
+    pool=WAREHOUSE_POOL,
     kinds={"postgres"},
     deps=[reconciliation],
     description="Drops months of evaluations older than TIDEMARK_EVALUATIONS_RETENTION_DAYS once the warehouse has all "

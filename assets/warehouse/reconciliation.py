@@ -102,8 +102,10 @@ newest as (
     order by tenant_id, subject, created_at desc, came_with_evaluation asc, feedback_id desc
 )
 """
+_NEWEST = _SUBJECTS + "select tenant_id, count(*) from newest group by tenant_id"  # noqa: S608 - a constant
+_NEWEST_SUCCESSES = _SUBJECTS + "select tenant_id, count(*) from newest where is_success group by tenant_id"  # noqa: S608
 _FEEDBACK_COUNTED = {
-    "newest feedback of known evaluations": _SUBJECTS + "select tenant_id, count(*) from newest group by tenant_id",
+    "newest feedback of known evaluations": _NEWEST,
     "int_feedback_versions": """
         select tenant_id, count(distinct evaluation_id) from intermediate.int_feedback_versions group by tenant_id
     """,
@@ -115,8 +117,7 @@ _FEEDBACK_COUNTED = {
     """,
 }
 _SUCCESSES = {
-    "newest feedback of known evaluations: success": _SUBJECTS
-    + "select tenant_id, count(*) from newest where is_success group by tenant_id",
+    "newest feedback of known evaluations: success": _NEWEST_SUCCESSES,
     "int_evaluations_daily: success": """
         select tenant_id, sum(success_count)::bigint from intermediate.int_evaluations_daily group by tenant_id
     """,
