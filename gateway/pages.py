@@ -67,16 +67,16 @@ def reading(pool: Pool, tenant_id: str) -> Iterator[Cursor]:
         ProblemError: a mart isn't there yet, or the database needed too long.
     """
     timeout = str(STATEMENT_TIMEOUT // timedelta(milliseconds=1))
-    try:
-        with pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
-            cursor.execute(_BEGIN, {"timeout": timeout, "tenant_id": tenant_id})
+    with pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
+        cursor.execute(_BEGIN, {"timeout": timeout, "tenant_id": tenant_id})
+        try:
             yield cursor
-    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psycopg.errors.InsufficientPrivilege):
-        # Missing, or left by an older version that knew neither this column nor this role.
-        detail = "the marts are not built yet, or not by this version: run `tidemark refresh`, or wait for the sensor"
-        raise unavailable(detail, REFRESH_TAKES_SECONDS) from None
-    except psycopg.errors.QueryCanceled:
-        raise unavailable(f"the database needed more than {timeout} ms; ask for less, or later") from None
+        except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psycopg.errors.InsufficientPrivilege):
+            # Missing, or left by an older version that knew neither this column nor this role.
+            detail = "the marts are not built, or not by this version: run `tidemark refresh`, or wait for the sensor"
+            raise unavailable(detail, REFRESH_TAKES_SECONDS) from None
+        except psycopg.errors.QueryCanceled:
+            raise unavailable(f"the database needed more than {timeout} ms; ask for less, or later") from None
 
 
 def read_page(pool: Pool, query: Query) -> Page:

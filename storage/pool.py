@@ -17,7 +17,7 @@ def connection_pool(url: PostgresUrl) -> Pool:
     `with pool.connection() as connection:` commits at the end of the block and rolls back on an exception. It raises
     psycopg.OperationalError (PoolTimeout) if the server is away or every connection stays busy for three seconds.
     """
-    # Each connection is asked before it is lent: one that died with a restarted server costs a round trip, no request.
+    # Each connection is asked before it is lent: when the server was restarted, a request waits a moment and succeeds.
     # Nothing is prepared: a statement prepared before a mart gets a column fails after it.
     return ConnectionPool(
         url.libpq(),
@@ -26,6 +26,8 @@ def connection_pool(url: PostgresUrl) -> Pool:
         min_size=1,
         max_size=_MOST_CONNECTIONS,
         timeout=_WAIT_SECONDS,
+        # Else its pauses grow to minutes, and a server that is back stays unseen as long.
+        reconnect_timeout=_WAIT_SECONDS,
         check=ConnectionPool.check_connection,
         open=False,
         name="tidemark",

@@ -38,9 +38,9 @@ def _until(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.5)
 
 
-def _answers(port: int) -> bool:
+def _answers(port: int, path: str = "server_info") -> bool:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/server_info", timeout=2) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=2) as answer:
             return answer.status == 200
     except OSError:
         return False
@@ -61,9 +61,10 @@ def _land(connection: Connection, tenant: str) -> None:
 def test_a_breach_pushed_while_it_serves_arrives_as_a_verified_webhook_and_in_the_marts(
     settings: Settings, connection: Connection, tenant: str
 ) -> None:
-    port = _free_port()
+    port, door = _free_port(), _free_port()
     environment = os.environ | {
         "TIDEMARK_DAGSTER_PORT": str(port),
+        "TIDEMARK_GATEWAY_PORT": str(door),
         "TIDEMARK_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
     }
     up = subprocess.Popen(
@@ -82,6 +83,7 @@ def test_a_breach_pushed_while_it_serves_arrives_as_a_verified_webhook_and_in_th
                 allowed=allowed,
             )
             receiver.trust("/hook", secret)
+            _until(lambda: _answers(door, "health"), "the HTTP door")
             _until(lambda: _answers(port), "Dagster's page")
             _land(connection, tenant)
             _until(lambda: bool(receiver.requests), "the webhook")
@@ -94,6 +96,7 @@ def test_a_breach_pushed_while_it_serves_arrives_as_a_verified_webhook_and_in_th
         assert up.wait(60) == 0
     assert not [child for child in family if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
     assert not _answers(port)
+    assert not _answers(door, "health")
 
 
 def _in_mart(connection: Connection) -> bool:
