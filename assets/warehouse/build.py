@@ -16,9 +16,10 @@ from typing import Any
 
 import dagster as dg
 
+from assets.warehouse.definitions import digests_of, forget, remember, stale_models
 from assets.warehouse.dbt_runner import APPLICATION, DbtFailedError, Outcome, invoke_dbt
 from assets.warehouse.project import DEFAULT_DATABASE, PROJECT_DIR, kept_manifest
-from storage.database import Database, connect
+from storage.database import Connection, Database, connect
 from storage.errors import DatabaseUnavailableError
 from storage.locks import AdvisoryLock
 from storage.postgres_url import PostgresUrl
@@ -26,8 +27,10 @@ from storage.postgres_url import PostgresUrl
 UNIQUE_ID = "dagster_dbt/unique_id"
 DagsterEvent = dg.Output[Any] | dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckResult
 _RESULTS = frozenset({"LogModelResult", "LogTestResult", "LogSeedResult", "LogSnapshotResult"})
-_ROW_COUNT = re.compile(r"(?:SELECT|INSERT 0) (\d+)")
+_ROW_COUNT = re.compile(r"(?:SELECT|INSERT 0|MERGE) (\d+)")
 _CANCEL_PAUSE_SECONDS = 0.2
+_BUILDING = frozenset({"build", "run"})
+_FULL_REFRESH = "--full-refresh"
 _LOCK = "select pg_advisory_lock(%(key)s)"
 _NAME_CONNECTION = "select set_config('application_name', %(application)s, false)"
 _CANCEL = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = %(application)s"
@@ -152,26 +155,50 @@ def _run(
     application: str = APPLICATION,
     on_event: Callable[[Any], None] | None = None,
 ) -> Outcome:
-    packed = kept_manifest(url.database, project_dir).packed()
-    with tempfile.TemporaryDirectory(prefix="tidemark-dbt-") as target, _one_writer(url, application):
-        return invoke_dbt(
-            args,
+    kept = kept_manifest(url.database, project_dir)
+    with tempfile.TemporaryDirectory(prefix="tidemark-dbt-") as target, _one_writer(url, application) as connection:
+        # With --empty nothing is made that a later increment could be added to.
+        builds = args[0] in _BUILDING and "--empty" not in args
+        digests = digests_of(kept.read()) if builds else {}
+        outcome = invoke_dbt(
+            [*args, *_rebuild_if_stale(connection, args, digests)],
             url,
             target_path=Path(target),
             project_dir=project_dir,
-            packed_manifest=packed,
+            packed_manifest=kept.packed(),
             on_event=on_event,
             application=application,
         )
+        remember(connection, outcome.built_models(), digests)
+    return outcome
+
+
+def _rebuild_if_stale(connection: Connection, args: Sequence[str], digests: Mapping[str, str]) -> list[str]:
+    stale = stale_models(connection, digests) if digests else set()
+    if _FULL_REFRESH in args:
+        stale = set(digests)
+    else:
+        stale &= _selected(args, digests)
+    forget(connection, stale)
+    return [_FULL_REFRESH] if stale and _FULL_REFRESH not in args else []
+
+
+def _selected(args: Sequence[str], digests: Mapping[str, str]) -> set[str]:
+    """The models that are named after --select; all of them where a graph operator or nothing selects."""
+    if "--select" not in args:
+        return set(digests)
+    named = [name.rsplit(".", 1)[-1] for name in args[args.index("--select") + 1 :]]
+    plain = all(character not in name for name in args for character in "+*@:")
+    return set(digests) & set(named) if plain else set(digests)
 
 
 @contextmanager
-def _one_writer(url: PostgresUrl, application: str) -> Iterator[None]:
+def _one_writer(url: PostgresUrl, application: str) -> Iterator[Connection]:
     """Wait until no other process builds in this database: two that swap the same tables would trip over each other."""
     with connect(url, autocommit=True) as connection:
         connection.execute(_NAME_CONNECTION, {"application": application})
         connection.execute(_LOCK, {"key": AdvisoryLock.WAREHOUSE_BUILD.value})
-        yield
+        yield connection
 
 
 def _stop(worker: threading.Thread, url: PostgresUrl, application: str) -> None:

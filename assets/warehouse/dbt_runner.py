@@ -40,6 +40,14 @@ class Outcome:
     error: str | None = None
     """Why the command as a whole could not run; None where it ran, be it with problems."""
 
+    def built_models(self) -> list[str]:
+        """The names of the models that were built."""
+        return [
+            unique_id.rsplit(".", 1)[-1]
+            for unique_id, status in self.statuses.items()
+            if unique_id.startswith("model.") and status == "success"
+        ]
+
 
 def invoke_dbt(
     args: Sequence[str],

@@ -14,3 +14,13 @@
         ({{ number }} * {{ total_sq }} - {{ total }} * {{ total }}) / nullif({{ number }}::numeric * ({{ number }} - 1), 0)
     )::double precision
 {%- endmacro -%}
+
+{#-
+    A quantile of scores, from their histogram: linear within a bin of 0.02, which is the most that it can be off by, and
+    never beyond the extremes. Null where nothing was counted.
+-#}
+{%- macro quantile_of(score, fraction) -%}
+    least(
+        greatest(intermediate.histogram_quantile({{ score }}_histogram, {{ fraction }}), {{ score }}_min), {{ score }}_max
+    )
+{%- endmacro -%}

@@ -1,13 +1,17 @@
 {#-
-    Opens a mart to BI: role bi_reader may select, and sees the rows of its login role's tenants only.
-    A post-hook runs in the transaction that swaps the new table in, so there is no moment without the policy.
-    The subselect makes PostgreSQL ask for the tenants once a query, not once a row. REFERENCES is what shows
-    primary keys to a role in information_schema.
+    Opens a mart to its readers: role bi_reader sees the rows of its login role's tenants, role api_reader those of the
+    tenant that the HTTP door acts for. A post-hook runs in the transaction that makes the table, so there is no moment
+    without the policies. The subselects make PostgreSQL ask once a query, not once a row. REFERENCES is what shows keys
+    to a role in information_schema. A table that is there already has them.
 -#}
-{%- macro share_with_readers(relation) -%}
-    alter table {{ relation }} enable row level security;
-    create policy readers_see_their_tenants on {{ relation }} for select to bi_reader
-        using (tenant_id = any ((select access.reader_tenant_ids())::text []));
-    grant select, references on {{ relation }} to bi_reader;
-    analyze {{ relation }}
+{%- macro share_with_readers() -%}
+    {%- if not is_incremental() -%}
+        alter table {{ this }} enable row level security;
+        create policy readers_see_their_tenants on {{ this }} for select to bi_reader
+            using (tenant_id = any ((select access.reader_tenant_ids())::text []));
+        create policy the_api_sees_its_tenant on {{ this }} for select to api_reader
+            using (tenant_id = (select access.api_tenant_id()));
+        grant select, references on {{ this }} to bi_reader;
+        grant select on {{ this }} to api_reader
+    {%- endif -%}
 {%- endmacro -%}

@@ -50,7 +50,9 @@ def test_no_mart_reads_landed_records_or_another_mart(
         if node["schema"] == "marts":
             parents = _parents(node, manifest)
             assert not landed & {parent["name"] for parent in parents}, node["name"]
-            assert "marts" not in {parent["schema"] for parent in parents}, node["name"]
+            # Its foreign keys make the dimensions its parents; that is the order in which they are built.
+            marts = {parent["name"] for parent in parents if parent["schema"] == "marts"}
+            assert marts <= {"dim_tenants", "dim_templates"}, node["name"]
 
 
 def test_every_model_and_column_is_described_and_typed(
@@ -63,7 +65,7 @@ def test_every_model_and_column_is_described_and_typed(
         col_description(attrelid, attnum), obj_description(pg_class.oid)
     from pg_attribute inner join pg_class on pg_class.oid = attrelid
     where relnamespace::regnamespace::text in ('staging', 'intermediate', 'marts') and attnum > 0
-        and relkind in ('r', 'v') and relname <> 'horizons' and not attisdropped
+        and relkind in ('r', 'v') and relname not in ('marks', 'definitions') and not attisdropped
     """
     for schema, name, column, kind, comment, about in connection.execute(query):
         assert comment, f"{schema}.{name}.{column} has no comment"
@@ -76,7 +78,7 @@ def test_every_model_and_column_is_described_and_typed(
     assert in_database == documented
 
 
-def test_marts_are_tables_with_an_enforced_contract_one_tested_key_no_json_and_no_plain_timestamp(
+def test_marts_are_merged_tables_with_an_enforced_contract_tested_keys_no_json_and_no_plain_timestamp(
     models: dict[str, Mapping[str, Any]], manifest: Mapping[str, Any]
 ) -> None:
     tests = [node for node in manifest["nodes"].values() if node["resource_type"] == "test"]
@@ -92,7 +94,11 @@ def test_marts_are_tables_with_an_enforced_contract_one_tested_key_no_json_and_n
             if test.get("attached_node") == unique_id and test.get("column_name") == keys[0]
         }
         assert {"unique", "not_null"} <= tested, node["name"]
-        assert node["config"]["materialized"] == "table"
+        assert (node["config"]["materialized"], node["config"]["incremental_strategy"]) == ("incremental", "merge")
+        assert node["config"]["unique_key"] == keys[0]
+        for name, dimension in (("tenant_id", "dim_tenants"), ("template_id", "dim_templates")):
+            if name in node["columns"] and node["name"] != dimension:
+                assert _references(node["columns"][name], dimension), (node["name"], name)
         assert node["contract"]["enforced"]
         assert not {c["data_type"] for c in columns} & {"json", "jsonb", "timestamp without time zone", "numeric"}
         assert "tenant_id" in node["columns"]
@@ -102,7 +108,12 @@ def _is_key(column: Mapping[str, Any]) -> bool:
     return "primary_key" in {constraint["type"] for constraint in column["constraints"]}
 
 
-def test_every_mart_made_from_evaluations_is_reconciled_with_the_fact(
+def _references(column: Mapping[str, Any], dimension: str) -> bool:
+    keys = [constraint for constraint in column["constraints"] if constraint["type"] == "foreign_key"]
+    return any(dimension in (constraint["to"] or "") for constraint in keys)
+
+
+def test_every_mart_that_counts_evaluations_is_reconciled_with_the_fact(
     models: dict[str, Mapping[str, Any]], manifest: Mapping[str, Any]
 ) -> None:
     reconciled = {
@@ -110,8 +121,15 @@ def test_every_mart_made_from_evaluations_is_reconciled_with_the_fact(
         for node in manifest["nodes"].values()
         if node["resource_type"] == "test" and (node.get("test_metadata") or {}).get("name") == "reconciles"
     }
-    marts = {key for key, node in models.items() if node["schema"] == "marts"}
-    assert marts - reconciled == {"model.tidemark.recent_alerts"}
+    counting = {
+        key
+        for key, node in models.items()
+        if node["schema"] == "marts"
+        and {"int_evaluations_daily", "int_templates_daily", "int_extractor_totals"}
+        & {parent["name"] for parent in _parents(node, manifest)}
+    }
+    assert len(counting) >= 8
+    assert counting - reconciled == {"model.tidemark.drift_history_versions"}
 
 
 def test_the_project_needs_no_package_and_sends_no_statistics(manifest: Mapping[str, Any]) -> None:

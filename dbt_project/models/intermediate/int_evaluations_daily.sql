@@ -1,37 +1,78 @@
 {{ config(
-    pre_hook="{{ mark_horizon('int_evaluations_daily') }}",
-    indexes=[{
-        'columns': ['date', 'tenant_id', 'template_id', 'extractor_vendor', 'extractor_model', 'decision'],
-        'unique': true
-    }]
+    unique_key=['tenant_id', 'template_id', 'date', 'extractor_vendor', 'extractor_model', 'decision'],
+    indexes=[
+        {
+            'columns': ['tenant_id', 'template_id', 'date', 'extractor_vendor', 'extractor_model', 'decision'],
+            'unique': true
+        },
+        {'columns': ['fold_id']}
+    ],
+    pre_hook=["{{ join_by_index() }}", "{{ take_increments('int_evaluation_deltas') }}"]
 ) }}
 
-with evaluations as (
-    select * from {{ ref('stg_evaluations') }}
+with deltas as (
+    select * from {{ ref('int_evaluation_deltas') }}
+    {% if is_incremental() %}
+    where {{ in_new_folds() }}
+    {% endif %}
 ),
 
-batches as (
-    select * from {{ ref('stg_ingest_batches') }}
+{% if is_incremental() %}
+touched as (
+    select distinct
+        tenant_id,
+        template_id,
+        date,
+        extractor_vendor,
+        extractor_model,
+        decision
+    from deltas
+),
+{% endif %}
+
+kept as (
+    {% if is_incremental() %}
+    select daily.*
+    from touched
+    inner join {{ this }} as daily
+        on touched.tenant_id = daily.tenant_id
+        and touched.template_id = daily.template_id
+        and touched.date = daily.date
+        and touched.extractor_vendor = daily.extractor_vendor
+        and touched.extractor_model = daily.extractor_model
+        and touched.decision = daily.decision
+    {% elif was_built_before() %}
+    -- What retention has dropped from raw is only here: made anew, the fact takes it along.
+    select * from {{ this }}
+    where date < raw.dropped_before()
+    {% else %}
+    select * from deltas
+    where false
+    {% endif %}
 ),
 
-later_batches as (
-    {{ batches_beyond_horizon('int_evaluations_daily', 'batches') }}
-),
-
-known_evaluations as (
-    -- Sums of numeric are exact, so they are the same in whatever order rows are read and merged. By way of text,
-    -- because a plain cast keeps 15 digits of the 17 that a double can have. Cut at 20 decimals, because the mean of
-    -- numbers near 1e-320 is one that a double can't have.
+parts as (
     select
-        evaluations.*,
-        evaluations.drift_score::text::numeric(21, 20) as drift,
-        evaluations.reliability_score::text::numeric(21, 20) as reliability
-    from evaluations
-    where
-        not exists (
-            select 1 from later_batches
-            where later_batches.batch_id = evaluations.batch_id
-        )
+        date,
+        tenant_id,
+        template_id,
+        template,
+        extractor_vendor,
+        extractor_model,
+        decision,
+        {{ measure_names() }}
+    from kept
+    union all
+    select
+        date,
+        tenant_id,
+        template_id,
+        template,
+        extractor_vendor,
+        extractor_model,
+        decision,
+        {{ measure_names() }}
+    from deltas
 ),
 
 final as (
@@ -43,20 +84,9 @@ final as (
         extractor_vendor,
         extractor_model,
         decision,
-        count(*) as evaluation_count,
-        count(drift) as drift_count,
-        trim_scale(coalesce(sum(drift), 0)) as drift_sum,
-        trim_scale(coalesce(sum(drift * drift), 0)) as drift_sum_sq,
-        min(drift)::double precision as drift_min,
-        max(drift)::double precision as drift_max,
-        count(reliability) as reliability_count,
-        trim_scale(coalesce(sum(reliability), 0)) as reliability_sum,
-        trim_scale(coalesce(sum(reliability * reliability), 0)) as reliability_sum_sq,
-        min(reliability)::double precision as reliability_min,
-        max(reliability)::double precision as reliability_max,
-        min(created_at) as first_evaluated_at,
-        max(created_at) as last_evaluated_at
-    from known_evaluations
+        {{ merged_measures() }},
+        intermediate.fold_to('{{ this.identifier }}') as fold_id
+    from parts
     group by date, tenant_id, template_id, template, extractor_vendor, extractor_model, decision
 )
 

@@ -1,12 +1,106 @@
-with evaluations as (
+{{ config(
+    unique_key=['tenant_id', 'template_id', 'extractor_vendor', 'extractor_model'],
+    indexes=[
+        {'columns': ['tenant_id', 'template_id', 'extractor_vendor', 'extractor_model'], 'unique': true},
+        {'columns': ['fold_id']}
+    ],
+    pre_hook=["{{ join_by_index() }}", "{{ take_increments('int_evaluation_deltas') }}"]
+) }}
+
+with deltas as (
+    select * from {{ ref('int_evaluation_deltas') }}
+),
+
+evaluations_daily as (
     select * from {{ ref('int_evaluations_daily') }}
 ),
 
-feedback as (
-    select * from {{ ref('int_feedback_daily') }}
+additions as (
+    {% if is_incremental() %}
+    select * from deltas
+    where {{ in_new_folds() }}
+    {% else %}
+    select * from evaluations_daily
+    where {{ in_known_folds() }}
+    {% endif %}
 ),
 
-evaluation_totals as (
+{% if is_incremental() %}
+touched as (
+    select distinct
+        tenant_id,
+        template_id,
+        extractor_vendor,
+        extractor_model
+    from additions
+),
+{% endif %}
+
+parts as (
+    select
+        tenant_id,
+        template_id,
+        template,
+        extractor_vendor,
+        extractor_model,
+        evaluation_count,
+        case when decision = 'accept' then evaluation_count else 0 end as accept_count,
+        case when decision = 'review' then evaluation_count else 0 end as review_count,
+        case when decision = 'reject' then evaluation_count else 0 end as reject_count,
+        drift_count,
+        drift_sum,
+        drift_sum_sq,
+        reliability_count,
+        reliability_sum,
+        reliability_sum_sq,
+        feedback_count,
+        success_count,
+        failure_count,
+        fields_correct,
+        fields_total,
+        last_feedback_at,
+        -- Feedback alone is no evaluation of that day: it is there already, or it would have no group.
+        date as first_date,
+        date as last_date,
+        last_evaluated_at
+    from additions
+    {% if is_incremental() %}
+    union all
+    select
+        totals.tenant_id,
+        totals.template_id,
+        totals.template,
+        totals.extractor_vendor,
+        totals.extractor_model,
+        totals.evaluation_count,
+        totals.accept_count,
+        totals.review_count,
+        totals.reject_count,
+        totals.drift_count,
+        totals.drift_sum,
+        totals.drift_sum_sq,
+        totals.reliability_count,
+        totals.reliability_sum,
+        totals.reliability_sum_sq,
+        totals.feedback_count,
+        totals.success_count,
+        totals.failure_count,
+        totals.fields_correct,
+        totals.fields_total,
+        totals.last_feedback_at,
+        totals.first_date,
+        totals.last_date,
+        totals.last_evaluated_at
+    from touched
+    inner join {{ this }} as totals
+        on touched.tenant_id = totals.tenant_id
+        and touched.template_id = totals.template_id
+        and touched.extractor_vendor = totals.extractor_vendor
+        and touched.extractor_model = totals.extractor_model
+    {% endif %}
+),
+
+final as (
     select
         tenant_id,
         template_id,
@@ -14,53 +108,22 @@ evaluation_totals as (
         extractor_vendor,
         extractor_model,
         sum(evaluation_count)::bigint as evaluation_count,
-        coalesce(sum(evaluation_count) filter (where decision = 'accept'), 0)::bigint as accept_count,
-        coalesce(sum(evaluation_count) filter (where decision = 'review'), 0)::bigint as review_count,
-        coalesce(sum(evaluation_count) filter (where decision = 'reject'), 0)::bigint as reject_count,
+        sum(accept_count)::bigint as accept_count,
+        sum(review_count)::bigint as review_count,
+        sum(reject_count)::bigint as reject_count,
         sum(drift_count)::bigint as drift_count,
-        sum(drift_sum) as drift_sum,
-        sum(drift_sum_sq) as drift_sum_sq,
+        trim_scale(sum(drift_sum)) as drift_sum,
+        trim_scale(sum(drift_sum_sq)) as drift_sum_sq,
         sum(reliability_count)::bigint as reliability_count,
-        sum(reliability_sum) as reliability_sum,
-        sum(reliability_sum_sq) as reliability_sum_sq,
-        min(date) as first_date,
-        max(date) as last_date,
-        max(last_evaluated_at) as last_evaluated_at
-    from evaluations
+        trim_scale(sum(reliability_sum)) as reliability_sum,
+        trim_scale(sum(reliability_sum_sq)) as reliability_sum_sq,
+        {{ merged_feedback_measures() }},
+        min(first_date) as first_date,
+        max(last_date) as last_date,
+        max(last_evaluated_at) as last_evaluated_at,
+        intermediate.fold_to('{{ this.identifier }}') as fold_id
+    from parts
     group by tenant_id, template_id, template, extractor_vendor, extractor_model
-),
-
-feedback_totals as (
-    select
-        tenant_id,
-        template_id,
-        extractor_vendor,
-        extractor_model,
-        sum(feedback_count)::bigint as feedback_count,
-        sum(success_count)::bigint as success_count,
-        sum(failure_count)::bigint as failure_count,
-        sum(fields_correct)::bigint as fields_correct,
-        sum(fields_total)::bigint as fields_total,
-        max(last_feedback_at) as last_feedback_at
-    from feedback
-    group by tenant_id, template_id, extractor_vendor, extractor_model
-),
-
-final as (
-    select
-        evaluation_totals.*,
-        feedback_totals.last_feedback_at,
-        coalesce(feedback_totals.feedback_count, 0) as feedback_count,
-        coalesce(feedback_totals.success_count, 0) as success_count,
-        coalesce(feedback_totals.failure_count, 0) as failure_count,
-        coalesce(feedback_totals.fields_correct, 0) as fields_correct,
-        coalesce(feedback_totals.fields_total, 0) as fields_total
-    from evaluation_totals
-    left join feedback_totals
-        on evaluation_totals.tenant_id = feedback_totals.tenant_id
-        and evaluation_totals.template_id = feedback_totals.template_id
-        and evaluation_totals.extractor_vendor = feedback_totals.extractor_vendor
-        and evaluation_totals.extractor_model = feedback_totals.extractor_model
 )
 
 select * from final

@@ -1,6 +1,40 @@
+{{ config(
+    unique_key=['tenant_id', 'template_id', 'date'],
+    indexes=[
+        {'columns': ['tenant_id', 'template_id', 'date'], 'unique': true},
+        {'columns': ['tenant_id', 'date']},
+        {'columns': ['fold_id']}
+    ],
+    pre_hook=["{{ join_by_index() }}", "{{ take_folds(['int_evaluations_daily']) }}"]
+) }}
+
 with evaluations as (
     select * from {{ ref('int_evaluations_daily') }}
 ),
+
+{% if is_incremental() %}
+touched as (
+    select distinct
+        tenant_id,
+        template_id,
+        date
+    from evaluations
+    where {{ in_new_folds() }}
+),
+
+restated as (
+    select evaluations.*
+    from touched
+    inner join evaluations
+        on touched.tenant_id = evaluations.tenant_id
+        and touched.template_id = evaluations.template_id
+        and touched.date = evaluations.date
+),
+{% else %}
+restated as (
+    select * from evaluations
+),
+{% endif %}
 
 final as (
     select
@@ -8,18 +42,10 @@ final as (
         tenant_id,
         template_id,
         template,
-        sum(evaluation_count)::bigint as evaluation_count,
-        sum(drift_count)::bigint as drift_count,
-        sum(drift_sum) as drift_sum,
-        sum(drift_sum_sq) as drift_sum_sq,
-        min(drift_min) as drift_min,
-        max(drift_max) as drift_max,
-        sum(reliability_count)::bigint as reliability_count,
-        sum(reliability_sum) as reliability_sum,
-        sum(reliability_sum_sq) as reliability_sum_sq,
-        min(reliability_min) as reliability_min,
-        max(reliability_max) as reliability_max
-    from evaluations
+        {{ merged_measures() }},
+        coalesce(sum(evaluation_count) filter (where decision = 'undecided'), 0)::bigint as undecided_count,
+        intermediate.fold_to('{{ this.identifier }}') as fold_id
+    from restated
     group by date, tenant_id, template_id, template
 )
 

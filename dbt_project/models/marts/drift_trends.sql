@@ -1,8 +1,44 @@
-{{ config(indexes=[{'columns': ['tenant_id', 'template_id', 'date']}, {'columns': ['tenant_id', 'date']}]) }}
+{{ config(
+    unique_key='drift_trends_id',
+    indexes=[{'columns': ['tenant_id', 'template_id', 'date']}, {'columns': ['tenant_id', 'date']}],
+    pre_hook=["{{ join_by_index() }}", "{{ take_folds(['int_templates_daily']) }}"]
+) }}
 
 with templates_daily as (
     select * from {{ ref('int_templates_daily') }}
 ),
+
+{% if is_incremental() %}
+changed_days as (
+    select
+        tenant_id,
+        template_id,
+        date
+    from templates_daily
+    where {{ in_new_folds() }}
+),
+
+-- A day changes the windows of the 29 days after it, and those windows reach back 29 days.
+concerned as (
+    select distinct on (templates_daily.tenant_id, templates_daily.template_id, templates_daily.date)
+        templates_daily.*,
+        templates_daily.date >= changed_days.date as is_restated
+    from changed_days
+    inner join templates_daily
+        on changed_days.tenant_id = templates_daily.tenant_id
+        and changed_days.template_id = templates_daily.template_id
+        and templates_daily.date between changed_days.date - 29 and changed_days.date + 29
+    order by
+        templates_daily.tenant_id asc, templates_daily.template_id asc, templates_daily.date asc, is_restated desc
+),
+{% else %}
+concerned as (
+    select
+        *,
+        true as is_restated
+    from templates_daily
+),
+{% endif %}
 
 -- By date, not by row: a day without evaluations is a gap in the window, never stretches it.
 windows as (
@@ -17,9 +53,12 @@ windows as (
         sum(drift_sum) over previous_7_days as drift_sum_before,
         sum(drift_count) over last_30_days as drift_count_30d,
         sum(drift_sum) over last_30_days as drift_sum_30d,
+        sum(drift_histogram) over last_30_days as drift_histogram_30d,
+        min(drift_min) over last_30_days as drift_min_30d,
+        max(drift_max) over last_30_days as drift_max_30d,
         sum(reliability_count) over last_30_days as reliability_count_30d,
         sum(reliability_sum) over last_30_days as reliability_sum_30d
-    from templates_daily
+    from concerned
     window
         last_7_days as (
             partition by tenant_id, template_id order by date
@@ -50,9 +89,13 @@ final as (
         {{ mean_of('drift_sum_30d', 'drift_count_30d') }} as drift_avg_30d,
         (drift_sum_7d / nullif(drift_count_7d, 0) - drift_sum_before / nullif(drift_count_before, 0))::double precision
             as drift_change_7d,
+        least(
+            greatest(intermediate.histogram_quantile(drift_histogram_30d, 0.95), drift_min_30d), drift_max_30d
+        ) as drift_p95_30d,
         {{ mean_of('reliability_sum_7d', 'reliability_count_7d') }} as reliability_avg_7d,
         {{ mean_of('reliability_sum_30d', 'reliability_count_30d') }} as reliability_avg_30d
     from windows
+    where is_restated
 )
 
 select * from final

@@ -1,8 +1,38 @@
-{{ config(indexes=[{'columns': ['tenant_id', 'date']}]) }}
+{{ config(
+    unique_key='evaluation_daily_stats_id',
+    indexes=[{'columns': ['tenant_id', 'date']}],
+    pre_hook=["{{ join_by_index() }}", "{{ take_folds(['int_evaluations_daily']) }}"]
+) }}
 
 with evaluations as (
     select * from {{ ref('int_evaluations_daily') }}
 ),
+
+{% if is_incremental() %}
+touched as (
+    select distinct
+        tenant_id,
+        template_id,
+        date,
+        decision
+    from evaluations
+    where {{ in_new_folds() }}
+),
+
+restated as (
+    select evaluations.*
+    from touched
+    inner join evaluations
+        on touched.tenant_id = evaluations.tenant_id
+        and touched.template_id = evaluations.template_id
+        and touched.date = evaluations.date
+        and touched.decision = evaluations.decision
+),
+{% else %}
+restated as (
+    select * from evaluations
+),
+{% endif %}
 
 by_decision as (
     select
@@ -16,7 +46,7 @@ by_decision as (
         sum(drift_sum) as drift_sum,
         sum(reliability_count) as reliability_count,
         sum(reliability_sum) as reliability_sum
-    from evaluations
+    from restated
     group by date, tenant_id, template_id, template, decision
 ),
 

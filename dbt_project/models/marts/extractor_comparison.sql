@@ -1,5 +1,28 @@
-with extractors as (
+{{ config(
+    unique_key='extractor_comparison_id',
+    indexes=[{'columns': ['tenant_id', 'template_id']}],
+    pre_hook=["{{ join_by_index() }}", "{{ take_folds(['int_extractor_totals']) }}"]
+) }}
+
+with totals as (
     select * from {{ ref('int_extractor_totals') }}
+),
+
+-- One extractor's new numbers restate the whole template: shares and ranks are among all of its extractors.
+extractors as (
+    {% if is_incremental() %}
+    select totals.*
+    from (
+        select distinct
+            tenant_id,
+            template_id
+        from totals
+        where {{ in_new_folds() }}
+    ) as touched
+    inner join totals on touched.tenant_id = totals.tenant_id and touched.template_id = totals.template_id
+    {% else %}
+    select * from totals
+    {% endif %}
 ),
 
 rates as (

@@ -1,9 +1,15 @@
+{{ config(unique_key='tenant_id') }}
+
 with tenants as (
     select * from {{ ref('stg_tenants') }}
 ),
 
 alerts as (
     select * from {{ ref('stg_alerts') }}
+),
+
+extractors as (
+    select * from {{ ref('int_extractor_totals') }}
 ),
 
 templates_daily as (
@@ -14,14 +20,21 @@ evaluation_totals as (
     select
         tenant_id,
         sum(evaluation_count)::bigint as total_evaluations,
-        coalesce(sum(evaluation_count) filter (where date = (now() at time zone 'UTC')::date), 0)::bigint
-            as evaluations_today,
         {{ mean_of('sum(drift_sum)', 'sum(drift_count)') }} as avg_drift_score,
         {{ mean_of('sum(reliability_sum)', 'sum(reliability_count)') }} as avg_reliability_score,
         count(distinct template_id) as template_count,
-        min(date) as first_date,
-        max(date) as last_date
+        min(first_date) as first_date,
+        max(last_date) as last_date
+    from extractors
+    group by tenant_id
+),
+
+today as (
+    select
+        tenant_id,
+        sum(evaluation_count)::bigint as evaluations_today
     from templates_daily
+    where date = (now() at time zone 'UTC')::date
     group by tenant_id
 ),
 
@@ -38,7 +51,7 @@ final as (
     select
         tenants.tenant_id,
         coalesce(evaluation_totals.total_evaluations, 0) as total_evaluations,
-        coalesce(evaluation_totals.evaluations_today, 0) as evaluations_today,
+        coalesce(today.evaluations_today, 0) as evaluations_today,
         evaluation_totals.avg_drift_score,
         evaluation_totals.avg_reliability_score,
         coalesce(evaluation_totals.template_count, 0) as template_count,
@@ -49,7 +62,11 @@ final as (
         evaluation_totals.last_date
     from tenants
     left join evaluation_totals on tenants.tenant_id = evaluation_totals.tenant_id
+    left join today on tenants.tenant_id = today.tenant_id
     left join alert_totals on tenants.tenant_id = alert_totals.tenant_id
 )
 
-select * from final
+{{ changed_rows('final', [
+    'tenant_id', 'total_evaluations', 'evaluations_today', 'avg_drift_score', 'avg_reliability_score',
+    'template_count', 'alert_count', 'firing_alert_count', 'today', 'first_date', 'last_date'
+]) }}

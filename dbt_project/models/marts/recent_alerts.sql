@@ -1,4 +1,11 @@
-{{ config(indexes=[{'columns': ['tenant_id', 'started_at']}]) }}
+{{ config(
+    unique_key='alert_id',
+    indexes=[{'columns': ['tenant_id', 'started_at']}],
+    post_hook="
+        delete from {{ this }}
+        where status = 'resolved' and started_at < now() - interval '{{ var('recent_alert_days') }} days'
+    "
+) }}
 
 with alerts as (
     select * from {{ ref('stg_alerts') }}
@@ -42,4 +49,8 @@ final as (
     left join templates on recent.tenant_id = templates.tenant_id and recent.template = templates.template
 )
 
-select * from final
+{{ changed_rows('final', [
+    'alert_id', 'tenant_id', 'event_type', 'status', 'severity', 'template_id', 'template', 'extractor_vendor',
+    'extractor_model', 'metric', 'value', 'threshold', 'breach_count', 'window_start', 'window_end',
+    'evaluation_id', 'correlation_id', 'started_at', 'resolved_at', 'seconds_to_resolve', 'acked_at', 'acked_by'
+]) }}

@@ -1,5 +1,28 @@
-with extractors as (
+{{ config(
+    unique_key='template_performance_id',
+    indexes=[{'columns': ['tenant_id', 'template']}],
+    pre_hook=["{{ join_by_index() }}", "{{ take_folds(['int_extractor_totals']) }}"]
+) }}
+
+with totals as (
     select * from {{ ref('int_extractor_totals') }}
+),
+
+-- One extractor's new numbers restate the whole template.
+extractors as (
+    {% if is_incremental() %}
+    select totals.*
+    from (
+        select distinct
+            tenant_id,
+            template_id
+        from totals
+        where {{ in_new_folds() }}
+    ) as touched
+    inner join totals on touched.tenant_id = totals.tenant_id and touched.template_id = totals.template_id
+    {% else %}
+    select * from totals
+    {% endif %}
 ),
 
 templates as (

@@ -2,6 +2,7 @@ select
     evaluation_id,
     tenant_id,
     batch_id,
+    record_key,
     (created_at at time zone 'UTC')::date as date,
     template_id,
     template,
@@ -16,5 +17,6 @@ select
     label,
     propensity,
     batch_key,
-    correlation_id
+    correlation_id,
+    features
 from {{ source('raw', 'evaluations') }}

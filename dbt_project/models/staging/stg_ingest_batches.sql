@@ -5,9 +5,11 @@ select
     door,
     source,
     received_at,
+    (received_at at time zone 'UTC')::date as received_on,
     xact_id,
     accepted,
     duplicates,
     conflicts,
-    rejected
+    rejected,
+    touched_days
 from {{ source('raw', 'ingest_batches') }}

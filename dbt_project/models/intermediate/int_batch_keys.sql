@@ -1,0 +1,72 @@
+{{ config(
+    unique_key=['tenant_id', 'batch_key', 'month'],
+    indexes=[
+        {'columns': ['tenant_id', 'batch_key', 'month'], 'unique': true},
+        {'columns': ['fold_id']}
+    ],
+    pre_hook=["{{ join_by_index() }}", "{{ take_folds(['int_batches']) }}"]
+) }}
+
+with batches as (
+    select * from {{ ref('int_batches') }}
+),
+
+evaluations as (
+    select * from {{ ref('stg_evaluations') }}
+    where batch_key is not null
+),
+
+arrived as (
+    {{ arrived_evaluations('batches', 'evaluations') }}
+),
+
+new_parts as (
+    select
+        tenant_id,
+        batch_key,
+        date_trunc('month', date)::date as month,
+        count(*) as landed_count,
+        min(received_at) as first_landed_at,
+        max(received_at) as last_landed_at
+    from arrived
+    group by tenant_id, batch_key, date_trunc('month', date)
+),
+
+parts as (
+    select * from new_parts
+    {% if was_built_before() %}
+    union all
+    select
+        known.tenant_id,
+        known.batch_key,
+        known.month,
+        known.landed_count,
+        known.first_landed_at,
+        known.last_landed_at
+    {% if is_incremental() %}
+    from new_parts
+    inner join {{ this }} as known
+        on new_parts.tenant_id = known.tenant_id
+        and new_parts.batch_key = known.batch_key
+        and new_parts.month = known.month
+    {% else %}
+    from {{ this }} as known
+    where known.month < raw.dropped_before()
+    {% endif %}
+    {% endif %}
+),
+
+final as (
+    select
+        tenant_id,
+        batch_key,
+        month,
+        sum(landed_count)::bigint as landed_count,
+        min(first_landed_at) as first_landed_at,
+        max(last_landed_at) as last_landed_at,
+        intermediate.fold_to('{{ this.identifier }}') as fold_id
+    from parts
+    group by tenant_id, batch_key, month
+)
+
+select * from final

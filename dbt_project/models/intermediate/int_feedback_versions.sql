@@ -1,0 +1,213 @@
+{{ config(
+    incremental_strategy='append',
+    indexes=[
+        {'columns': ['evaluation_id', 'tenant_id', 'fold_id'], 'unique': true},
+        {'columns': ['fold_id']}
+    ],
+    pre_hook=["{{ join_by_index() }}", "{{ take_folds(['int_batches']) }}"]
+) }}
+
+with batches as (
+    select * from {{ ref('int_batches') }}
+),
+
+feedback as (
+    select * from {{ ref('stg_feedback') }}
+),
+
+keys as (
+    select * from {{ ref('stg_evaluation_keys') }}
+),
+
+evaluations as (
+    select * from {{ ref('stg_evaluations') }}
+),
+
+known_batches as (
+    select * from batches
+    where {{ in_known_folds() }}
+),
+
+known_feedback as (
+    select feedback.*
+    from feedback
+    inner join known_batches on feedback.batch_id = known_batches.batch_id
+),
+
+{% if is_incremental() %}
+new_batches as (
+    select * from batches
+    where {{ in_new_folds() }}
+),
+
+new_feedback as (
+    select feedback.*
+    from new_batches
+    inner join feedback on new_batches.batch_id = feedback.batch_id
+),
+
+new_evaluations as (
+    {{ arrived_evaluations('batches', 'evaluations') }}
+),
+
+-- An evaluation is looked at if feedback on it is new, or if it is new itself and feedback has been waiting for it.
+touched as (
+    select
+        keys.evaluation_id,
+        keys.tenant_id,
+        keys.record_key,
+        keys.created_on
+    from new_feedback
+    inner join keys on new_feedback.record_key = keys.record_key and new_feedback.tenant_id = keys.tenant_id
+    union
+    select
+        keys.evaluation_id,
+        keys.tenant_id,
+        keys.record_key,
+        keys.created_on
+    from new_feedback
+    inner join keys on new_feedback.evaluation_id = keys.evaluation_id and new_feedback.tenant_id = keys.tenant_id
+    union
+    select
+        new_evaluations.evaluation_id,
+        new_evaluations.tenant_id,
+        new_evaluations.record_key,
+        new_evaluations.date
+    from new_evaluations
+    where
+        exists (
+            select 1 from feedback
+            where feedback.record_key = new_evaluations.record_key and feedback.tenant_id = new_evaluations.tenant_id
+        )
+        or exists (
+            select 1 from feedback
+            where
+                feedback.evaluation_id = new_evaluations.evaluation_id
+                and feedback.tenant_id = new_evaluations.tenant_id
+        )
+),
+{% else %}
+touched as (
+    select
+        evaluation_id,
+        tenant_id,
+        record_key,
+        created_on
+    from keys
+),
+{% endif %}
+
+about_evaluations as (
+    select
+        touched.evaluation_id as about_evaluation_id,
+        touched.created_on,
+        known_feedback.*
+    from touched
+    inner join known_feedback
+        on touched.record_key = known_feedback.record_key and touched.tenant_id = known_feedback.tenant_id
+    union all
+    select
+        touched.evaluation_id as about_evaluation_id,
+        touched.created_on,
+        known_feedback.*
+    from touched
+    inner join known_feedback
+        on touched.evaluation_id = known_feedback.evaluation_id and touched.tenant_id = known_feedback.tenant_id
+),
+
+-- Ties are broken by content, never by arrival: the same records in another order give the same marts.
+newest as (
+    select distinct on (tenant_id, about_evaluation_id) *
+    from about_evaluations
+    order by tenant_id asc, about_evaluation_id asc, created_at desc, came_with_evaluation asc, feedback_id desc
+),
+
+known_evaluations as (
+    select
+        evaluations.evaluation_id,
+        evaluations.tenant_id,
+        evaluations.date,
+        evaluations.template_id,
+        evaluations.template,
+        evaluations.extractor_vendor,
+        evaluations.extractor_model,
+        evaluations.decision
+    from newest
+    cross join lateral (
+        select * from evaluations
+        where
+            evaluations.evaluation_id = newest.about_evaluation_id
+            and evaluations.tenant_id = newest.tenant_id
+            and evaluations.created_at >= newest.created_on::timestamp at time zone 'UTC'
+            and evaluations.created_at < (newest.created_on + 1)::timestamp at time zone 'UTC'
+    ) as evaluations
+    inner join known_batches on evaluations.batch_id = known_batches.batch_id
+    {% if was_built_before() %}
+    -- Retention may have dropped the evaluation; what it was is known from its earlier feedback.
+    union
+    select
+        earlier.evaluation_id,
+        earlier.tenant_id,
+        earlier.date,
+        earlier.template_id,
+        earlier.template,
+        earlier.extractor_vendor,
+        earlier.extractor_model,
+        earlier.decision
+    from newest
+    inner join {{ this }} as earlier
+        on newest.about_evaluation_id = earlier.evaluation_id and newest.tenant_id = earlier.tenant_id
+    where newest.created_on < raw.dropped_before()
+    {% endif %}
+),
+
+final as (
+    select
+        known_evaluations.*,
+        newest.feedback_id,
+        newest.is_success,
+        newest.fields_correct,
+        newest.fields_total,
+        newest.created_at as feedback_at,
+        intermediate.fold_to('{{ this.identifier }}') as fold_id
+    from newest
+    inner join known_evaluations
+        on newest.about_evaluation_id = known_evaluations.evaluation_id
+        and newest.tenant_id = known_evaluations.tenant_id
+    {% if was_built_before() %}
+    left join lateral (
+        select earlier.feedback_id
+        from {{ this }} as earlier
+        where earlier.evaluation_id = newest.about_evaluation_id and earlier.tenant_id = newest.tenant_id
+        order by earlier.fold_id desc
+        limit 1
+    ) as counted on true
+    where
+        newest.feedback_id is distinct from counted.feedback_id
+        {%- if not is_incremental() %}
+        or newest.created_on >= raw.dropped_before()
+        {%- endif %}
+    {% endif %}
+    {% if was_built_before() and not is_incremental() %}
+    union all
+    select
+        earlier.evaluation_id,
+        earlier.tenant_id,
+        earlier.date,
+        earlier.template_id,
+        earlier.template,
+        earlier.extractor_vendor,
+        earlier.extractor_model,
+        earlier.decision,
+        earlier.feedback_id,
+        earlier.is_success,
+        earlier.fields_correct,
+        earlier.fields_total,
+        earlier.feedback_at,
+        earlier.fold_id
+    from {{ this }} as earlier
+    where earlier.date < raw.dropped_before()
+    {% endif %}
+)
+
+select * from final

@@ -1,0 +1,15 @@
+{{ config(unique_key='tenant_id', full_refresh=false) }}
+
+with tenants as (
+    select * from {{ ref('stg_tenants') }}
+),
+
+final as (
+    select
+        tenant_id,
+        name,
+        created_at
+    from tenants
+)
+
+{{ changed_rows('final', ['tenant_id', 'name', 'created_at']) }}

@@ -1,0 +1,19 @@
+select
+    forecast_id,
+    tenant_id,
+    template_id,
+    template,
+    date,
+    method,
+    yhat,
+    yhat_lower,
+    yhat_upper,
+    actual,
+    evaluation_count,
+    is_anomaly,
+    fitted_from,
+    fitted_to,
+    fitted_days,
+    model_id,
+    computed_at
+from {{ source('ml', 'drift_forecasts') }}
