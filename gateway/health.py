@@ -10,16 +10,17 @@ import psycopg
 from fastapi import APIRouter, Response
 
 from gateway.dashboards import DASHBOARDS
-from gateway.problems import ProblemError, documented
+from gateway.problems import ProblemError, documented, unavailable
+from storage.database import Connection
 from storage.migrate import head_revision
 from storage.pool import Pool
 
-RETRY_AFTER = {"Retry-After": "5"}
+_REVISION = "select version_num from public.alembic_version"
 
-_STATE = """
+_MARTS = """
 select
-    (select version_num from public.alembic_version) as revision,
-    (select bool_and(to_regclass('marts.' || mart) is not null) from unnest(%(marts)s::text []) as mart) as has_marts
+    (select bool_and(to_regclass('marts.' || mart) is not null) from unnest(%(marts)s::text []) as mart) as are_built,
+    (select max(taken_at) from intermediate.marks) as built_at
 """
 
 
@@ -36,21 +37,28 @@ def health_route(pool: Pool) -> APIRouter:
     return router
 
 
-def _checks(pool: Pool, head: str) -> dict[str, str]:
-    marts = [dashboard.mart for dashboard in DASHBOARDS]
+def _checks(pool: Pool, head: str) -> dict[str, object]:
     try:
         with pool.connection() as connection:
-            row = connection.execute(_STATE, {"marts": marts}).fetchone()
-    except psycopg.errors.UndefinedTable:
-        row = None
+            _require_revision(connection, head)
+            marts = [dashboard.mart for dashboard in DASHBOARDS]
+            row = connection.execute(_MARTS, {"marts": marts}).fetchone()
     except psycopg.OperationalError:
         raise _unwell("the database does not answer", {"database": "away"}) from None
-    revision, has_marts = row or (None, False)
-    if revision != head:
-        wrong = {"database": "ok", "schema": f"at {revision or 'nothing'}, not at {head}"}
+    are_built, built_at = row or (False, None)
+    marts_state = "ok" if are_built else "not built yet: run `tidemark refresh`"
+    return {"database": "ok", "schema": "ok", "marts": marts_state, "marts_built_at": built_at if are_built else None}
+
+
+def _require_revision(connection: Connection, head: str) -> None:
+    try:
+        row = connection.execute(_REVISION).fetchone()
+    except psycopg.errors.UndefinedTable:
+        row = None
+    if row != (head,):
+        wrong = {"database": "ok", "schema": f"at {row[0] if row else 'nothing'}, not at {head}"}
         raise _unwell("the schema is another version's: run `tidemark migrate` with the version that serves", wrong)
-    return {"database": "ok", "schema": "ok", "marts": "ok" if has_marts else "not built yet: run `tidemark refresh`"}
 
 
 def _unwell(detail: str, checks: dict[str, str]) -> ProblemError:
-    return ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers=RETRY_AFTER, checks=checks)
+    return unavailable(detail, checks=checks)

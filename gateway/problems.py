@@ -59,9 +59,9 @@ class BadParametersError(ProblemError):
         super().__init__(HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors=errors)
 
 
-def unavailable(detail: str, retry_after: int = RETRY_AFTER_SECONDS) -> ProblemError:
+def unavailable(detail: str, retry_after: int = RETRY_AFTER_SECONDS, **members: object) -> ProblemError:
     """503: the request is right and may be sent again after so many seconds."""
-    return ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": str(retry_after)})
+    return ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": str(retry_after)}, **members)
 
 
 def documented(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:

@@ -16,8 +16,8 @@ from typing import Any
 
 import dagster as dg
 
-from assets.warehouse.definitions import digests_of, forget, remember, stale_models
 from assets.warehouse.dbt_runner import APPLICATION, DbtFailedError, Outcome, invoke_dbt
+from assets.warehouse.definitions import digests_of, forget, remember, stale_models
 from assets.warehouse.project import DEFAULT_DATABASE, PROJECT_DIR, kept_manifest
 from storage.database import Connection, Database, connect
 from storage.errors import DatabaseUnavailableError

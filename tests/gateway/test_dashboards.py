@@ -8,7 +8,6 @@ from typing import Any
 
 import httpx
 import pytest
-from api_reader import open_marts
 from door import problem, serving
 
 from assets.evaluations.landing import land
@@ -105,7 +104,6 @@ def world(server: PostgresUrl) -> Iterator[World]:
         create_tenant(owner, "initech")
         keys["initech"] = {"X-API-Key": create_key(owner, "initech", ["read"], now=now)[1]}
         run_dbt(["run"], database)
-        open_marts(owner)
         with serving(database) as client:
             yield World(database, owner, client, keys)
 
@@ -258,6 +256,12 @@ def test_every_order_ends_in_the_marts_key_and_has_no_nulls(world: World) -> Non
             (f"marts.{dashboard.mart}",),
         ).fetchall()
         assert key == [(dashboard.order[-1][0],)]
+
+
+def test_health_tells_that_the_marts_are_built_and_when(world: World) -> None:
+    checks = world.client.get("/health").json()["checks"]
+    assert checks["marts"] == "ok"
+    assert datetime.now(UTC) - datetime.fromisoformat(checks["marts_built_at"]) < timedelta(hours=1)
 
 
 def test_openapi_lists_every_dashboard_with_its_parameters(world: World) -> None:

@@ -11,12 +11,14 @@ import urllib.request
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+import httpx
 import psutil
 
 from assets.evaluations.landing import land
 from assets.evaluations.verdicts import Line
 from orchestration.demo.receiver import Receiver
 from sensors.webhooks.registry import create_webhook
+from storage.api_keys import create_key
 from storage.database import Connection
 from storage.secrets import secret_box
 from storage.settings import PROJECT_ROOT, Settings
@@ -44,6 +46,13 @@ def _answers(port: int, path: str = "server_info") -> bool:
             return answer.status == 200
     except OSError:
         return False
+
+
+def _counted(port: int, key: str) -> int | None:
+    answer = httpx.get(f"http://127.0.0.1:{port}/v1/dashboard/overview", headers={"X-API-Key": key}, timeout=10)
+    if answer.status_code != 200:
+        return None
+    return sum(row["total_evaluations"] for row in answer.json()["data"])
 
 
 def _land(connection: Connection, tenant: str) -> None:
@@ -89,6 +98,8 @@ def test_a_breach_pushed_while_it_serves_arrives_as_a_verified_webhook_and_in_th
             _until(lambda: bool(receiver.requests), "the webhook")
             assert [(event.event_type, event.verified) for event in receiver.requests] == [("drift_high", True)]
             _until(lambda: _in_mart(connection), "the mart")
+            _, key = create_key(connection, tenant, ["read"], now=datetime.now(UTC))
+            _until(lambda: _counted(door, key) == 1, "the dashboard over HTTP")
         family = psutil.Process(up.pid).children(recursive=True)
         assert family
     finally:
