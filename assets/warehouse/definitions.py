@@ -39,7 +39,7 @@ def digests_of(manifest: Mapping[str, Any]) -> dict[str, str]:
 
 def stale_models(connection: Connection, digests: Mapping[str, str]) -> set[str]:
     """The models that were never made, or by another definition."""
-    made_by = dict(connection.execute(_READ).fetchall())
+    made_by: dict[str, str] = dict(connection.execute(_READ).fetchall())
     return {model for model, digest in digests.items() if made_by.get(model) != digest}
 
 

@@ -7,22 +7,11 @@
     pre_hook=["{{ join_by_index() }}", "{{ take_increments('int_evaluation_deltas') }}"]
 ) }}
 
-with deltas as (
-    select * from {{ ref('int_evaluation_deltas') }}
-),
-
-evaluations_daily as (
-    select * from {{ ref('int_evaluations_daily') }}
-),
-
-additions as (
-    {% if is_incremental() %}
-    select * from deltas
-    where {{ in_new_folds() }}
-    {% else %}
-    select * from evaluations_daily
-    where {{ in_known_folds() }}
-    {% endif %}
+-- depends_on: {{ ref('int_evaluation_deltas') }}
+-- depends_on: {{ ref('int_evaluations_daily') }}
+with additions as (
+    select * from {{ ref('int_evaluation_deltas') if is_incremental() else ref('int_evaluations_daily') }}
+    where {{ in_new_folds() if is_incremental() else in_known_folds() }}
 ),
 
 {% if is_incremental() %}

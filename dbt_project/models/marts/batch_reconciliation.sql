@@ -18,8 +18,8 @@ concerned as (
     {% if is_incremental() %}
     select * from manifests
     where
-        declared_at >= coalesce(
-            (select max(known.declared_at) - interval '1 hour' from {{ this }} as known), '-infinity'
+        declared_at >= (
+            select coalesce(max(known.declared_at) - interval '1 hour', '-infinity') from {{ this }} as known
         )
     union
     select manifests.*

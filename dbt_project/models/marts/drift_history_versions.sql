@@ -60,7 +60,7 @@ replaced as (
 begun as (
     select
         {{ surrogate_key(['drift_history_id', 'now()']) }} as drift_history_version_id,
-        known_now.*,
+        *,
         now() as known_from,
         null::timestamptz as known_to
     from known_now

@@ -8,17 +8,21 @@ with totals as (
     select * from {{ ref('int_extractor_totals') }}
 ),
 
+{% if is_incremental() %}
 -- One extractor's new numbers restate the whole template.
+touched as (
+    select distinct
+        tenant_id,
+        template_id
+    from totals
+    where {{ in_new_folds() }}
+),
+{% endif %}
+
 extractors as (
     {% if is_incremental() %}
     select totals.*
-    from (
-        select distinct
-            tenant_id,
-            template_id
-        from totals
-        where {{ in_new_folds() }}
-    ) as touched
+    from touched
     inner join totals on touched.tenant_id = totals.tenant_id and touched.template_id = totals.template_id
     {% else %}
     select * from totals
