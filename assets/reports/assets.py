@@ -45,7 +45,7 @@ CHECK = "every_tenant_has_its_report"
 )
 def tenant_reports(
     context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], settings: dg.ResourceParam[Settings]
-) -> dg.MaterializeResult[None]:
+) -> Iterator[dg.MaterializeResult[None]]:
     """Write the reports of all tenants, one after the other; what fails for one leaves the others theirs."""
     folder = settings.home / "reports"
     with database.connect() as connection:
@@ -60,7 +60,7 @@ def tenant_reports(
         except Exception as error:
             context.log.exception(f"report of tenant {tenant_id}")
             failures[tenant_id] = str(error)
-    return dg.MaterializeResult(
+    yield dg.MaterializeResult(
         metadata={
             "path": dg.MetadataValue.path(str(folder)),
             "tenants": len(written),
