@@ -156,9 +156,14 @@ _FILL = (
 )
 
 
+def make_role(connection: Connection) -> None:
+    """The role that a tenant's marts are read as."""
+    connection.execute(_ROLE)
+
+
 def make_marts(connection: Connection) -> None:
     """The tables, each open to role api_reader for the rows of the tenant that is named in the transaction."""
-    connection.execute(_ROLE)
+    make_role(connection)
     for mart, columns in MARTS.items():
         connection.execute(f"""
             create table marts.{mart} ({columns});

@@ -15,6 +15,25 @@ from assets.reports.words import change, counted, extractor, named, percent, sco
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 WINDOW = f"the last {WINDOW_DAYS} days"
+STANDING_COLUMNS = [
+    Column("No.", 0.45, "number"),
+    Column("Template", 3.2),
+    Column("Evaluations", 1.25, "number"),
+    Column("Days above", 1.0, "number"),
+    Column("Newest day", 1.2, "word"),
+    Column("Drift then", 0.9, "number"),
+    Column("Mean of 7 days", 0.9, "number"),
+    Column("Change in 7 days", 0.9, "number"),
+    Column("95th percentile", 1.0, "number"),
+    Column("Reliability", 1.1, "number"),
+]
+CHOICE_COLUMNS = [
+    Column("", 0.6, "word"),
+    Column("Extractor", 1.8),
+    Column("Success rate", 2.6, "number"),
+    Column("P(best)", 0.95, "number"),
+    Column("Feedback", 1.25, "number"),
+]
 
 
 def compose(report: Report) -> Document:
@@ -85,24 +104,12 @@ def _drift_section(report: Report) -> Section:
     )
     if not any(curve.forecasts for curve in report.curves):
         lead += " There are no forecasts of these templates yet."
-    columns = [
-        Column("No.", 0.45, "number"),
-        Column("Template", 3.2),
-        Column("Evaluations", 1.25, "number"),
-        Column("Days above", 1.0, "number"),
-        Column("Newest day", 1.2, "word"),
-        Column("Drift then", 0.9, "number"),
-        Column("Mean of 7 days", 0.9, "number"),
-        Column("Change in 7 days", 0.9, "number"),
-        Column("95th percentile", 1.0, "number"),
-        Column("Reliability", 1.1, "number"),
-    ]
     rows = [_standing_row(number, standing) for number, standing in enumerate(report.standings, start=1)]
     return Section(
         title,
         lead,
         [_curve_panel(report, curve) for curve in report.curves],
-        [Table("Worst templates", columns, rows)],
+        [Table("Worst templates", STANDING_COLUMNS, rows)],
         _drift_note(report),
     )
 
@@ -173,18 +180,11 @@ def _choice_panel(choice: Choice) -> Panel:
         ]
         for letter, arm in zip(letters, choice.arms, strict=True)
     ]
-    columns = [
-        Column("", 0.6, "word"),
-        Column("Extractor", 1.8),
-        Column("Success rate", 2.6, "number"),
-        Column("P(best)", 0.95, "number"),
-        Column("Feedback", 1.25, "number"),
-    ]
     more = choice.extractor_count - len(choice.arms)
     caption = "★ recommended" + (f"; {counted(more, 'more extractor')} less probably the best" if more else "")
     return Panel(
         named(choice.template),
         "Intervals of success rates: " + "; ".join(f"{row[0]} {row[2]}" for row in rows) + ".",
         partial(draw_intervals, arms=choice.arms, letters=list(letters)),
-        Table(caption, columns, rows),
+        Table(caption, CHOICE_COLUMNS, rows),
     )

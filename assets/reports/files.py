@@ -66,7 +66,9 @@ def file_report(report: Report, folder: Path) -> Written:
     """
     own = folder / report.tenant_id
     try:
-        own.mkdir(parents=True, exist_ok=True)
+        # What is in it is for its tenant, not for everybody who has an account here.
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        own.mkdir(exist_ok=True)
     except OSError as error:
         raise TidemarkError(f"{own}: can't be made ({error.strerror})") from error
     written = write_report(report, own / f"{report.headline.as_of}.html")

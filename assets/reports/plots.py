@@ -64,6 +64,7 @@ def draw_volumes(panel: Any, *, volumes: Sequence[Volume], since: date, until: d
 
 def draw_curve(panel: Any, *, curve: Curve, as_of: date) -> None:
     """One template's drift a day over its forecast's band, breaches marked, and the days ahead."""
+    from matplotlib.dates import date2num
     from matplotlib.ticker import MaxNLocator
 
     draw_forecast(
@@ -74,7 +75,7 @@ def draw_curve(panel: Any, *, curve: Curve, as_of: date) -> None:
     )
     until = max((day.date for day in curve.forecasts), default=as_of)
     if until > as_of:
-        panel.axvline(as_of + timedelta(hours=12), color="#8a929c", linewidth=0.8, linestyle=":")
+        panel.axvline(date2num(as_of) + 0.5, color="#8a929c", linewidth=0.8, linestyle=":")
     panel.yaxis.set_major_locator(MaxNLocator(5))
     panel.set_ylabel("drift score")
     _days(panel, as_of - SHOWN_HISTORY, max(until, as_of))
@@ -97,11 +98,13 @@ def draw_intervals(panel: Any, *, arms: Sequence[ExtractorPosterior], letters: S
 
 def _days(panel: Any, since: date, until: date) -> None:
     """A tick at most every seventh of the range, in English whatever the locale; the newest day has one."""
+    from matplotlib.dates import date2num
+
     step = max(1, -(-(until - since).days // _DAY_TICKS))
     ticks = [until - timedelta(days=step * number) for number in range(_DAY_TICKS, -1, -1)]
     ticks = [tick for tick in ticks if tick >= since]
     panel.set_xticks(ticks, [f"{tick.day} {MONTHS[tick.month - 1]}" for tick in ticks])
-    panel.set_xlim(since - timedelta(hours=16), until + timedelta(hours=16))
+    panel.set_xlim(date2num(since) - 0.6, date2num(until) + 0.6)
 
 
 def _short(value: float) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from report_marts import AS_OF, fill_marts, make_marts
+from report_marts import AS_OF, fill_marts, make_marts, make_role
 
 from assets.reports.assets import CHECK, definitions, tenant_reports
 from orchestration.jobs import BUILDS_MARTS, REFRESH_JOB_DEFINITION, REPORTS_JOB, weekly_reports
@@ -56,6 +56,7 @@ def test_the_same_marts_give_the_same_bytes_whatever_the_process_is_set_to(
 def test_wrong_use_is_answered_with_the_remedy_and_no_traceback(
     settings: Settings, connection: Connection, tmp_path: Path
 ) -> None:
+    make_role(connection)
     create_tenant(connection, "acme")
     suffix = _tidemark("--tenant", "acme", "--out", "report.docx")
     unknown = _tidemark("--tenant", "nobody", "--out", str(tmp_path / "x.html"))
@@ -84,7 +85,8 @@ def test_each_tenant_has_its_newest_twelve_reports_and_one_s_failure_is_named_an
     fill_marts(connection, "globex", ["receipt"])
     connection.execute("delete from marts.overview where tenant_id = 'broken'")
     folder = settings.home / "reports"
-    (folder / "acme").mkdir(parents=True)
+    _materialize(database, settings)
+    assert folder.stat().st_mode & 0o077 == 0, "for its owner alone"
     for day in range(10, 25):
         (folder / "acme" / f"2026-01-{day}.html").touch()
     (folder / "acme" / "kept-by-hand.html").touch()
