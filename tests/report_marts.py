@@ -22,10 +22,10 @@ MARTS = {
         evaluation_count_7d bigint, drift_avg_7d double precision, drift_avg_30d double precision,
         drift_change_7d double precision, reliability_avg_7d double precision, reliability_avg_30d double precision,
         drift_p95_30d double precision""",
-    "drift_forecasts": """drift_forecast_id text primary key, date date, tenant_id text, template_id uuid,
+    "drift_forecasts": """drift_forecast_id uuid primary key, date date, tenant_id text, template_id uuid,
         template text, yhat double precision, lower double precision, upper double precision,
         actual double precision, evaluation_count bigint, is_anomaly boolean""",
-    "extractor_recommendations": """extractor_recommendation_id text primary key, tenant_id text, template_id uuid,
+    "extractor_recommendations": """extractor_recommendation_id uuid primary key, tenant_id text, template_id uuid,
         template text, extractor_vendor text, extractor_model text, is_recommended boolean, p_best double precision,
         mean double precision, lower double precision, upper double precision, alpha double precision,
         beta double precision, success_count bigint, failure_count bigint, computed_at timestamptz""",
@@ -45,13 +45,6 @@ MARTS = {
         reliability_score double precision, score double precision, label text, correlation_id text,
         created_at timestamptz, status text, reviewed_at timestamptz, is_success boolean""",
 }
-_ROLE = """
-do $$ begin
-    create role api_reader nologin;
-exception when duplicate_object then null;
-end $$;
-grant usage on schema marts to api_reader
-"""
 # Numbers that look like a tenant's: every eleventh template is drifting away, the rest waver.
 _NAMES = """
 create temp table names on commit drop as
@@ -83,8 +76,8 @@ window
 _FORECASTS = """
 insert into marts.drift_forecasts
 select
-    md5(names.template_id::text || day), day, names.tenant_id, names.template_id, names.template, 0.14, 0.08, 0.22,
-    history.drift_score, coalesce(history.evaluation_count, 0), coalesce(history.drift_score > 0.22, false)
+    md5(names.template_id::text || day)::uuid, day, names.tenant_id, names.template_id, names.template, 0.14, 0.08,
+    0.22, history.drift_score, coalesce(history.evaluation_count, 0), coalesce(history.drift_score > 0.22, false)
 from names
 cross join generate_series(%(as_of)s::date - 40, %(as_of)s::date + 7, interval '1 day') as given (at)
 cross join date(at) as day
@@ -101,7 +94,7 @@ where tenant_id = %(tenant)s
 _RECOMMENDATIONS = """
 insert into marts.extractor_recommendations
 select
-    md5(template_id::text || place), tenant_id, template_id, template, %(vendor)s, %(model)s || place, place = 1,
+    md5(template_id::text || place)::uuid, tenant_id, template_id, template, %(vendor)s, %(model)s || place, place = 1,
     case place when 1 then 0.95 else 0.05 / 7 end, mean, greatest(0, mean - 0.01 * place - 0.03),
     least(1, mean + 0.01 * place + 0.03), 90, 10, 90 * place, 10 * place, %(as_of)s
 from names, generate_series(1, 8) as place, round(0.95 - 0.03 * place - 0.0001 * number, 4) as mean
@@ -156,21 +149,15 @@ _FILL = (
 )
 
 
-def make_role(connection: Connection) -> None:
-    """The role that a tenant's marts are read as."""
-    connection.execute(_ROLE)
-
-
 def make_marts(connection: Connection) -> None:
     """The tables, each open to role api_reader for the rows of the tenant that is named in the transaction."""
-    make_role(connection)
     for mart, columns in MARTS.items():
         connection.execute(f"""
             create table marts.{mart} ({columns});
             grant select on marts.{mart} to api_reader;
             alter table marts.{mart} enable row level security;
             create policy named_tenant on marts.{mart} for select to api_reader
-                using (tenant_id = current_setting('tidemark.tenant_id', true))
+                using (tenant_id = (select access.api_tenant_id()))
         """)  # type: ignore[arg-type]
 
 

@@ -114,13 +114,16 @@ class Alert(NamedTuple):
 
 
 class QualityDay(NamedTuple):
-    """What is known of a day's evaluations: shares in [0, 1] of those that carry a score or got feedback."""
+    """What is known of a day's evaluations: shares in [0, 1] of those that carry a score or got feedback.
+
+    A day of refused records alone has no shares.
+    """
 
     date: date
     evaluation_count: int
-    drift_coverage: float
-    reliability_coverage: float
-    feedback_coverage: float
+    drift_coverage: float | None
+    reliability_coverage: float | None
+    feedback_coverage: float | None
     undecided_count: int
     late_count: int
     rejected_count: int

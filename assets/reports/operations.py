@@ -83,7 +83,7 @@ def _covered(days: Sequence[QualityDay], total: int) -> str:
     if not total:
         return ""
     drift, reliability, feedback = (
-        sum(getattr(day, name) * day.evaluation_count for day in days) / total
+        sum((getattr(day, name) or 0.0) * day.evaluation_count for day in days) / total
         for name in ("drift_coverage", "reliability_coverage", "feedback_coverage")
     )
     return (

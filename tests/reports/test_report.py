@@ -1,8 +1,10 @@
 """What a report promises: everything in one file, the same bytes each time, small, and nobody else's data."""
 
 import base64
+import json
 import re
 import warnings
+from datetime import UTC, date, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,11 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report_marts import fill_marts, make_marts
 
+from assets.evaluations.contract import template_id
+from assets.evaluations.landing import land
+from assets.evaluations.verdicts import Line
 from assets.reports.files import write_report
 from assets.reports.tables import read_report
 from assets.reports.type_setting import drawable, fitted, lines, width
 from assets.reports.words import named
-from storage.database import Connection
+from assets.selection.tables import Arm, write_posteriors
+from assets.warehouse.build import run_dbt
+from storage.database import Connection, Database
 from storage.errors import TidemarkError, UsageError
 
 LIMIT = 300_000
@@ -31,6 +38,21 @@ HOSTILE = (
 ELEMENTS = {"html", "head", "meta", "title", "style", "body", "header", "main", "section", "h1", "h2", "p", "bdi"} | {
     *("dl", "div", "dt", "dd", "figure", "figcaption", "img", "table", "caption", "thead", "tbody", "tr", "th", "td")
 }
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+EVALUATION = {
+    "template": "invoice",
+    "extractor_vendor": "v",
+    "extractor_model": "m",
+    "drift_score": 0.25,
+    "decision": "review",
+    "created_at": "2026-05-31T08:00:00Z",
+}
+NOT_AS_BUILT = """
+select table_name, column_name, data_type from information_schema.columns where table_schema = 'marts'
+except
+select table_name, column_name, data_type from information_schema.columns where table_schema = 'built'
+"""
 
 
 class Page(HTMLParser):
@@ -166,13 +188,19 @@ def test_what_is_empty_says_so_in_words(marts: Connection, tmp_path: Path) -> No
     assert _pages(write_report(read_report(marts, "acme"), tmp_path / "acme.pdf").path) == 1
 
 
-def test_a_template_without_a_forecast_or_a_score_is_still_reported(marts: Connection, tmp_path: Path) -> None:
+def test_a_template_without_a_forecast_or_a_score_and_a_day_of_refused_records_alone_are_still_reported(
+    marts: Connection, tmp_path: Path
+) -> None:
     fill_marts(marts, "acme", ["scored", "silent"])
     marts.execute("delete from marts.drift_forecasts")
     marts.execute("update marts.drift_history set drift_score = null where template = 'silent'")
     marts.execute(
         "update marts.drift_trends set drift_score = null, drift_avg_7d = null, drift_change_7d = null,"
         " drift_p95_30d = null, reliability_avg_7d = null where template = 'silent'"
+    )
+    marts.execute(
+        "update marts.data_quality set evaluation_count = 0, drift_coverage = null, reliability_coverage = null,"
+        " feedback_coverage = null, rejected_count = 7 where date = '2026-05-31'"
     )
     page = _page(marts, "acme", tmp_path)
     assert "There are no forecasts of these templates yet." in page.text
@@ -209,6 +237,29 @@ def test_a_report_that_can_t_be_written_leaves_what_was_there(marts: Connection,
     with pytest.raises(TidemarkError, match="can't be written"):
         write_report(report, long)
     assert sorted(tmp_path.iterdir()) == [taken]
+
+
+def test_the_marts_that_dbt_builds_are_those_that_a_report_reads(
+    database: Database, connection: Connection, tenant: str, tmp_path: Path
+) -> None:
+    lines = [Line(number, json.dumps(EVALUATION | {"record_id": str(number)}).encode()) for number in range(3)]
+    land(connection, tenant, "evaluations", lines, door="test", now=NOW)
+    subject = (tenant, template_id(tenant, "invoice"), "invoice", "v", "m")
+    write_posteriors(connection, [Arm(*subject, 9, 1, alpha=10, beta=2, mean=0.83, lower=0.6, upper=0.97, p_best=1)])
+    run_dbt(["run"], database)
+
+    report = read_report(connection, tenant)
+    assert (report.headline.total_evaluations, report.headline.as_of) == (3, date(2026, 5, 31))
+    assert [(volume.decision, volume.evaluation_count) for volume in report.volumes] == [("review", 3)]
+    assert [(standing.template, standing.drift_score) for standing in report.standings] == [("invoice", 0.25)]
+    assert (report.review_count, len(report.quality), len(report.choices)) == (3, 1, 1)
+    assert "3 evaluations on 1 of the last 30 days" in _page(connection, tenant, tmp_path).text
+
+    # The tables of the other tests are drafts of dbt's: same names, same types.
+    connection.execute("alter schema marts rename to built")
+    connection.execute("create schema marts")
+    make_marts(connection)
+    assert connection.execute(NOT_AS_BUILT).fetchall() == []
 
 
 @given(text=st.text(max_size=300), inches=st.floats(0.3, 3))

@@ -9,7 +9,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from report_marts import AS_OF, fill_marts, make_marts, make_role
+from report_marts import AS_OF, fill_marts, make_marts
 
 from assets.reports.assets import CHECK, definitions, tenant_reports
 from orchestration.jobs import BUILDS_MARTS, REFRESH_JOB_DEFINITION, REPORTS_JOB, weekly_reports
@@ -56,7 +56,6 @@ def test_the_same_marts_give_the_same_bytes_whatever_the_process_is_set_to(
 def test_wrong_use_is_answered_with_the_remedy_and_no_traceback(
     settings: Settings, connection: Connection, tmp_path: Path
 ) -> None:
-    make_role(connection)
     create_tenant(connection, "acme")
     suffix = _tidemark("--tenant", "acme", "--out", "report.docx")
     unknown = _tidemark("--tenant", "nobody", "--out", str(tmp_path / "x.html"))
