@@ -13,6 +13,7 @@ from orchestration.commands import alert, data, key, platform_commands, tenant, 
 from orchestration.commands.demo_command import demo
 from orchestration.commands.recommend import recommend
 from orchestration.commands.refresh_command import refresh
+from orchestration.commands.report import report
 from orchestration.commands.up_command import up
 from orchestration.instance import QUIET
 from storage.errors import TidemarkError, UsageError
@@ -38,6 +39,7 @@ for command in (
     data.feedback,
     refresh,
     recommend,
+    report,
 ):
     app.command()(command)
 for name, group in {
