@@ -9,10 +9,11 @@ from types import FrameType
 
 import typer
 
-from orchestration.commands import alert, data, platform_commands, retention, tenant, threshold, webhook
+from orchestration.commands import alert, data, key, platform_commands, retention, tenant, threshold, webhook
 from orchestration.commands.demo_command import demo
 from orchestration.commands.recommend import recommend
 from orchestration.commands.refresh_command import refresh
+from orchestration.commands.report import report
 from orchestration.commands.up_command import up
 from orchestration.instance import QUIET
 from storage.errors import TidemarkError, UsageError
@@ -38,10 +39,12 @@ for command in (
     data.feedback,
     refresh,
     recommend,
+    report,
 ):
     app.command()(command)
 for name, group in {
     "tenant": tenant.app,
+    "key": key.app,
     "rejects": data.rejects,
     "webhook": webhook.app,
     "threshold": threshold.app,

@@ -4,11 +4,19 @@ import dagster as dg
 
 from assets.evaluations.assets import landing_assets
 from assets.forecasts.assets import definitions as forecasts
+from assets.reports.assets import definitions as reports
 from assets.selection.assets import definitions as selection
 from assets.warehouse.assets import care_assets, warehouse_assets
 from orchestration.arrivals_sensor import arrivals_sensor
 from orchestration.dagster_retention import dagster_retention
-from orchestration.jobs import ALERT_MARTS_JOB, NIGHTLY_JOB_DEFINITION, nightly, refresh_job
+from orchestration.jobs import (
+    ALERT_MARTS_JOB,
+    NIGHTLY_JOB_DEFINITION,
+    REPORTS_JOB,
+    nightly,
+    refresh_job,
+    weekly_reports,
+)
 from orchestration.partitions import DAYS
 from sensors.alerts.sensors import alert_sensor, alerts_asset
 from sensors.webhooks.sensors import definitions as webhooks
@@ -43,9 +51,10 @@ def build_definitions(
             *selection(),
             alerts_asset(),
             dagster_retention,
+            *reports(),
         ],
-        jobs=[refresh_job(warehouse), ALERT_MARTS_JOB, NIGHTLY_JOB_DEFINITION],
-        schedules=[nightly],
+        jobs=[refresh_job(warehouse), ALERT_MARTS_JOB, NIGHTLY_JOB_DEFINITION, REPORTS_JOB],
+        schedules=[nightly, weekly_reports],
         sensors=[arrivals_sensor(), alert_sensor(ALERT_MARTS_JOB.name), *webhooks()],
         resources={
             "database": dg.ResourceDefinition(lambda _: database or open_database(current_settings())),

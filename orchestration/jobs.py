@@ -13,6 +13,9 @@ from orchestration.refresh import NIGHTLY_JOB, REFRESH_JOB
 # Dagster queues such runs one behind the other; see the limit in `orchestration.instance`.
 BUILDS_MARTS = {"tidemark/builds_marts": "true"}
 
+REPORTS = dg.AssetSelection.groups("reports")
+_NIGHTLY_SELECTION = dg.AssetSelection.all() - REPORTS
+
 
 def refresh_job(warehouse: Sequence[dg.AssetsDefinition]) -> UnresolvedAssetJobDefinition:
     """The refresh: the whole graph, but neither what looks after it nor the tests that read whole tables.
@@ -23,7 +26,7 @@ def refresh_job(warehouse: Sequence[dg.AssetsDefinition]) -> UnresolvedAssetJobD
     too_much = [spec.key for assets_def in warehouse for spec in assets_def.check_specs if _is_nightly_only(spec)]
     return dg.define_asset_job(
         REFRESH_JOB,
-        selection=dg.AssetSelection.all() - dg.AssetSelection.tag(NIGHTLY, "") - dg.AssetSelection.checks(*too_much),
+        selection=_NIGHTLY_SELECTION - dg.AssetSelection.tag(NIGHTLY, "") - dg.AssetSelection.checks(*too_much),
         partitions_def=DAYS,
         tags=BUILDS_MARTS,
         description="The whole graph: landed evaluations judged, marts built, forecasts and posteriors brought up to "
@@ -43,10 +46,26 @@ ALERT_MARTS_JOB = dg.define_asset_job(
     description="The marts that show alerts, after one has fired or been resolved.",
 )
 
+# Without the tag: it reads one snapshot a tenant, so it need not wait for runs that build marts, nor they for it.
+REPORTS_JOB = dg.define_asset_job(
+    "write_reports", selection=REPORTS, description="Each tenant's report, from the marts as they are."
+)
+
+# Running by itself, because it tells nobody anything and keeps few files; a report that must be switched on first
+# is missing on the day it is wanted. By then the refresh of Sunday's complete day is long done.
+weekly_reports = dg.ScheduleDefinition(
+    name="weekly_reports",
+    job=REPORTS_JOB,
+    cron_schedule="0 6 * * 1",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Each Monday: the report of every tenant over the weeks that have passed.",
+)
+
 
 NIGHTLY_JOB_DEFINITION = dg.define_asset_job(
     NIGHTLY_JOB,
-    selection=dg.AssetSelection.all(),
+    selection=_NIGHTLY_SELECTION,
     partitions_def=DAYS,
     tags=BUILDS_MARTS,
     description="Everything, with every check; then counts are reconciled from door to mart, and only if they agree "

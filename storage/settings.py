@@ -31,6 +31,8 @@ class Settings(BaseSettings):
         None, ge=31, description="days that evaluations themselves are kept; for ever if unset, aggregates always"
     )
     dagster_retention_days: int = Field(30, ge=1, description="days that Dagster's finished runs and events are kept")
+    gateway_host: str = Field("127.0.0.1", min_length=1, description="address on which the HTTP door listens")
+    gateway_port: Port = Field(8000, description="its port")
     dagster_port: Port = Field(3000, description="Dagster's web page, on 127.0.0.1")
     secret_keys: SecretStr | None = Field(None, description="comma-separated Fernet keys; generated if unset")
     webhook_allowed_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(

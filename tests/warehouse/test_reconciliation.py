@@ -9,10 +9,15 @@ from assets.warehouse.reconciliation import Reconciliation, reconcile
 from storage.database import Connection, Database
 from storage.tenants import create_tenant
 
+BEFORE_THE_LAST_FOLD = """
+update raw.ingest_batches set xact_id = '10'
+where batch_id = (select batch_id from raw.ingest_batches order by batch_id desc limit 1)
+"""
+
 
 @pytest.fixture
 def built(database: Database, connection: Connection, tenant: str, push: Any, an_evaluation: Any) -> None:
-    """Two tenants; feedback that is corrected, that came with its evaluation, and that waits for one that never comes."""
+    """Two tenants; feedback that is corrected, that came with its evaluation, that waits for one in vain."""
     create_tenant(connection, "globex")
     push(tenant, "evaluations", [an_evaluation(record_id=f"r{n}", success=n == 0) for n in range(3)])
     push(tenant, "evaluations", [an_evaluation(record_id="r0", success=True), an_evaluation(record_id="r3")])
@@ -82,9 +87,7 @@ def test_a_batch_that_no_increment_will_find_again_is_lost_and_said_so(
     built: None, database: Database, connection: Connection, tenant: str, push: Any, an_evaluation: Any
 ) -> None:
     push(tenant, "evaluations", [an_evaluation(record_id="skipped")])
-    connection.execute(
-        "update raw.ingest_batches set xact_id = '10' where batch_id = (select batch_id from raw.ingest_batches order by batch_id desc limit 1)"
-    )
+    connection.execute(BEFORE_THE_LAST_FOLD)
     push(tenant, "evaluations", [an_evaluation(record_id="found")])
     run_dbt(["run"], database)
     assert _differing(reconcile(connection)) == {("batches that no fold has", tenant, 1)}

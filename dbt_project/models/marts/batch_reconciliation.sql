@@ -1,7 +1,7 @@
 {{ config(
     unique_key='batch_reconciliation_id',
     indexes=[{'columns': ['tenant_id', 'declared_at']}, {'columns': ['tenant_id', 'batch_key']}],
-    pre_hook=["{{ join_by_index() }}", "{{ take_folds(['int_batch_keys']) }}"]
+    pre_hook="{{ follow(['int_batch_keys']) }}"
 ) }}
 
 with manifests as (

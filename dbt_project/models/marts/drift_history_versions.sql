@@ -2,7 +2,7 @@
     unique_key='drift_history_version_id',
     full_refresh=false,
     indexes=[{'columns': ['tenant_id', 'template_id', 'date', 'known_from']}, {'columns': ['known_to']}],
-    pre_hook=["{{ join_by_index() }}", "{{ take_folds(['int_templates_daily']) }}"],
+    pre_hook="{{ follow(['int_templates_daily']) }}",
     post_hook=["{{ drift_history_as_of() }}"]
 ) }}
 
