@@ -45,7 +45,7 @@ class WarehouseTranslator(DagsterDbtTranslator):  # type: ignore[misc]
         """The spec, with what a model is (table or view) among its kinds; marts are to be fresh."""
         spec = super().get_asset_spec(manifest, unique_id, project)
         materialized = self.get_resource_props(manifest, unique_id).get("config", {}).get("materialized")
-        kinds = {"dbt", "postgres", *([materialized] if materialized in ("table", "view") else [])}
+        kinds = {"dbt", "postgres", "view" if materialized == "view" else "table"}
         fresh = dg.FreshnessPolicy.time_window(fail_window=STALE_AFTER, warn_window=OVERDUE_AFTER)
         owned: dg.AssetSpec = spec.replace_attributes(
             kinds=kinds, owners=[OWNER], freshness_policy=fresh if spec.group_name == "marts" else None
