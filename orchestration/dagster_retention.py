@@ -125,6 +125,11 @@ def dagster_retention(
     clock: dg.ResourceParam[Clock],
 ) -> dg.MaterializeResult[None]:
     """Keep Dagster's storage at the size of a month."""
+    from dagster_postgres import PostgresEventLogStorage
+
+    if not isinstance(context.instance.event_log_storage, PostgresEventLogStorage):
+        # A plain `dagster dev`, whose storage is a folder that goes when it ends.
+        return dg.MaterializeResult(metadata={"runs_deleted": 0})
     pruned = prune(context.instance, database, clock.now() - timedelta(days=settings.dagster_retention_days))
     return dg.MaterializeResult(
         metadata={
