@@ -41,19 +41,19 @@ def build_definitions(
     def current_settings() -> Settings:
         return settings or load_settings()
 
-    warehouse = warehouse_assets()
+    warehouse, care = warehouse_assets(), care_assets()
     return dg.Definitions(
         assets=[
             *landing_assets(DAYS),
             *warehouse,
-            *care_assets(),
+            *care,
             *forecasts(),
             *selection(),
             alerts_asset(),
             dagster_retention,
             *reports(),
         ],
-        jobs=[refresh_job(warehouse), ALERT_MARTS_JOB, NIGHTLY_JOB_DEFINITION, REPORTS_JOB],
+        jobs=[refresh_job([*warehouse, *care]), ALERT_MARTS_JOB, NIGHTLY_JOB_DEFINITION, REPORTS_JOB],
         schedules=[nightly, weekly_reports],
         sensors=[arrivals_sensor(), alert_sensor(ALERT_MARTS_JOB.name), *webhooks()],
         resources={

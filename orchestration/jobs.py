@@ -17,13 +17,13 @@ REPORTS = dg.AssetSelection.groups("reports")
 _NIGHTLY_SELECTION = dg.AssetSelection.all() - REPORTS
 
 
-def refresh_job(warehouse: Sequence[dg.AssetsDefinition]) -> UnresolvedAssetJobDefinition:
+def refresh_job(checked: Sequence[dg.AssetsDefinition]) -> UnresolvedAssetJobDefinition:
     """The refresh: the whole graph, but neither what looks after it nor the tests that read whole tables.
 
     Args:
-        warehouse: the dbt models, whose checks say by their tags how often they are to run.
+        checked: those of whose checks some are for the night alone, which they say by their tags.
     """
-    too_much = [spec.key for assets_def in warehouse for spec in assets_def.check_specs if _is_nightly_only(spec)]
+    too_much = [spec.key for assets_def in checked for spec in assets_def.check_specs if _is_nightly_only(spec)]
     return dg.define_asset_job(
         REFRESH_JOB,
         selection=_NIGHTLY_SELECTION - dg.AssetSelection.tag(NIGHTLY, "") - dg.AssetSelection.checks(*too_much),

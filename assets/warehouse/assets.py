@@ -5,8 +5,8 @@ from typing import Any
 
 import dagster as dg
 
-from assets.cadence import NIGHTLY
-from assets.warehouse.build import DagsterEvent, build_selected
+from assets.cadence import CHECK_TAGS, NIGHTLY
+from assets.warehouse.build import DagsterEvent, build_selected, source_freshness
 from assets.warehouse.project import DEFAULT_DATABASE, kept_manifest
 from assets.warehouse.reconciliation import Reconciliation, reconcile
 from assets.warehouse.retention import Retained, retain
@@ -135,6 +135,21 @@ def _dropped(done: Retained) -> dict[str, Any]:
     }
 
 
+@dg.asset_check(
+    asset="evaluations",
+    metadata={CHECK_TAGS: [NIGHTLY]},
+    description="Records have been received within the time that dbt's source says (`dbt source freshness`).",
+)
+def records_keep_arriving(database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
+    """Nothing downstream is wrong when pipelines fall silent: so it warns and stops nothing."""
+    statuses = {name.rsplit(".", 1)[-1]: status for name, status in source_freshness(database).statuses.items()}
+    return dg.AssetCheckResult(
+        passed=all(status == "pass" for status in statuses.values()),
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata=statuses,
+    )
+
+
 def care_assets() -> list[dg.AssetsDefinition]:
-    """What looks after the warehouse each night: reconciliation, and retention behind it."""
-    return [reconciliation, retention]
+    """What looks after the warehouse each night: reconciliation, retention behind it, whether records still arrive."""
+    return [reconciliation, retention, records_keep_arriving]

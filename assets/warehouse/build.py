@@ -68,6 +68,11 @@ def run_dbt(args: Sequence[str], database: Database | None = None, *, project_di
     return outcome
 
 
+def source_freshness(database: Database) -> Outcome:
+    """Ask dbt how long ago records were last received; a status `pass`, `warn` or `error` a source."""
+    return _run(["source", "freshness", "--select", "source:raw"], database.platform, PROJECT_DIR)
+
+
 def raise_on_failure(outcome: Outcome, problems: Mapping[str, str]) -> None:
     """Raise what dbt said about `problems`, if anything.
 

@@ -8,8 +8,8 @@ import dagster as dg
 import pytest
 
 from assets.cadence import CHECK_TAGS, EACH_BUILD
-from assets.warehouse.assets import WAREHOUSE_POOL, care_assets, warehouse_assets
-from assets.warehouse.build import FULL_REFRESH_TAG, run_dbt, stream_dbt
+from assets.warehouse.assets import WAREHOUSE_POOL, care_assets, records_keep_arriving, warehouse_assets
+from assets.warehouse.build import FULL_REFRESH_TAG, run_dbt, source_freshness, stream_dbt
 from storage.clock import Clock
 from storage.database import Connection, Database
 from storage.settings import Settings
@@ -208,3 +208,19 @@ def test_nothing_is_dropped_while_counts_differ_and_what_is_old_goes_once_they_a
     assert result.success
     dropped = _events(result)[-1].materialization.metadata
     assert (dropped["months_dropped"].value, dropped["evaluations_dropped"].value) == (1, 2)
+
+
+def test_pipelines_that_fall_silent_are_a_warning(
+    connection: Connection, database: Database, tenant: str, push: Any, an_evaluation: Any
+) -> None:
+    push(tenant, "evaluations", [an_evaluation()])
+    assert source_freshness(database).statuses == {"source.tidemark.raw.ingest_batches": "pass"}
+    connection.execute("update raw.ingest_batches set received_at = received_at - interval '2 days'")
+    result = dg.materialize(
+        [dg.AssetSpec("evaluations"), records_keep_arriving],
+        selection=dg.AssetSelection.checks(records_keep_arriving),
+        resources={"database": database},
+    )
+    [evaluation] = result.get_asset_check_evaluations()
+    assert (evaluation.passed, evaluation.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert evaluation.metadata["ingest_batches"].value == "warn"
