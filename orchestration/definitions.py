@@ -6,6 +6,7 @@ from assets.evaluations.assets import landing_assets
 from assets.forecasts.assets import definitions as forecasts
 from assets.selection.assets import definitions as selection
 from assets.warehouse.assets import warehouse_assets
+from assets.warehouse.leaks_check import readers_see_only_their_tenants
 from orchestration.arrivals_sensor import arrivals_sensor
 from orchestration.jobs import ALERT_MARTS_JOB, REFRESH_JOB_DEFINITION, daily_refresh
 from orchestration.partitions import DAYS
@@ -30,6 +31,7 @@ def build_definitions(
     """
     return dg.Definitions(
         assets=[*landing_assets(DAYS), *warehouse_assets(), *forecasts(), *selection(), alerts_asset()],
+        asset_checks=[readers_see_only_their_tenants],
         jobs=[REFRESH_JOB_DEFINITION, ALERT_MARTS_JOB],
         schedules=[daily_refresh],
         sensors=[arrivals_sensor(), alert_sensor(ALERT_MARTS_JOB.name), *webhooks()],
