@@ -11,6 +11,7 @@ import typer
 
 from orchestration.commands import alert, data, key, platform_commands, retention, tenant, threshold, webhook
 from orchestration.commands.demo_command import demo
+from orchestration.commands.docs_command import docs
 from orchestration.commands.recommend import recommend
 from orchestration.commands.refresh_command import refresh
 from orchestration.commands.report import report
@@ -39,6 +40,7 @@ for command in (
     data.feedback,
     refresh,
     recommend,
+    docs,
     report,
 ):
     app.command()(command)

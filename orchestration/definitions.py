@@ -7,6 +7,7 @@ from assets.forecasts.assets import definitions as forecasts
 from assets.reports.assets import definitions as reports
 from assets.selection.assets import definitions as selection
 from assets.warehouse.assets import care_assets, warehouse_assets
+from assets.warehouse.leaks_check import readers_see_only_their_tenants
 from orchestration.arrivals_sensor import arrivals_sensor
 from orchestration.dagster_retention import dagster_retention
 from orchestration.jobs import (
@@ -53,6 +54,7 @@ def build_definitions(
             dagster_retention,
             *reports(),
         ],
+        asset_checks=[readers_see_only_their_tenants],
         jobs=[refresh_job([*warehouse, *care]), ALERT_MARTS_JOB, NIGHTLY_JOB_DEFINITION, REPORTS_JOB],
         schedules=[nightly, weekly_reports],
         sensors=[arrivals_sensor(), alert_sensor(ALERT_MARTS_JOB.name), *webhooks()],

@@ -93,8 +93,8 @@ def _options(command: str, target_path: Path, logs: Path, project_dir: Path) -> 
     }
     options = [text for name, path in folders.items() for text in (name, str(path))]
     quiet = ["--log-level", "none", "--log-level-file", "none", "--no-send-anonymous-usage-stats"]
-    # What parsing writes is what is kept; after any other command nobody reads dbt's files.
-    return [*options, *quiet, *([] if command == "parse" else ["--no-write-json"])]
+    # What parsing and documenting write is what they are for; after any other command nobody reads dbt's files.
+    return [*options, *quiet, *([] if command in ("parse", "docs") else ["--no-write-json"])]
 
 
 def _address(url: PostgresUrl, application: str) -> dict[str, str]:

@@ -7,19 +7,19 @@
     ]
 ) }}
 
-with batches as (
+with batches as not materialized (
     select * from {{ ref('int_batches') }}
 ),
 
-evaluations as (
+evaluations as not materialized (
     select * from {{ ref('stg_evaluations') }}
 ),
 
-feedback_versions as (
+feedback_versions as not materialized (
     select * from {{ ref('int_feedback_versions') }}
 ),
 
-bins as (
+bins as not materialized (
     select * from {{ ref('int_histogram_bins') }}
 ),
 

@@ -13,7 +13,7 @@
     ]
 ) }}
 
-with deltas as (
+with deltas as not materialized (
     select * from {{ ref('int_evaluation_deltas') }}
     {% if is_incremental() %}
     where {{ in_new_folds() }}

@@ -9,7 +9,7 @@
 
 -- depends_on: {{ ref('int_evaluation_deltas') }}
 -- depends_on: {{ ref('int_evaluations_daily') }}
-with additions as (
+with additions as not materialized (
     select * from {{ ref('int_evaluation_deltas') if is_incremental() else ref('int_evaluations_daily') }}
     where {{ in_new_folds() if is_incremental() else in_known_folds() }}
 ),

@@ -7,28 +7,28 @@
     pre_hook="{{ follow(['int_batches']) }}"
 ) }}
 
-with batches as (
+with batches as not materialized (
     select * from {{ ref('int_batches') }}
 ),
 
-feedback as (
+feedback as not materialized (
     select * from {{ ref('stg_feedback') }}
 ),
 
-keys as (
+keys as not materialized (
     select * from {{ ref('stg_evaluation_keys') }}
 ),
 
-evaluations as (
+evaluations as not materialized (
     select * from {{ ref('stg_evaluations') }}
 ),
 
-known_batches as (
+known_batches as not materialized (
     select * from batches
     where {{ in_known_folds() }}
 ),
 
-known_feedback as (
+known_feedback as not materialized (
     select feedback.*
     from feedback
     inner join known_batches on feedback.batch_id = known_batches.batch_id

@@ -9,16 +9,16 @@
     post_hook="delete from {{ this }} where date < raw.dropped_before()"
 ) }}
 
-with batches as (
+with batches as not materialized (
     select * from {{ ref('int_batches') }}
 ),
 
-evaluations as (
+evaluations as not materialized (
     select * from {{ ref('stg_evaluations') }}
     where decision = 'review'
 ),
 
-feedback_versions as (
+feedback_versions as not materialized (
     select * from {{ ref('int_feedback_versions') }}
 ),
 
