@@ -27,6 +27,7 @@ class Settings(BaseSettings):
     home: Path = Field(PROJECT_ROOT / ".tidemark", description="embedded server's data, Dagster home, secret key")
     database_url: SecretStr | None = Field(None, description="the platform's database; embedded PostgreSQL if unset")
     dagster_database_url: SecretStr | None = Field(None, description="Dagster's storage; database dagster if unset")
+    # For ever, because what was dropped can't be had again, and only a deployment knows how long it must keep records.
     evaluations_retention_days: int | None = Field(
         None, ge=31, description="days that evaluations themselves are kept; for ever if unset, aggregates always"
     )

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
+from psycopg import errors
+
 from storage.database import Connection
 from storage.locks import AdvisoryLock
 
@@ -84,9 +86,17 @@ def retain(connection: Connection, days: int | None, today: date) -> Retained:
     for place, month in enumerate(months):
         if month.refusal is not None:
             break
-        names = {"month": month.month, "keep_from": plan.keep_from}
-        months[place] = Month(month.month, evaluations=_alone(connection, _DROP, names))
+        months[place] = _drop(connection, month.month, plan.keep_from)
     return Retained(plan.keep_from, tuple(months), _alone(connection, _DROP_HISTORY, {}))
+
+
+def _drop(connection: Connection, month: date, keep_from: date | None) -> Month:
+    try:
+        return Month(month, evaluations=_alone(connection, _DROP, {"month": month, "keep_from": keep_from}))
+    except errors.LockNotAvailable:
+        return Month(month, refusal="is busy: someone reads or writes evaluations all the time")
+    except errors.ObjectNotInPrerequisiteState as error:
+        return Month(month, refusal=error.diag.message_primary)
 
 
 def _alone(connection: Connection, query: str, names: Mapping[str, object]) -> int:

@@ -127,9 +127,9 @@ def test_a_month_goes_only_when_everything_of_it_is_in_every_model_and_no_older_
     assert january.refusal == "holds evaluations of 1 batches that are not in all models of the warehouse yet"
     assert (february.refusal, february.evaluations) == (None, None)
     for month, problem in {
-        "2026-01-01": "month 2026-01 holds evaluations of 1 batches",
-        "2026-02-01": "month 2026-02 is not the oldest month",
-        "2026-05-01": "month 2026-05 does not lie wholly before",
+        "2026-01-01": "holds evaluations of 1 batches",
+        "2026-02-01": "is not the oldest month",
+        "2026-05-01": "does not lie wholly before",
         "2026-01-15": "is no month that raw.evaluations holds",
     }.items():
         with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match=problem):
@@ -139,6 +139,15 @@ def test_a_month_goes_only_when_everything_of_it_is_in_every_model_and_no_older_
     assert retain(connection, DAYS, TODAY).months[0].refusal == january.refusal
     run_dbt(["run"], database)
     assert retain(connection, DAYS, TODAY).evaluations == 8
+
+
+def test_a_month_that_is_in_use_stays_for_another_day(landed: None, database: Database, connection: Connection) -> None:
+    with database.connect() as reader:
+        reader.execute("select count(*) from raw.evaluations")
+        january, february = retain(connection, DAYS, TODAY).months
+    assert "is busy" in (january.refusal or "")
+    assert february.evaluations is None
+    assert retain(connection, DAYS, TODAY).evaluations == 7
 
 
 def test_role_retention_can_do_nothing_but_call_its_functions(landed: None, connection: Connection) -> None:

@@ -96,7 +96,7 @@ begin
         refusal := 'is not the oldest month: an older one is still there';
     end if;
     if refusal is not null then
-        raise exception 'month % %', to_char(month, 'YYYY-MM'), refusal
+        raise exception '%', refusal
             using errcode = 'object_not_in_prerequisite_state', hint = 'Bring the warehouse up to date: tidemark refresh.';
     end if;
     execute format('select count(*) from %s', raw.partition_of(month)) into dropped;
