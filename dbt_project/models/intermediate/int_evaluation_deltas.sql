@@ -3,7 +3,7 @@
     indexes=[{'columns': ['fold_id']}],
     pre_hook=[
         "{{ join_by_index() }}",
-        "{{ take_folds(['int_batches', 'int_feedback_versions']) }}",
+        "{{ take_increments('int_feedback_versions') }}",
         "{{ forget_taken_increments(['int_evaluations_daily', 'int_extractor_totals']) }}"
     ]
 ) }}
