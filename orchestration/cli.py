@@ -9,10 +9,12 @@ from types import FrameType
 
 import typer
 
-from orchestration.commands import alert, data, platform_commands, tenant, threshold, webhook
+from orchestration.commands import alert, data, key, platform_commands, tenant, threshold, webhook
 from orchestration.commands.demo_command import demo
+from orchestration.commands.docs_command import docs
 from orchestration.commands.recommend import recommend
 from orchestration.commands.refresh_command import refresh
+from orchestration.commands.report import report
 from orchestration.commands.up_command import up
 from orchestration.instance import QUIET
 from storage.errors import TidemarkError, UsageError
@@ -38,10 +40,13 @@ for command in (
     data.feedback,
     refresh,
     recommend,
+    docs,
+    report,
 ):
     app.command()(command)
 for name, group in {
     "tenant": tenant.app,
+    "key": key.app,
     "rejects": data.rejects,
     "webhook": webhook.app,
     "threshold": threshold.app,

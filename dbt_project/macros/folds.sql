@@ -5,17 +5,26 @@
 -#}
 
 {#- A pre-hook: this build takes in the folds that all these parents have. -#}
-{%- macro take_folds(parents) -%}
+{%- macro follow(parents) -%}
+    {{ join_by_index() }};
     select intermediate.take_folds(
         '{{ this.identifier }}', array['{{ parents | join("', '") }}'], {{ 'false' if is_incremental() else 'true' }}
     )
 {%- endmacro -%}
 
-{#- The same where the parent keeps increments that this model adds to what it has. -#}
-{%- macro take_increments(parent) -%}
+{#- The same for a model that adds what its parents have new to what it has itself. -#}
+{%- macro follow_increments(parents) -%}
+    {{ join_by_index() }};
     select intermediate.take_increments(
-        '{{ this.identifier }}', '{{ parent }}', {{ 'false' if is_incremental() else 'true' }}
+        '{{ this.identifier }}', array['{{ parents | join("', '") }}'], {{ 'false' if is_incremental() else 'true' }}
     )
+{%- endmacro -%}
+
+{#- And where a parent keeps nothing but increments: the model can only be made anew together with it. -#}
+{%- macro require_whole(parent) -%}
+    {%- if not is_incremental() -%}
+    select intermediate.require_whole('{{ parent }}', '{{ this.identifier }}')
+    {%- endif -%}
 {%- endmacro -%}
 
 {#- The condition on the parent's rows that changed since this model's last build. -#}
@@ -30,11 +39,11 @@
 {%- endmacro -%}
 
 {#-
-    A pre-hook for increments. The tables that they are joined by have just been made and have no statistics yet; one
+    For increments. The tables that they are joined by have just been made and have no statistics yet; one
     wrong guess and a hash join reads all of history for a thousand new rows.
 -#}
 {%- macro join_by_index() -%}
-    {%- if is_incremental() -%}
+    {%- if is_incremental() and not flags.FULL_REFRESH -%}
         set local enable_hashjoin = off;
         set local enable_mergejoin = off;
         set local enable_seqscan = off;

@@ -1,5 +1,6 @@
-"""Builds that die, fail, meet each other, or find sources changed. Guarantee: marts stay readable, and the next build
-makes them what an undisturbed one would have.
+"""Builds that die, fail, meet each other, or find sources changed.
+
+Guarantee: marts stay readable, and the next build makes them what an undisturbed one would have.
 """
 
 import os
@@ -20,6 +21,7 @@ from mart_records import (
     Sent,
     content_of_marts,
     declare_batches,
+    evaluation,
     mart_names,
     push_all,
     rows_of,
@@ -151,6 +153,26 @@ def test_a_killed_rebuild_leaves_marts_readable_and_is_begun_again_by_the_next_b
     kill_inside("marts.overview", database, connection, "run")
     assert is_readable(connection)
     check()
+
+
+def test_late_records_of_a_month_that_retention_has_dropped_count_once_also_where_a_rebuild_is_killed(
+    database: Database, connection: Connection, sent: list[Sent]
+) -> None:
+    def counted() -> int:
+        [(count,)] = connection.execute("select sum(evaluation_count)::integer from marts.drift_history").fetchall()
+        return int(count)
+
+    push_all(connection, sent)
+    run_dbt(["run"], database)
+    all_of_it = counted()
+    connection.execute("delete from raw.evaluations where created_at < '2026-05-01'")
+    connection.execute("insert into raw.dropped_months (month, evaluation_count) values ('2026-04-01', 1)")
+    late = evaluation(record_id="late", created_at="2026-04-10T00:00:00Z", success=True)
+    push_all(connection, [Sent(TENANTS[0], "evaluations", late)])
+    kill_inside("intermediate.int_evaluations_daily", database, connection, "run", "--full-refresh")
+    for arguments in (["run"], ["run", "--full-refresh"]):
+        run_dbt(arguments, database)
+        assert counted() == all_of_it + 1
 
 
 def test_two_builds_at_once_while_records_land_do_not_disturb_each_other(

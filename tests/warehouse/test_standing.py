@@ -1,16 +1,24 @@
-"""What stands while marts are built: keys, grants and views of others; and what the history said at any time before."""
+"""What stands while marts are built: keys, grants and views of others; and what the history said at any time before.
 
+And what does not: everything that is made from a changed calculation.
+"""
+
+import shutil
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
+import pytest
 from mart_records import TENANTS, push_all, some_records, whole_marts
 
 from assets.warehouse.build import run_dbt
+from assets.warehouse.project import PROJECT_DIR
 from storage.database import Connection, Database
 from storage.tenants import create_tenant
 
 _ALL = "regnamespace::text in ('staging', 'intermediate', 'marts')"
 # Names of constraints and indexes differ with each table that dbt makes; what they demand must not.
+# ruff: noqa: S608 - the catalogue is asked with constants
 _CATALOGUE = {
     "constraints": f"""
         select conrelid::regclass::text, contype::text, pg_get_constraintdef(oid) from pg_constraint
@@ -92,3 +100,29 @@ def test_the_history_as_of_a_time_is_what_it_said_then_whatever_came_later_and_a
         assert history(f"drift_history_as_of('{moment.isoformat()}')") == rows, moment
     assert history("drift_history_as_of('-infinity')") == []
     assert history("drift_history_as_of('infinity')") == history("drift_history")
+
+
+def test_a_changed_calculation_restates_all_that_is_made_from_it_and_the_history_keeps_what_it_said(
+    database: Database, connection: Connection, tmp_path: Path
+) -> None:
+    for tenant in TENANTS:
+        create_tenant(connection, tenant)
+    push_all(connection, some_records(seed=6, count=40))
+    run_dbt(["run"], database)
+    [(then,)] = connection.execute("select clock_timestamp()").fetchall()
+    before = whole_marts(connection)
+    scores = "select date, tenant_id, template_id, drift_score from marts.{} order by 1, 2, 3"
+    history = connection.execute(scores.format("drift_history")).fetchall()  # type: ignore[arg-type]
+
+    project = tmp_path / "project"
+    shutil.copytree(PROJECT_DIR, project, ignore=shutil.ignore_patterns("target", "logs"))
+    staged = project / "models" / "staging" / "stg_evaluations.sql"
+    staged.write_text(staged.read_text().replace("    drift_score,", "    1 - drift_score as drift_score,"))
+    run_dbt(["build", "--exclude-resource-type", "unit_test"], database, project_dir=project)
+
+    changed = {mart for mart, rows in whole_marts(connection).items() if rows != before[mart]}
+    assert changed >= {"evaluation_daily_stats", "drift_history", "drift_trends", "overview", "template_performance"}
+    turned = connection.execute(scores.format("drift_history")).fetchall()  # type: ignore[arg-type]
+    assert [row[3] for row in turned] == [row[3] if row[3] is None else pytest.approx(1 - row[3]) for row in history]
+    known = connection.execute(scores.format("drift_history_as_of(%s)"), (then,)).fetchall()  # type: ignore[arg-type]
+    assert known == history

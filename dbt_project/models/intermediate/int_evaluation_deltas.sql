@@ -2,25 +2,24 @@
     incremental_strategy='append',
     indexes=[{'columns': ['fold_id']}],
     pre_hook=[
-        "{{ join_by_index() }}",
-        "{{ take_increments('int_feedback_versions') }}",
+        "{{ follow_increments(['int_batches', 'int_feedback_versions']) }}",
         "{{ forget_taken_increments(['int_evaluations_daily', 'int_extractor_totals']) }}"
     ]
 ) }}
 
-with batches as (
+with batches as not materialized (
     select * from {{ ref('int_batches') }}
 ),
 
-evaluations as (
+evaluations as not materialized (
     select * from {{ ref('stg_evaluations') }}
 ),
 
-feedback_versions as (
+feedback_versions as not materialized (
     select * from {{ ref('int_feedback_versions') }}
 ),
 
-bins as (
+bins as not materialized (
     select * from {{ ref('int_histogram_bins') }}
 ),
 

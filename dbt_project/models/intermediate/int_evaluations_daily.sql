@@ -7,10 +7,13 @@
         },
         {'columns': ['fold_id']}
     ],
-    pre_hook=["{{ join_by_index() }}", "{{ take_increments('int_evaluation_deltas') }}"]
+    pre_hook=[
+        "{{ require_whole('int_evaluation_deltas') }}",
+        "{{ follow_increments(['int_evaluation_deltas']) }}"
+    ]
 ) }}
 
-with deltas as (
+with deltas as not materialized (
     select * from {{ ref('int_evaluation_deltas') }}
     {% if is_incremental() %}
     where {{ in_new_folds() }}

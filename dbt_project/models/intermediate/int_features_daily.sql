@@ -4,14 +4,14 @@
         {'columns': ['tenant_id', 'template_id', 'feature', 'date'], 'unique': true},
         {'columns': ['fold_id']}
     ],
-    pre_hook=["{{ join_by_index() }}", "{{ take_folds(['int_batches']) }}"]
+    pre_hook="{{ follow(['int_batches']) }}"
 ) }}
 
-with batches as (
+with batches as not materialized (
     select * from {{ ref('int_batches') }}
 ),
 
-evaluations as (
+evaluations as not materialized (
     select * from {{ ref('stg_evaluations') }}
     where features is not null
 ),

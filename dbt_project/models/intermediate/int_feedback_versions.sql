@@ -4,31 +4,31 @@
         {'columns': ['evaluation_id', 'tenant_id', 'fold_id'], 'unique': true},
         {'columns': ['fold_id']}
     ],
-    pre_hook=["{{ join_by_index() }}", "{{ take_folds(['int_batches']) }}"]
+    pre_hook="{{ follow(['int_batches']) }}"
 ) }}
 
-with batches as (
+with batches as not materialized (
     select * from {{ ref('int_batches') }}
 ),
 
-feedback as (
+feedback as not materialized (
     select * from {{ ref('stg_feedback') }}
 ),
 
-keys as (
+keys as not materialized (
     select * from {{ ref('stg_evaluation_keys') }}
 ),
 
-evaluations as (
+evaluations as not materialized (
     select * from {{ ref('stg_evaluations') }}
 ),
 
-known_batches as (
+known_batches as not materialized (
     select * from batches
     where {{ in_known_folds() }}
 ),
 
-known_feedback as (
+known_feedback as not materialized (
     select feedback.*
     from feedback
     inner join known_batches on feedback.batch_id = known_batches.batch_id

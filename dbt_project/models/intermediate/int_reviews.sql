@@ -5,20 +5,20 @@
         {'columns': ['date']},
         {'columns': ['fold_id']}
     ],
-    pre_hook=["{{ join_by_index() }}", "{{ take_folds(['int_batches', 'int_feedback_versions']) }}"],
+    pre_hook="{{ follow(['int_batches', 'int_feedback_versions']) }}",
     post_hook="delete from {{ this }} where date < raw.dropped_before()"
 ) }}
 
-with batches as (
+with batches as not materialized (
     select * from {{ ref('int_batches') }}
 ),
 
-evaluations as (
+evaluations as not materialized (
     select * from {{ ref('stg_evaluations') }}
     where decision = 'review'
 ),
 
-feedback_versions as (
+feedback_versions as not materialized (
     select * from {{ ref('int_feedback_versions') }}
 ),
 

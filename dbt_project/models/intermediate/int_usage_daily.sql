@@ -1,10 +1,10 @@
 {{ config(
     unique_key=['tenant_id', 'date'],
     indexes=[{'columns': ['tenant_id', 'date'], 'unique': true}, {'columns': ['fold_id']}],
-    pre_hook=["{{ join_by_index() }}", "{{ take_folds(['int_batches']) }}"]
+    pre_hook="{{ follow(['int_batches']) }}"
 ) }}
 
-with batches as (
+with batches as not materialized (
     select * from {{ ref('int_batches') }}
     where {{ in_new_folds() if is_incremental() else in_known_folds() }}
 ),

@@ -1,14 +1,14 @@
 {{ config(
     unique_key='batch_reconciliation_id',
     indexes=[{'columns': ['tenant_id', 'declared_at']}, {'columns': ['tenant_id', 'batch_key']}],
-    pre_hook=["{{ join_by_index() }}", "{{ take_folds(['int_batch_keys']) }}"]
+    pre_hook="{{ follow(['int_batch_keys']) }}"
 ) }}
 
-with manifests as (
+with manifests as not materialized (
     select * from {{ ref('stg_batch_manifests') }}
 ),
 
-batch_keys as (
+batch_keys as not materialized (
     select * from {{ ref('int_batch_keys') }}
 ),
 

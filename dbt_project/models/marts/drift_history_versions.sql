@@ -2,14 +2,14 @@
     unique_key='drift_history_version_id',
     full_refresh=false,
     indexes=[{'columns': ['tenant_id', 'template_id', 'date', 'known_from']}, {'columns': ['known_to']}],
-    pre_hook=["{{ join_by_index() }}", "{{ take_folds(['int_templates_daily']) }}"],
+    pre_hook="{{ follow(['int_templates_daily']) }}",
     post_hook=["{{ drift_history_as_of() }}"]
 ) }}
 
-with templates_daily as (
+with templates_daily as not materialized (
     select * from {{ ref('int_templates_daily') }}
     -- Made anew, any day may say something else than before, and a day may be gone.
-    {% if is_incremental() and not flags.FULL_REFRESH %}
+    {% if is_incremental() and not is_restated() %}
     where {{ in_new_folds() }}
     {% endif %}
 ),
@@ -44,7 +44,7 @@ replaced as (
         versions.known_from,
         now() as known_to
     from {{ this }} as versions
-    {{ 'left' if flags.FULL_REFRESH else 'inner' }} join known_now
+    {{ 'left' if is_restated() else 'inner' }} join known_now
         on known_now.tenant_id = versions.tenant_id
         and known_now.template_id = versions.template_id
         and known_now.date = versions.date

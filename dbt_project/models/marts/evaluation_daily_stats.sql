@@ -1,10 +1,10 @@
 {{ config(
     unique_key='evaluation_daily_stats_id',
     indexes=[{'columns': ['tenant_id', 'date']}],
-    pre_hook=["{{ join_by_index() }}", "{{ take_folds(['int_evaluations_daily']) }}"]
+    pre_hook="{{ follow(['int_evaluations_daily']) }}"
 ) }}
 
-with evaluations as (
+with evaluations as not materialized (
     select * from {{ ref('int_evaluations_daily') }}
 ),
 

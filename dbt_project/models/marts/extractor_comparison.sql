@@ -1,10 +1,10 @@
 {{ config(
     unique_key='extractor_comparison_id',
     indexes=[{'columns': ['tenant_id', 'template_id']}],
-    pre_hook=["{{ join_by_index() }}", "{{ take_folds(['int_extractor_totals']) }}"]
+    pre_hook="{{ follow(['int_extractor_totals']) }}"
 ) }}
 
-with totals as (
+with totals as not materialized (
     select * from {{ ref('int_extractor_totals') }}
 ),
 

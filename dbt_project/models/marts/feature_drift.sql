@@ -1,10 +1,10 @@
 {{ config(
     unique_key='feature_drift_id',
     indexes=[{'columns': ['tenant_id', 'template_id', 'date']}, {'columns': ['tenant_id', 'date']}],
-    pre_hook=["{{ join_by_index() }}", "{{ take_folds(['int_features_daily']) }}"]
+    pre_hook="{{ follow(['int_features_daily']) }}"
 ) }}
 
-with features_daily as (
+with features_daily as not materialized (
     select * from {{ ref('int_features_daily') }}
 ),
 

@@ -1,10 +1,10 @@
 {{ config(
     unique_key='tenant_usage_id',
     indexes=[{'columns': ['tenant_id', 'date']}],
-    pre_hook=["{{ join_by_index() }}", "{{ take_folds(['int_usage_daily']) }}"]
+    pre_hook="{{ follow(['int_usage_daily']) }}"
 ) }}
 
-with usage as (
+with usage as not materialized (
     select * from {{ ref('int_usage_daily') }}
     {% if is_incremental() %}
     where {{ in_new_folds() }}
