@@ -9,7 +9,7 @@ from types import FrameType
 
 import typer
 
-from orchestration.commands import alert, data, platform_commands, tenant, threshold, webhook
+from orchestration.commands import alert, data, key, platform_commands, tenant, threshold, webhook
 from orchestration.commands.demo_command import demo
 from orchestration.commands.recommend import recommend
 from orchestration.commands.refresh_command import refresh
@@ -42,6 +42,7 @@ for command in (
     app.command()(command)
 for name, group in {
     "tenant": tenant.app,
+    "key": key.app,
     "rejects": data.rejects,
     "webhook": webhook.app,
     "threshold": threshold.app,

@@ -1,4 +1,4 @@
-"""`tidemark up`: PostgreSQL, Dagster's page and its daemon as children of one process that stops them all.
+"""`tidemark up`: the HTTP door, Dagster's page and its daemon as children of one process that stops them all.
 
 Dagster's own `dagster dev` ignores SIGTERM when a script starts it, so the page and the daemon are children of ours.
 """
@@ -41,6 +41,11 @@ def dagster_services(port: int) -> list[Service]:
     page = ["-m", "dagster_webserver", "-h", "127.0.0.1", "-p", str(port), "--log-level", "warning", *workspace]
     daemon = ["-m", "dagster._daemon", "run", "--log-level", "info", *workspace]
     return [Service("page", [sys.executable, *page]), Service("daemon", [sys.executable, *daemon])]
+
+
+def gateway_service() -> Service:
+    """The HTTP door; where it listens it reads from the settings."""
+    return Service("gateway", [sys.executable, "-m", "gateway"])
 
 
 @contextmanager

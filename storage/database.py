@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -20,7 +21,11 @@ from storage.postgres_url import PostgresUrl
 from storage.settings import Settings
 
 Connection = psycopg.Connection[TupleRow]
-CONNECT_TIMEOUT_SECONDS = 10
+CONNECTION_PARAMETERS: dict[str, Any] = {
+    "connect_timeout": 10,
+    "application_name": "tidemark",
+    "options": "-c timezone=UTC",
+}
 
 
 @dataclass(frozen=True)
@@ -57,13 +62,7 @@ def connect(url: PostgresUrl, *, autocommit: bool = False) -> Iterator[Connectio
         DatabaseUnavailableError: the server does not answer.
     """
     try:
-        connection = psycopg.connect(
-            url.libpq(),
-            autocommit=autocommit,
-            connect_timeout=CONNECT_TIMEOUT_SECONDS,
-            application_name="tidemark",
-            options="-c timezone=UTC",
-        )
+        connection = psycopg.connect(url.libpq(), autocommit=autocommit, **CONNECTION_PARAMETERS)
     except psycopg.OperationalError as error:
         raise DatabaseUnavailableError(
             f"PostgreSQL at {url.masked()} does not answer: {str(error).strip()}. "

@@ -28,9 +28,8 @@ def migrate(url: PostgresUrl) -> str:
     Raises:
         MigrationError: the schema is newer than this version, or wasn't made by Tidemark.
     """
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    head = ScriptDirectory.from_config(config).get_current_head() or ""
+    config = _config()
+    head = head_revision()
     engine = create_engine(url.sqlalchemy("psycopg"), poolclass=NullPool)
     with engine.connect() as connection:
         # Held by the session, not the transaction: it must outlive the upgrade's commit.
@@ -51,6 +50,17 @@ def migrate(url: PostgresUrl) -> str:
             connection.execute(text("select pg_advisory_unlock(:key)"), {"key": AdvisoryLock.MIGRATION.value})
             connection.commit()
     return head
+
+
+def head_revision() -> str:
+    """The revision that this version of Tidemark works with."""
+    return ScriptDirectory.from_config(_config()).get_current_head() or ""
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return config
 
 
 def _require_server(connection: Connection) -> None:

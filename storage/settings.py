@@ -27,6 +27,8 @@ class Settings(BaseSettings):
     home: Path = Field(PROJECT_ROOT / ".tidemark", description="embedded server's data, Dagster home, secret key")
     database_url: SecretStr | None = Field(None, description="the platform's database; embedded PostgreSQL if unset")
     dagster_database_url: SecretStr | None = Field(None, description="Dagster's storage; database dagster if unset")
+    gateway_host: str = Field("127.0.0.1", min_length=1, description="address on which the HTTP door listens")
+    gateway_port: Port = Field(8000, description="its port")
     dagster_port: Port = Field(3000, description="Dagster's web page, on 127.0.0.1")
     secret_keys: SecretStr | None = Field(None, description="comma-separated Fernet keys; generated if unset")
     webhook_allowed_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(

@@ -16,8 +16,8 @@ from typing import Any
 
 import dagster as dg
 
-from assets.warehouse.definitions import digests_of, forget, remember, stale_models
 from assets.warehouse.dbt_runner import APPLICATION, DbtFailedError, Outcome, invoke_dbt
+from assets.warehouse.definitions import Definition, definitions_of, forget, remember, stale_models, standing_models
 from assets.warehouse.project import DEFAULT_DATABASE, PROJECT_DIR, kept_manifest
 from storage.database import Connection, Database, connect
 from storage.errors import DatabaseUnavailableError
@@ -159,37 +159,38 @@ def _run(
     with tempfile.TemporaryDirectory(prefix="tidemark-dbt-") as target, _one_writer(url, application) as connection:
         # With --empty nothing is made that a later increment could be added to.
         builds = args[0] in _BUILDING and "--empty" not in args
-        digests = digests_of(kept.read()) if builds else {}
+        defined = definitions_of(kept.read()) if builds else {}
+        rebuild = _rebuild_if_stale(connection, args, defined)
         outcome = invoke_dbt(
-            [*args, *_rebuild_if_stale(connection, args, digests)],
+            [*args, *rebuild],
             url,
             target_path=Path(target),
             project_dir=project_dir,
             packed_manifest=kept.packed(),
             on_event=on_event,
             application=application,
+            standing=standing_models(connection, defined),
         )
-        remember(connection, outcome.built_models(), digests)
+        remember(connection, outcome.built_models(), defined)
     return outcome
 
 
-def _rebuild_if_stale(connection: Connection, args: Sequence[str], digests: Mapping[str, str]) -> list[str]:
-    stale = stale_models(connection, digests) if digests else set()
-    if _FULL_REFRESH in args:
-        stale = set(digests)
-    else:
-        stale &= _selected(args, digests)
+def _rebuild_if_stale(connection: Connection, args: Sequence[str], defined: Mapping[str, Definition]) -> list[str]:
+    if not defined:
+        return []
+    asked = _FULL_REFRESH in args
+    stale = _selected(args, defined) if asked else stale_models(connection, defined) & _selected(args, defined)
     forget(connection, stale)
-    return [_FULL_REFRESH] if stale and _FULL_REFRESH not in args else []
+    return [_FULL_REFRESH] if stale and not asked else []
 
 
-def _selected(args: Sequence[str], digests: Mapping[str, str]) -> set[str]:
+def _selected(args: Sequence[str], defined: Mapping[str, Definition]) -> set[str]:
     """The models that are named after --select; all of them where a graph operator or nothing selects."""
     if "--select" not in args:
-        return set(digests)
-    named = [name.rsplit(".", 1)[-1] for name in args[args.index("--select") + 1 :]]
-    plain = all(character not in name for name in args for character in "+*@:")
-    return set(digests) & set(named) if plain else set(digests)
+        return set(defined)
+    names = args[args.index("--select") + 1 :]
+    plain = not any(operator in name for name in names for operator in "+*@:")
+    return set(defined) & {name.rsplit(".", 1)[-1] for name in names} if plain else set(defined)
 
 
 @contextmanager

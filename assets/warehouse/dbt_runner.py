@@ -8,7 +8,7 @@ Belongs here: calling dbt. Does not belong here: anything of Dagster, and what t
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,6 +58,7 @@ def invoke_dbt(
     packed_manifest: bytes | None = None,
     on_event: Callable[[Any], None] | None = None,
     application: str = APPLICATION,
+    standing: Iterable[str] = (),
 ) -> Outcome:
     """Run one dbt command here and now.
 
@@ -69,8 +70,10 @@ def invoke_dbt(
         packed_manifest: a manifest in dbt's own format; the project is parsed where it is None.
         on_event: called with each of dbt's events (a protobuf message) in dbt's threads.
         application: by which name its connections are known to PostgreSQL.
+        standing: the models whose views and comments need not be written again.
     """
-    with _ONE_AT_A_TIME, _environment(_address(url, application)):
+    environment = _address(url, application) | {"TIDEMARK_DBT_STANDING": ",".join(sorted(standing))}
+    with _ONE_AT_A_TIME, _environment(environment):
         from dbt.cli.main import dbtRunner
         from dbt.contracts.graph.manifest import Manifest
 
@@ -78,11 +81,11 @@ def invoke_dbt(
         manifest = None if packed_manifest is None else Manifest.from_msgpack(packed_manifest)
         runner = dbtRunner(manifest=manifest, callbacks=[] if on_event is None else [on_event])
         with tempfile.TemporaryDirectory(prefix="tidemark-dbt-") as logs:
-            result = runner.invoke([*args, *_options(target_path, Path(logs), project_dir)])
+            result = runner.invoke([*args, *_options(args[0], target_path, Path(logs), project_dir)])
     return _outcome(result)
 
 
-def _options(target_path: Path, logs: Path, project_dir: Path) -> list[str]:
+def _options(command: str, target_path: Path, logs: Path, project_dir: Path) -> list[str]:
     folders = {
         "--project-dir": project_dir,
         "--profiles-dir": project_dir,
@@ -90,7 +93,9 @@ def _options(target_path: Path, logs: Path, project_dir: Path) -> list[str]:
         "--log-path": logs,
     }
     options = [text for name, path in folders.items() for text in (name, str(path))]
-    return [*options, "--log-level", "none", "--log-level-file", "none", "--no-send-anonymous-usage-stats"]
+    quiet = ["--log-level", "none", "--log-level-file", "none", "--no-send-anonymous-usage-stats"]
+    # What parsing writes is what is kept; after any other command nobody reads dbt's files.
+    return [*options, *quiet, *([] if command == "parse" else ["--no-write-json"])]
 
 
 def _address(url: PostgresUrl, application: str) -> dict[str, str]:

@@ -1,46 +1,71 @@
-"""By which definition each incremental model was made: one that has changed since is made anew, without being asked.
+"""By which definition each model was made: one that has changed since is made anew, without being asked.
 
 An increment can't be added to a table whose columns or calculations were others. So each model's digest is kept beside
-its marks, and is forgotten before a rebuild begins: one that is killed half-way begins again at the next build.
+its marks, and is forgotten before a rebuild begins: one that is killed half-way begins again at the next build. Models
+that stand as described need neither comments nor views written again.
 
 Belongs here: digests and what follows from them. Does not belong here: running dbt (`build`).
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
 from storage.database import Connection
 
-_READ = "select model, digest from intermediate.definitions"
+_READ = "select model, digest, described_as from intermediate.definitions"
 _FORGET = "delete from intermediate.definitions where model = any(%(models)s)"
 _WRITE = """
-insert into intermediate.definitions (model, digest)
-select * from unnest(%(models)s::text[], %(digests)s::text[])
-on conflict (model) do update set digest = excluded.digest
+insert into intermediate.definitions (model, digest, described_as)
+select * from unnest(%(models)s::text[], %(digests)s::text[], %(descriptions)s::text[])
+on conflict (model) do update set digest = excluded.digest, described_as = excluded.described_as
 """
 
 
-def digests_of(manifest: Mapping[str, Any]) -> dict[str, str]:
-    """A digest of what makes each incremental model: its SQL, its contract and the project's macros."""
-    macros = blake2b(digest_size=12)
-    for _, macro in sorted(manifest["macros"].items()):
-        if macro["package_name"] == manifest["metadata"]["project_name"]:
-            macros.update(macro["macro_sql"].encode() + b"\0")
+@dataclass(frozen=True)
+class Definition:
+    """What a model is: hashes of what it calculates and of what is said about it."""
+
+    digest: str
+    described_as: str
+    is_incremental: bool
+
+
+def definitions_of(manifest: Mapping[str, Any]) -> dict[str, Definition]:
+    """Each model's definition: its SQL, its contract and the project's macros; apart from these, its descriptions."""
+    project = manifest["metadata"]["project_name"]
+    macros = _hash(
+        macro["macro_sql"] for _, macro in sorted(manifest["macros"].items()) if macro["package_name"] == project
+    )
     return {
-        node["name"]: blake2b(
-            f"{macros.hexdigest()}\0{node['checksum']['checksum']}\0{node['contract']['checksum']}".encode(),
-            digest_size=12,
-        ).hexdigest()
+        node["name"]: Definition(
+            _hash((macros, node["checksum"]["checksum"], str(node["contract"]["checksum"]))),
+            _hash((node["description"], *(column["description"] for column in node["columns"].values()))),
+            node["config"]["materialized"] == "incremental",
+        )
         for node in manifest["nodes"].values()
-        if node["resource_type"] == "model" and node["config"]["materialized"] == "incremental"
+        if node["resource_type"] == "model"
     }
 
 
-def stale_models(connection: Connection, digests: Mapping[str, str]) -> set[str]:
-    """The models that were never made, or by another definition."""
-    made_by = dict(connection.execute(_READ).fetchall())
-    return {model for model, digest in digests.items() if made_by.get(model) != digest}
+def _hash(parts: Iterable[str]) -> str:
+    digest = blake2b(digest_size=12)
+    for part in parts:
+        digest.update(part.encode() + b"\0")
+    return digest.hexdigest()
+
+
+def stale_models(connection: Connection, defined: Mapping[str, Definition]) -> set[str]:
+    """The incremental models that were never made, or by another definition."""
+    made = {model: digest for model, digest, _ in connection.execute(_READ)}
+    return {model for model, now in defined.items() if now.is_incremental and made.get(model) != now.digest}
+
+
+def standing_models(connection: Connection, defined: Mapping[str, Definition]) -> set[str]:
+    """The models that were made as they are defined and described now."""
+    made = {model: stands for model, *stands in connection.execute(_READ)}
+    return {model for model, now in defined.items() if made.get(model) == [now.digest, now.described_as]}
 
 
 def forget(connection: Connection, models: Iterable[str]) -> None:
@@ -48,7 +73,12 @@ def forget(connection: Connection, models: Iterable[str]) -> None:
     connection.execute(_FORGET, {"models": list(models)})
 
 
-def remember(connection: Connection, models: Iterable[str], digests: Mapping[str, str]) -> None:
+def remember(connection: Connection, models: Iterable[str], defined: Mapping[str, Definition]) -> None:
     """Note that these models stand as now defined."""
-    made = [model for model in models if model in digests]
-    connection.execute(_WRITE, {"models": made, "digests": [digests[model] for model in made]})
+    made = [model for model in models if model in defined]
+    columns = {
+        "models": made,
+        "digests": [defined[model].digest for model in made],
+        "descriptions": [defined[model].described_as for model in made],
+    }
+    connection.execute(_WRITE, columns)

@@ -5,14 +5,16 @@
 -#}
 
 {#- A pre-hook: this build takes in the folds that all these parents have. -#}
-{%- macro take_folds(parents) -%}
+{%- macro follow(parents) -%}
+    {{ join_by_index() }};
     select intermediate.take_folds(
         '{{ this.identifier }}', array['{{ parents | join("', '") }}'], {{ 'false' if is_incremental() else 'true' }}
     )
 {%- endmacro -%}
 
 {#- The same where the parent keeps increments that this model adds to what it has. -#}
-{%- macro take_increments(parent) -%}
+{%- macro follow_increments(parent) -%}
+    {{ join_by_index() }};
     select intermediate.take_increments(
         '{{ this.identifier }}', '{{ parent }}', {{ 'false' if is_incremental() else 'true' }}
     )
@@ -30,7 +32,7 @@
 {%- endmacro -%}
 
 {#-
-    A pre-hook for increments. The tables that they are joined by have just been made and have no statistics yet; one
+    For increments. The tables that they are joined by have just been made and have no statistics yet; one
     wrong guess and a hash join reads all of history for a thousand new rows.
 -#}
 {%- macro join_by_index() -%}

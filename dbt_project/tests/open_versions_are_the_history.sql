@@ -25,9 +25,10 @@ known_now as (
 ),
 
 differing as (
-    (select * from history except select * from known_now)
-    union all
-    (select * from known_now except select * from history)
+    select coalesce(history.drift_history_id, known_now.drift_history_id) as drift_history_id
+    from history
+    full join known_now on history.drift_history_id = known_now.drift_history_id
+    where history is distinct from known_now
 )
 
-select * from differing
+select drift_history_id from differing

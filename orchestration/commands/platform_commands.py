@@ -1,13 +1,13 @@
 """`tidemark migrate`, `settings`, `doctor` and `psql`: the deployment itself."""
 
 import shutil
-import socket
 import subprocess
 from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
+from orchestration.addresses import Address, door_address, page_address
 from orchestration.commands.shared import JsonOption, console, platform, print_json, show
 from orchestration.platform import Platform
 from orchestration.supervisor import is_served
@@ -81,11 +81,18 @@ def _disk(opened: Platform) -> str | None:
     return None if free >= _LEAST_FREE_BYTES else f"only {free >> 20} MiB free beside {opened.settings.home}"
 
 
-def _port(opened: Platform) -> str | None:
-    port = opened.settings.dagster_port
-    if is_served(opened.database):
+def _door_port(opened: Platform) -> str | None:
+    return _port(opened, door_address(opened.settings))
+
+
+def _page_port(opened: Platform) -> str | None:
+    return _port(opened, page_address(opened.settings))
+
+
+def _port(opened: Platform, address: Address) -> str | None:
+    if is_served(opened.database) or not address.is_taken():
         return None
-    return f"port {port} is in use: stop what uses it or set TIDEMARK_DAGSTER_PORT" if port_is_taken(port) else None
+    return f"port {address.port} is in use: stop what uses it or set {address.variable}"
 
 
 _CHECKS: dict[str, Callable[[Platform], str | None]] = {
@@ -93,19 +100,9 @@ _CHECKS: dict[str, Callable[[Platform], str | None]] = {
     "partitions ahead": _partitions,
     "secret key": _secret_key,
     "disk space": _disk,
-    "port of Dagster's page": _port,
+    "port of the HTTP door": _door_port,
+    "port of Dagster's page": _page_port,
 }
-
-
-def port_is_taken(port: int) -> bool:
-    """Whether something listens on the loopback port already."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return True
-    return False
 
 
 def psql(

@@ -11,12 +11,14 @@ import urllib.request
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+import httpx
 import psutil
 
 from assets.evaluations.landing import land
 from assets.evaluations.verdicts import Line
 from orchestration.demo.receiver import Receiver
 from sensors.webhooks.registry import create_webhook
+from storage.api_keys import create_key
 from storage.database import Connection
 from storage.secrets import secret_box
 from storage.settings import PROJECT_ROOT, Settings
@@ -38,12 +40,19 @@ def _until(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.5)
 
 
-def _answers(port: int) -> bool:
+def _answers(port: int, path: str = "server_info") -> bool:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/server_info", timeout=2) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=2) as answer:
             return answer.status == 200
     except OSError:
         return False
+
+
+def _counted(port: int, key: str) -> int | None:
+    answer = httpx.get(f"http://127.0.0.1:{port}/v1/dashboard/overview", headers={"X-API-Key": key}, timeout=10)
+    if answer.status_code != 200:
+        return None
+    return sum(row["total_evaluations"] for row in answer.json()["data"])
 
 
 def _land(connection: Connection, tenant: str) -> None:
@@ -61,9 +70,10 @@ def _land(connection: Connection, tenant: str) -> None:
 def test_a_breach_pushed_while_it_serves_arrives_as_a_verified_webhook_and_in_the_marts(
     settings: Settings, connection: Connection, tenant: str
 ) -> None:
-    port = _free_port()
+    port, door = _free_port(), _free_port()
     environment = os.environ | {
         "TIDEMARK_DAGSTER_PORT": str(port),
+        "TIDEMARK_GATEWAY_PORT": str(door),
         "TIDEMARK_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
     }
     up = subprocess.Popen(
@@ -82,11 +92,14 @@ def test_a_breach_pushed_while_it_serves_arrives_as_a_verified_webhook_and_in_th
                 allowed=allowed,
             )
             receiver.trust("/hook", secret)
+            _until(lambda: _answers(door, "health"), "the HTTP door")
             _until(lambda: _answers(port), "Dagster's page")
             _land(connection, tenant)
             _until(lambda: bool(receiver.requests), "the webhook")
             assert [(event.event_type, event.verified) for event in receiver.requests] == [("drift_high", True)]
             _until(lambda: _in_mart(connection), "the mart")
+            _, key = create_key(connection, tenant, ["read"], now=datetime.now(UTC))
+            _until(lambda: _counted(door, key) == 1, "the dashboard over HTTP")
         family = psutil.Process(up.pid).children(recursive=True)
         assert family
     finally:
@@ -94,6 +107,7 @@ def test_a_breach_pushed_while_it_serves_arrives_as_a_verified_webhook_and_in_th
         assert up.wait(60) == 0
     assert not [child for child in family if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
     assert not _answers(port)
+    assert not _answers(door, "health")
 
 
 def _in_mart(connection: Connection) -> bool:

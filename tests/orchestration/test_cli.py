@@ -105,18 +105,30 @@ def test_settings_are_shown_without_secrets(settings: Settings) -> None:
     assert "s3cret" not in shown.stdout + shown.stderr
 
 
-def test_a_port_in_use_is_named_before_anything_starts(settings: Settings) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
+@pytest.mark.parametrize(
+    ("variable", "other", "name"),
+    [
+        ("TIDEMARK_DAGSTER_PORT", "TIDEMARK_GATEWAY_PORT", "Dagster's page"),
+        ("TIDEMARK_GATEWAY_PORT", "TIDEMARK_DAGSTER_PORT", "the HTTP door"),
+    ],
+)
+def test_a_port_in_use_is_named_before_anything_starts(
+    variable: str, other: str, name: str, settings: Settings
+) -> None:
+    with socket.socket() as taken, socket.socket() as free:
+        for listener in (taken, free):
+            listener.bind(("127.0.0.1", 0))
         taken.listen()
-        port = str(taken.getsockname()[1])
-        up = tidemark("up", TIDEMARK_DAGSTER_PORT=port)
-        doctor = tidemark("doctor", "--json", TIDEMARK_DAGSTER_PORT=port)
+        port, free_port = (str(listener.getsockname()[1]) for listener in (taken, free))
+        free.close()
+        environment = {variable: port, other: free_port}
+        up = tidemark("up", **environment)
+        doctor = tidemark("doctor", "--json", **environment)
     assert up.returncode == doctor.returncode == 1
     assert f"port {port} is in use" in up.stderr
-    assert "TIDEMARK_DAGSTER_PORT=" in up.stderr
+    assert f"{variable}=" in up.stderr
     wrong = {row["check"]: row["result"] for row in json.loads(doctor.stdout) if row["result"] != "ok"}
-    assert list(wrong) == ["port of Dagster's page"]
+    assert list(wrong) == [f"port of {name}"]
 
 
 def test_psql_reads_the_platform_s_database(settings: Settings) -> None:
@@ -138,3 +150,23 @@ def test_names_that_look_like_markup_or_need_unicode_reach_people_and_scripts_un
     assert plain.returncode == scripted.returncode == 0, plain.stderr + scripted.stderr
     (reject,) = json.loads(scripted.stdout)
     assert "a[/b] :smile:" in reject["payload_start"]
+
+
+def test_a_key_is_shown_once_listed_without_its_secret_rotated_and_revoked(settings: Settings, tenant: str) -> None:
+    made = tidemark("key", "create", "--tenant", tenant, "--scope", "read", "--expires-in-days", "30", "--json")
+    first = json.loads(made.stdout)
+    rotated = json.loads(tidemark("key", "rotate", first["key_id"], "--tenant", tenant, "--json").stdout)
+    revoked = tidemark("key", "revoke", first["key_id"], "--tenant", tenant)
+    listed = tidemark("key", "list", "--tenant", tenant, "--json")
+
+    assert first["key"].startswith("tm_live_")
+    assert rotated["replaces"]["key_id"] == first["key_id"]
+    assert revoked.returncode == 0
+    states = {row["key_id"]: row["state"] for row in json.loads(listed.stdout)}
+    assert states == {first["key_id"]: "revoked", rotated["key_id"]: "live"}
+    secrets = [text["key"].split("_")[3] for text in (first, rotated)]
+    assert not [secret for secret in secrets if secret in listed.stdout + revoked.stdout]
+    told = tidemark("key", "create", "--tenant", tenant, "--scope", "read")
+    assert "not shown again" in told.stdout
+    assert "tm_live_" in told.stdout
+    assert tidemark("key", "create", "--tenant", tenant, "--scope", "write").returncode == 2

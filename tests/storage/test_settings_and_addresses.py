@@ -54,6 +54,7 @@ def test_an_address_that_cannot_be_read_is_explained_and_not_repeated(text: str)
     ("variable", "value"),
     [
         ("TIDEMARK_DAGSTER_PORT", "notaport"),
+        ("TIDEMARK_GATEWAY_PORT", "0"),
         ("TIDEMARK_WEBHOOK_ALLOWED_NETWORKS", "nowhere/8"),
         ("TIDEMARK_SECRET_KEYS", "tooshort"),
         ("TIDEMARK_LOG_FORMAT", "xml"),

@@ -42,7 +42,7 @@ candidates as (
 unfolded as (
     select
         candidates.*,
-        coalesce((select fold_id from newest_fold), 0) + 1 as fold_id
+        coalesce((select newest_fold.fold_id from newest_fold), 0) + 1 as fold_id
     from candidates
     where
         not exists (

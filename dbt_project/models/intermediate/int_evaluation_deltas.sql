@@ -2,8 +2,7 @@
     incremental_strategy='append',
     indexes=[{'columns': ['fold_id']}],
     pre_hook=[
-        "{{ join_by_index() }}",
-        "{{ take_folds(['int_batches', 'int_feedback_versions']) }}",
+        "{{ follow(['int_batches', 'int_feedback_versions']) }}",
         "{{ forget_taken_increments(['int_evaluations_daily', 'int_extractor_totals']) }}"
     ]
 ) }}
@@ -28,17 +27,15 @@ arrived as (
     {{ arrived_evaluations('batches', 'evaluations') }}
 ),
 
--- By way of text, because a plain cast keeps 15 digits of the 17 that a double can have. Cut at 20 decimals, because the
--- mean of numbers near 1e-320 is one that a double can't have.
+-- By way of text, because a plain cast keeps 15 digits of the 17 that a double can have. Cut at 20 decimals, because
+-- the mean of numbers near 1e-320 is one that a double can't have.
 scored as (
     select
         arrived.*,
         arrived.drift_score::text::numeric(21, 20) as drift,
         arrived.reliability_score::text::numeric(21, 20) as reliability,
-        case when arrived.drift_score is not null then least(floor(arrived.drift_score * 50), 49)::integer end
-            as drift_bin,
-        case when arrived.reliability_score is not null then least(floor(arrived.reliability_score * 50), 49)::integer end
-            as reliability_bin,
+        floor(arrived.drift_score * 50)::integer as drift_bin,
+        floor(arrived.reliability_score * 50)::integer as reliability_bin,
         -- An hour's grace: what is measured just before midnight may arrive just after.
         arrived.received_at >= ((arrived.date + 1)::timestamp at time zone 'UTC') + interval '1 hour' as is_late
     from arrived
@@ -95,9 +92,7 @@ new_versions as (
         {{ in_known_folds() }}
         and (
             {{ in_new_folds() }}
-            {%- if not is_incremental() %}
-            or date >= (select raw.dropped_before())
-            {%- endif %}
+            or {{ 'false' if is_incremental() else 'date >= (select raw.dropped_before())' }}
         )
     order by evaluation_id asc, tenant_id asc, fold_id desc
 ),
@@ -114,14 +109,13 @@ feedback_changes as (
         -1 as sign
     from new_versions
     cross join lateral (
-        select * from feedback_versions as earlier
+        select earlier.*
+        from feedback_versions as earlier
         where
             earlier.evaluation_id = new_versions.evaluation_id
             and earlier.tenant_id = new_versions.tenant_id
             and earlier.fold_id <= intermediate.fold_from('{{ this.identifier }}')
-            {%- if not is_incremental() %}
-            and earlier.date < (select raw.dropped_before())
-            {%- endif %}
+            and {{ 'true' if is_incremental() else 'earlier.date < (select raw.dropped_before())' }}
         order by earlier.fold_id desc
         limit 1
     ) as replaced

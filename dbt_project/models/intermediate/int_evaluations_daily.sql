@@ -7,7 +7,7 @@
         },
         {'columns': ['fold_id']}
     ],
-    pre_hook=["{{ join_by_index() }}", "{{ take_increments('int_evaluation_deltas') }}"]
+    pre_hook="{{ follow_increments('int_evaluation_deltas') }}"
 ) }}
 
 with deltas as (

@@ -4,25 +4,14 @@
         {'columns': ['tenant_id', 'template_id', 'extractor_vendor', 'extractor_model'], 'unique': true},
         {'columns': ['fold_id']}
     ],
-    pre_hook=["{{ join_by_index() }}", "{{ take_increments('int_evaluation_deltas') }}"]
+    pre_hook="{{ follow_increments('int_evaluation_deltas') }}"
 ) }}
 
-with deltas as (
-    select * from {{ ref('int_evaluation_deltas') }}
-),
-
-evaluations_daily as (
-    select * from {{ ref('int_evaluations_daily') }}
-),
-
-additions as (
-    {% if is_incremental() %}
-    select * from deltas
-    where {{ in_new_folds() }}
-    {% else %}
-    select * from evaluations_daily
-    where {{ in_known_folds() }}
-    {% endif %}
+-- depends_on: {{ ref('int_evaluation_deltas') }}
+-- depends_on: {{ ref('int_evaluations_daily') }}
+with additions as (
+    select * from {{ ref('int_evaluation_deltas') if is_incremental() else ref('int_evaluations_daily') }}
+    where {{ in_new_folds() if is_incremental() else in_known_folds() }}
 ),
 
 {% if is_incremental() %}

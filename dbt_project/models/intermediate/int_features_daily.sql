@@ -4,7 +4,7 @@
         {'columns': ['tenant_id', 'template_id', 'feature', 'date'], 'unique': true},
         {'columns': ['fold_id']}
     ],
-    pre_hook=["{{ join_by_index() }}", "{{ take_folds(['int_batches']) }}"]
+    pre_hook="{{ follow(['int_batches']) }}"
 ) }}
 
 with batches as (

@@ -4,7 +4,7 @@
         {'columns': ['evaluation_id', 'tenant_id', 'fold_id'], 'unique': true},
         {'columns': ['fold_id']}
     ],
-    pre_hook=["{{ join_by_index() }}", "{{ take_folds(['int_batches']) }}"]
+    pre_hook="{{ follow(['int_batches']) }}"
 ) }}
 
 with batches as (
@@ -124,24 +124,25 @@ newest as (
 
 known_evaluations as (
     select
-        evaluations.evaluation_id,
-        evaluations.tenant_id,
-        evaluations.date,
-        evaluations.template_id,
-        evaluations.template,
-        evaluations.extractor_vendor,
-        evaluations.extractor_model,
-        evaluations.decision
+        found.evaluation_id,
+        found.tenant_id,
+        found.date,
+        found.template_id,
+        found.template,
+        found.extractor_vendor,
+        found.extractor_model,
+        found.decision
     from newest
-    cross join lateral (
-        select * from evaluations
+    inner join lateral (
+        select evaluations.*
+        from evaluations
         where
             evaluations.evaluation_id = newest.about_evaluation_id
             and evaluations.tenant_id = newest.tenant_id
             and evaluations.created_at >= newest.created_on::timestamp at time zone 'UTC'
             and evaluations.created_at < (newest.created_on + 1)::timestamp at time zone 'UTC'
-    ) as evaluations
-    inner join known_batches on evaluations.batch_id = known_batches.batch_id
+    ) as found on true
+    inner join known_batches on found.batch_id = known_batches.batch_id
     {% if was_built_before() %}
     -- Retention may have dropped the evaluation; what it was is known from its earlier feedback.
     union
@@ -184,9 +185,7 @@ final as (
     ) as counted on true
     where
         newest.feedback_id is distinct from counted.feedback_id
-        {%- if not is_incremental() %}
-        or newest.created_on >= raw.dropped_before()
-        {%- endif %}
+        or {{ 'false' if is_incremental() else 'newest.created_on >= raw.dropped_before()' }}
     {% endif %}
     {% if was_built_before() and not is_incremental() %}
     union all

@@ -5,7 +5,7 @@
         {'columns': ['date']},
         {'columns': ['fold_id']}
     ],
-    pre_hook=["{{ join_by_index() }}", "{{ take_folds(['int_batches', 'int_feedback_versions']) }}"],
+    pre_hook="{{ follow(['int_batches', 'int_feedback_versions']) }}",
     post_hook="delete from {{ this }} where date < raw.dropped_before()"
 ) }}
 

@@ -5,7 +5,7 @@
         {'columns': ['tenant_id', 'date']},
         {'columns': ['fold_id']}
     ],
-    pre_hook=["{{ join_by_index() }}", "{{ take_folds(['int_evaluations_daily']) }}"]
+    pre_hook="{{ follow(['int_evaluations_daily']) }}"
 ) }}
 
 with evaluations as (

@@ -1,7 +1,7 @@
 {{ config(
     unique_key=['tenant_id', 'date'],
     indexes=[{'columns': ['tenant_id', 'date'], 'unique': true}, {'columns': ['fold_id']}],
-    pre_hook=["{{ join_by_index() }}", "{{ take_folds(['int_batches']) }}"]
+    pre_hook="{{ follow(['int_batches']) }}"
 ) }}
 
 with batches as (

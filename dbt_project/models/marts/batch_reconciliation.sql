@@ -1,7 +1,7 @@
 {{ config(
     unique_key='batch_reconciliation_id',
     indexes=[{'columns': ['tenant_id', 'declared_at']}, {'columns': ['tenant_id', 'batch_key']}],
-    pre_hook=["{{ join_by_index() }}", "{{ take_folds(['int_batch_keys']) }}"]
+    pre_hook="{{ follow(['int_batch_keys']) }}"
 ) }}
 
 with manifests as (
@@ -18,8 +18,8 @@ concerned as (
     {% if is_incremental() %}
     select * from manifests
     where
-        declared_at >= coalesce(
-            (select max(known.declared_at) - interval '1 hour' from {{ this }} as known), '-infinity'
+        declared_at >= (
+            select coalesce(max(known.declared_at) - interval '1 hour', '-infinity') from {{ this }} as known
         )
     union
     select manifests.*

@@ -1,7 +1,7 @@
 {{ config(
     unique_key='data_quality_id',
     indexes=[{'columns': ['tenant_id', 'date']}],
-    pre_hook=["{{ join_by_index() }}", "{{ take_folds(['int_templates_daily', 'int_usage_daily']) }}"]
+    pre_hook="{{ follow(['int_templates_daily', 'int_usage_daily']) }}"
 ) }}
 
 with templates_daily as (

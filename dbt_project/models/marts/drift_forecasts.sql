@@ -7,11 +7,12 @@
 with forecasts as (
     select * from {{ ref('stg_drift_forecasts') }}
     {% if is_incremental() %}
-    -- One writer stores all forecasts in one transaction, so none older than the newest one here appears later; the hour
-    -- is for a clock that was set back.
-    where computed_at >= coalesce(
-        (select max(stored.computed_at) - interval '1 hour' from {{ this }} as stored), '-infinity'
-    )
+    -- One writer stores all forecasts in one transaction, so none older than the newest one here appears later. The
+    -- hour is for a clock that was set back.
+    where
+        computed_at >= (
+            select coalesce(max(stored.computed_at) - interval '1 hour', '-infinity') from {{ this }} as stored
+        )
     {% endif %}
 ),
 

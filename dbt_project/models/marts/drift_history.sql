@@ -1,7 +1,7 @@
 {{ config(
     unique_key='drift_history_id',
     indexes=[{'columns': ['tenant_id', 'template_id', 'date']}, {'columns': ['tenant_id', 'date']}],
-    pre_hook=["{{ join_by_index() }}", "{{ take_folds(['int_templates_daily']) }}"]
+    pre_hook="{{ follow(['int_templates_daily']) }}"
 ) }}
 
 with templates_daily as (

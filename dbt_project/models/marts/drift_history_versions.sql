@@ -2,7 +2,7 @@
     unique_key='drift_history_version_id',
     full_refresh=false,
     indexes=[{'columns': ['tenant_id', 'template_id', 'date', 'known_from']}, {'columns': ['known_to']}],
-    pre_hook=["{{ join_by_index() }}", "{{ take_folds(['int_templates_daily']) }}"],
+    pre_hook="{{ follow(['int_templates_daily']) }}",
     post_hook=["{{ drift_history_as_of() }}"]
 ) }}
 
@@ -60,7 +60,7 @@ replaced as (
 begun as (
     select
         {{ surrogate_key(['drift_history_id', 'now()']) }} as drift_history_version_id,
-        known_now.*,
+        *,
         now() as known_from,
         null::timestamptz as known_to
     from known_now

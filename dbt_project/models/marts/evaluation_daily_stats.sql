@@ -1,7 +1,7 @@
 {{ config(
     unique_key='evaluation_daily_stats_id',
     indexes=[{'columns': ['tenant_id', 'date']}],
-    pre_hook=["{{ join_by_index() }}", "{{ take_folds(['int_evaluations_daily']) }}"]
+    pre_hook="{{ follow(['int_evaluations_daily']) }}"
 ) }}
 
 with evaluations as (

@@ -1,24 +1,28 @@
 {{ config(
     unique_key='extractor_comparison_id',
     indexes=[{'columns': ['tenant_id', 'template_id']}],
-    pre_hook=["{{ join_by_index() }}", "{{ take_folds(['int_extractor_totals']) }}"]
+    pre_hook="{{ follow(['int_extractor_totals']) }}"
 ) }}
 
 with totals as (
     select * from {{ ref('int_extractor_totals') }}
 ),
 
+{% if is_incremental() %}
 -- One extractor's new numbers restate the whole template: shares and ranks are among all of its extractors.
+touched as (
+    select distinct
+        tenant_id,
+        template_id
+    from totals
+    where {{ in_new_folds() }}
+),
+{% endif %}
+
 extractors as (
     {% if is_incremental() %}
     select totals.*
-    from (
-        select distinct
-            tenant_id,
-            template_id
-        from totals
-        where {{ in_new_folds() }}
-    ) as touched
+    from touched
     inner join totals on touched.tenant_id = totals.tenant_id and touched.template_id = totals.template_id
     {% else %}
     select * from totals

@@ -1,7 +1,7 @@
 {{ config(
     unique_key='extractor_performance_id',
     indexes=[{'columns': ['tenant_id', 'template_id']}],
-    pre_hook=["{{ join_by_index() }}", "{{ take_folds(['int_extractor_totals']) }}"]
+    pre_hook="{{ follow(['int_extractor_totals']) }}"
 ) }}
 
 with extractors as (

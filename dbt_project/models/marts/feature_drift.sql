@@ -1,7 +1,7 @@
 {{ config(
     unique_key='feature_drift_id',
     indexes=[{'columns': ['tenant_id', 'template_id', 'date']}, {'columns': ['tenant_id', 'date']}],
-    pre_hook=["{{ join_by_index() }}", "{{ take_folds(['int_features_daily']) }}"]
+    pre_hook="{{ follow(['int_features_daily']) }}"
 ) }}
 
 with features_daily as (
@@ -82,7 +82,7 @@ tested as (
             when value_count >= 30 and baseline_count >= 30
                 then
                     (mean - baseline_mean)
-                    / nullif(sqrt(stddev * stddev / value_count + baseline_stddev * baseline_stddev / baseline_count), 0)
+                    / nullif(sqrt(stddev ^ 2 / value_count + baseline_stddev ^ 2 / baseline_count), 0)
         end as z_score
     from moments
 ),

@@ -1,7 +1,7 @@
 {{ config(
     unique_key='review_queue_id',
     indexes=[{'columns': ['tenant_id', 'status', 'created_at']}, {'columns': ['created_at']}],
-    pre_hook=["{{ join_by_index() }}", "{{ take_folds(['int_reviews']) }}"],
+    pre_hook="{{ follow(['int_reviews']) }}",
     post_hook="delete from {{ this }} where created_at < raw.dropped_before()::timestamp at time zone 'UTC'"
 ) }}
 

@@ -1,7 +1,7 @@
 {{ config(
     unique_key='tenant_usage_id',
     indexes=[{'columns': ['tenant_id', 'date']}],
-    pre_hook=["{{ join_by_index() }}", "{{ take_folds(['int_usage_daily']) }}"]
+    pre_hook="{{ follow(['int_usage_daily']) }}"
 ) }}
 
 with usage as (

@@ -24,10 +24,11 @@ comment on column intermediate.marks.taken_at is 'When its last build began.';
 
 create table intermediate.definitions (
     model text primary key,
-    digest text not null
+    digest text not null,
+    described_as text not null
 );
 comment on table intermediate.definitions is
-    'By which definition each incremental model was made. A build that finds another one makes it anew. No tenant.';
+    'By which definition and descriptions each model was made. A build that finds another one makes it anew. No tenant.';
 
 -- The upsert's row lock makes a second build of the same model wait for the first, whoever started it and however.
 create function intermediate.take_folds(this_model text, parents text[], anew boolean) returns void

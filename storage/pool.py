@@ -1,0 +1,34 @@
+"""A pool of connections to the platform's database, for a process that answers many requests at once."""
+
+from psycopg_pool import ConnectionPool
+
+from storage.database import CONNECTION_PARAMETERS, Connection
+from storage.postgres_url import PostgresUrl
+
+Pool = ConnectionPool[Connection]
+
+_WAIT_SECONDS = 3.0
+_MOST_CONNECTIONS = 8
+
+
+def connection_pool(url: PostgresUrl) -> Pool:
+    """A pool that is still closed: `pool.open()` at start, `pool.close()` at the end.
+
+    `with pool.connection() as connection:` commits at the end of the block and rolls back on an exception. It raises
+    psycopg.OperationalError (PoolTimeout) if the server is away or every connection stays busy for three seconds.
+    """
+    # Each connection is asked before it is lent: when the server was restarted, a request waits a moment and succeeds.
+    # Nothing is prepared: a statement prepared before a mart gets a column fails after it.
+    return ConnectionPool(
+        url.libpq(),
+        connection_class=Connection,
+        kwargs={**CONNECTION_PARAMETERS, "prepare_threshold": None},
+        min_size=1,
+        max_size=_MOST_CONNECTIONS,
+        timeout=_WAIT_SECONDS,
+        # Else its pauses grow to minutes, and a server that is back stays unseen as long.
+        reconnect_timeout=_WAIT_SECONDS,
+        check=ConnectionPool.check_connection,
+        open=False,
+        name="tidemark",
+    )

@@ -1,0 +1,45 @@
+"""The HTTP door served on loopback from a thread of the test."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import uvicorn
+
+from gateway.app import create_app
+from storage.clock import Clock
+from storage.database import Database
+
+
+@contextmanager
+def serving(database: Database, clock: Clock | None = None) -> Iterator[httpx.Client]:
+    """A client of the door, which is open for the length of the block."""
+    app = create_app(database, clock or Clock())
+    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", access_log=False))
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        # Listening before the server runs: the first request waits in the queue instead of a sleep here.
+        listener.listen()
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        try:
+            with httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=30) as client:
+                yield client
+        finally:
+            server.should_exit = True
+            thread.join(20)
+    assert not thread.is_alive()
+
+
+def problem(answer: httpx.Response, status: int) -> dict[str, object]:
+    """The problem document of an answer that must be one."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    document: dict[str, object] = answer.json()
+    assert document["status"] == status
+    assert document["type"] == "about:blank"
+    assert document["title"]
+    assert document["detail"]
+    return document
