@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import LiteralString
@@ -196,8 +196,9 @@ def _cpu(postmaster: psutil.Process) -> float:
     ended = postmaster.cpu_times()
     total = ended.user + ended.system + ended.children_user + ended.children_system
     for process in postmaster.children():
-        times = process.cpu_times()
-        total += times.user + times.system
+        with suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            total += times.user + times.system
     return float(total)
 
 
