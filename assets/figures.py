@@ -1,16 +1,31 @@
-"""Figures inside Dagster metadata: a plot as Markdown with its PNG as a data URI.
+"""Figures as bytes and inside Dagster metadata: a plot as Markdown with its PNG as a data URI.
 
-Belongs here: the rendering that every group's plots share. Does not belong here: what is drawn (each group's plots.py).
+Belongs here: the layout and rendering that every group's plots share. Does not belong here: what is drawn (each group's
+plots.py).
 """
 
 import base64
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DOTS_PER_INCH = 72  # metadata lives in Dagster's event log: some 50 KB a plot, not 500
+COLUMNS = 2
+
+
+def grid(count: int, title: str) -> tuple["Figure", list[Any]]:
+    """A figure with `count` panels, two a row."""
+    from matplotlib.figure import Figure
+
+    rows = max(1, -(-count // COLUMNS))
+    figure = Figure(figsize=(11, 2.6 * rows + 0.4), layout="constrained")
+    panels = list(figure.subplots(rows, COLUMNS, squeeze=False).flat)
+    for panel in panels[count:]:
+        panel.set_axis_off()
+    figure.suptitle(title, fontsize=11)
+    return figure, panels[:count]
 
 
 def png(figure: "Figure") -> bytes:

@@ -11,8 +11,10 @@ import typer
 
 from orchestration.commands import alert, data, key, platform_commands, tenant, threshold, webhook
 from orchestration.commands.demo_command import demo
+from orchestration.commands.docs_command import docs
 from orchestration.commands.recommend import recommend
 from orchestration.commands.refresh_command import refresh
+from orchestration.commands.report import report
 from orchestration.commands.up_command import up
 from orchestration.instance import QUIET
 from storage.errors import TidemarkError, UsageError
@@ -38,6 +40,8 @@ for command in (
     data.feedback,
     refresh,
     recommend,
+    docs,
+    report,
 ):
     app.command()(command)
 for name, group in {

@@ -4,10 +4,11 @@ import dagster as dg
 
 from assets.evaluations.assets import landing_assets
 from assets.forecasts.assets import definitions as forecasts
+from assets.reports.assets import definitions as reports
 from assets.selection.assets import definitions as selection
 from assets.warehouse.assets import warehouse_assets
 from orchestration.arrivals_sensor import arrivals_sensor
-from orchestration.jobs import ALERT_MARTS_JOB, REFRESH_JOB_DEFINITION, daily_refresh
+from orchestration.jobs import ALERT_MARTS_JOB, REFRESH_JOB_DEFINITION, REPORTS_JOB, daily_refresh, weekly_reports
 from orchestration.partitions import DAYS
 from sensors.alerts.sensors import alert_sensor, alerts_asset
 from sensors.webhooks.sensors import definitions as webhooks
@@ -29,13 +30,14 @@ def build_definitions(
     line hand in what they have at hand already.
     """
     return dg.Definitions(
-        assets=[*landing_assets(DAYS), *warehouse_assets(), *forecasts(), *selection(), alerts_asset()],
-        jobs=[REFRESH_JOB_DEFINITION, ALERT_MARTS_JOB],
-        schedules=[daily_refresh],
+        assets=[*landing_assets(DAYS), *warehouse_assets(), *forecasts(), *selection(), alerts_asset(), *reports()],
+        jobs=[REFRESH_JOB_DEFINITION, ALERT_MARTS_JOB, REPORTS_JOB],
+        schedules=[daily_refresh, weekly_reports],
         sensors=[arrivals_sensor(), alert_sensor(ALERT_MARTS_JOB.name), *webhooks()],
         resources={
             "database": dg.ResourceDefinition(lambda _: database or open_database(settings or load_settings())),
             "clock": clock or Clock(),
+            "settings": dg.ResourceDefinition(lambda _: settings or load_settings()),
         },
         executor=dg.in_process_executor,
     )

@@ -10,9 +10,11 @@ from orchestration.refresh import REFRESH_JOB
 # Dagster queues such runs one behind the other; see the limit in `orchestration.instance`.
 BUILDS_MARTS = {"tidemark/builds_marts": "true"}
 
+REPORTS = dg.AssetSelection.groups("reports")
+
 REFRESH_JOB_DEFINITION = dg.define_asset_job(
     REFRESH_JOB,
-    selection=dg.AssetSelection.all(),
+    selection=dg.AssetSelection.all() - REPORTS,
     partitions_def=DAYS,
     tags=BUILDS_MARTS,
     description="The whole graph: landed evaluations judged, marts built, forecasts and posteriors brought up to date.",
@@ -23,6 +25,22 @@ ALERT_MARTS_JOB = dg.define_asset_job(
     selection=dg.AssetSelection.assets(["staging", "stg_alerts"], ["marts", "recent_alerts"], ["marts", "overview"]),
     tags=BUILDS_MARTS,
     description="The marts that show alerts, after one has fired or been resolved.",
+)
+
+# Without the tag: it reads one snapshot a tenant, so it need not wait for runs that build marts, nor they for it.
+REPORTS_JOB = dg.define_asset_job(
+    "write_reports", selection=REPORTS, description="Each tenant's report, from the marts as they are."
+)
+
+# Running by itself, because it tells nobody anything and keeps few files; a report that must be switched on first
+# is missing on the day it is wanted. By then the refresh of Sunday's complete day is long done.
+weekly_reports = dg.ScheduleDefinition(
+    name="weekly_reports",
+    job=REPORTS_JOB,
+    cron_schedule="0 6 * * 1",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Each Monday: the report of every tenant over the weeks that have passed.",
 )
 
 

@@ -8,27 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from assets.figures import grid
 from assets.selection.tables import Arm
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLUMNS = 2
 _RATES = np.linspace(0.0005, 0.9995, 2000)
 
 
 def density_figure(templates: Sequence[Sequence[Arm]]) -> "Figure":
     """A panel a template: one density an extractor over the success rate, labelled with its P(best)."""
-    from matplotlib.figure import Figure
-
-    rows = max(1, -(-len(templates) // COLUMNS))
-    figure = Figure(figsize=(11, 2.6 * rows + 0.4), layout="constrained")
-    panels = list(figure.subplots(rows, COLUMNS, squeeze=False).flat)
-    for panel, arms in zip(panels, templates, strict=False):
+    figure, panels = grid(len(templates), "Success rate of each extractor: posterior density")
+    for panel, arms in zip(panels, templates, strict=True):
         _panel(panel, arms)
-    for panel in panels[len(templates) :]:
-        panel.set_axis_off()
-    figure.suptitle("Success rate of each extractor: posterior density", fontsize=11)
     return figure
 
 

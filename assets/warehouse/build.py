@@ -17,7 +17,15 @@ from typing import Any
 import dagster as dg
 
 from assets.warehouse.dbt_runner import APPLICATION, DbtFailedError, Outcome, invoke_dbt
-from assets.warehouse.definitions import Definition, definitions_of, forget, remember, stale_models, standing_models
+from assets.warehouse.definitions import (
+    Definition,
+    definitions_of,
+    forget,
+    made_anew,
+    remember,
+    stale_models,
+    standing_models,
+)
 from assets.warehouse.project import DEFAULT_DATABASE, PROJECT_DIR, kept_manifest
 from storage.database import Connection, Database, connect
 from storage.errors import DatabaseUnavailableError
@@ -160,28 +168,24 @@ def _run(
         # With --empty nothing is made that a later increment could be added to.
         builds = args[0] in _BUILDING and "--empty" not in args
         defined = definitions_of(kept.read()) if builds else {}
-        rebuild = _rebuild_if_stale(connection, args, defined)
+        selected = _selected(args, defined)
+        anew = selected if _FULL_REFRESH in args else made_anew(stale_models(connection, defined) & selected)
+        forget(connection, anew)
         outcome = invoke_dbt(
-            [*args, *rebuild],
+            args,
             url,
             target_path=Path(target),
             project_dir=project_dir,
             packed_manifest=kept.packed(),
             on_event=on_event,
             application=application,
-            standing=standing_models(connection, defined),
+            variables={
+                "TIDEMARK_DBT_ANEW": ",".join(sorted(anew)),
+                "TIDEMARK_DBT_STANDING": ",".join(sorted(standing_models(connection, defined))),
+            },
         )
         remember(connection, outcome.built_models(), defined)
     return outcome
-
-
-def _rebuild_if_stale(connection: Connection, args: Sequence[str], defined: Mapping[str, Definition]) -> list[str]:
-    if not defined:
-        return []
-    asked = _FULL_REFRESH in args
-    stale = _selected(args, defined) if asked else stale_models(connection, defined) & _selected(args, defined)
-    forget(connection, stale)
-    return [_FULL_REFRESH] if stale and not asked else []
 
 
 def _selected(args: Sequence[str], defined: Mapping[str, Definition]) -> set[str]:

@@ -8,7 +8,7 @@ Belongs here: calling dbt. Does not belong here: anything of Dagster, and what t
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,7 +58,7 @@ def invoke_dbt(
     packed_manifest: bytes | None = None,
     on_event: Callable[[Any], None] | None = None,
     application: str = APPLICATION,
-    standing: Iterable[str] = (),
+    variables: Mapping[str, str] | None = None,
 ) -> Outcome:
     """Run one dbt command here and now.
 
@@ -70,10 +70,9 @@ def invoke_dbt(
         packed_manifest: a manifest in dbt's own format; the project is parsed where it is None.
         on_event: called with each of dbt's events (a protobuf message) in dbt's threads.
         application: by which name its connections are known to PostgreSQL.
-        standing: the models whose views and comments need not be written again.
+        variables: what the project's macros ask the environment for.
     """
-    environment = _address(url, application) | {"TIDEMARK_DBT_STANDING": ",".join(sorted(standing))}
-    with _ONE_AT_A_TIME, _environment(environment):
+    with _ONE_AT_A_TIME, _environment({**_address(url, application), **(variables or {})}):
         from dbt.cli.main import dbtRunner
         from dbt.contracts.graph.manifest import Manifest
 
@@ -94,8 +93,8 @@ def _options(command: str, target_path: Path, logs: Path, project_dir: Path) -> 
     }
     options = [text for name, path in folders.items() for text in (name, str(path))]
     quiet = ["--log-level", "none", "--log-level-file", "none", "--no-send-anonymous-usage-stats"]
-    # What parsing writes is what is kept; after any other command nobody reads dbt's files.
-    return [*options, *quiet, *([] if command == "parse" else ["--no-write-json"])]
+    # What parsing and documenting write is what they are for; after any other command nobody reads dbt's files.
+    return [*options, *quiet, *([] if command in ("parse", "docs") else ["--no-write-json"])]
 
 
 def _address(url: PostgresUrl, application: str) -> dict[str, str]:

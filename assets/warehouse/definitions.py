@@ -21,6 +21,10 @@ insert into intermediate.definitions (model, digest, described_as)
 select * from unnest(%(models)s::text[], %(digests)s::text[], %(descriptions)s::text[])
 on conflict (model) do update set digest = excluded.digest, described_as = excluded.described_as
 """
+# What keeps increments and what can only be made from all of them: one made anew without the others would lose some.
+_CHAIN = frozenset({"int_feedback_versions", "int_evaluation_deltas", "int_evaluations_daily"})
+# What adds the increments up as well: it would add some twice.
+_CHAIN_END = frozenset({"int_extractor_totals"})
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,11 @@ def standing_models(connection: Connection, defined: Mapping[str, Definition]) -
     """The models that were made as they are defined and described now."""
     made = {model: stands for model, *stands in connection.execute(_READ)}
     return {model for model, now in defined.items() if made.get(model) == [now.digest, now.described_as]}
+
+
+def made_anew(stale: set[str]) -> set[str]:
+    """What a build makes anew where these models are stale."""
+    return stale | _CHAIN | _CHAIN_END if stale & _CHAIN else stale
 
 
 def forget(connection: Connection, models: Iterable[str]) -> None:

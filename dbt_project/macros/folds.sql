@@ -12,12 +12,19 @@
     )
 {%- endmacro -%}
 
-{#- The same where the parent keeps increments that this model adds to what it has. -#}
-{%- macro follow_increments(parent) -%}
+{#- The same for a model that adds what its parents have new to what it has itself. -#}
+{%- macro follow_increments(parents) -%}
     {{ join_by_index() }};
     select intermediate.take_increments(
-        '{{ this.identifier }}', '{{ parent }}', {{ 'false' if is_incremental() else 'true' }}
+        '{{ this.identifier }}', array['{{ parents | join("', '") }}'], {{ 'false' if is_incremental() else 'true' }}
     )
+{%- endmacro -%}
+
+{#- And where a parent keeps nothing but increments: the model can only be made anew together with it. -#}
+{%- macro require_whole(parent) -%}
+    {%- if not is_incremental() -%}
+    select intermediate.require_whole('{{ parent }}', '{{ this.identifier }}')
+    {%- endif -%}
 {%- endmacro -%}
 
 {#- The condition on the parent's rows that changed since this model's last build. -#}

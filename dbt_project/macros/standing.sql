@@ -1,4 +1,13 @@
 {#-
+    A build makes a model anew where it is told to, or where Tidemark's build names it: its definition is another one
+    than that by which its table was made (assets/warehouse/definitions.py).
+-#}
+{%- macro should_full_refresh() -%}
+    {%- set anew = flags.FULL_REFRESH or model.name in env_var('TIDEMARK_DBT_ANEW', '').split(',') -%}
+    {%- do return(config.get('full_refresh') if config.get('full_refresh') is not none else anew) -%}
+{%- endmacro -%}
+
+{#-
     What a build need not do again. Tidemark's build names the models whose definition and descriptions are those by
     which they were made (assets/warehouse/definitions.py). For them dbt would remake every view, write every comment and
     ask for every column at each build: with nothing new to count that was two thirds of the time.

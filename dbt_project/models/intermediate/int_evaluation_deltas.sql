@@ -2,7 +2,7 @@
     incremental_strategy='append',
     indexes=[{'columns': ['fold_id']}],
     pre_hook=[
-        "{{ follow(['int_batches', 'int_feedback_versions']) }}",
+        "{{ follow_increments(['int_batches', 'int_feedback_versions']) }}",
         "{{ forget_taken_increments(['int_evaluations_daily', 'int_extractor_totals']) }}"
     ]
 ) }}

@@ -7,7 +7,10 @@
         },
         {'columns': ['fold_id']}
     ],
-    pre_hook="{{ follow_increments('int_evaluation_deltas') }}"
+    pre_hook=[
+        "{{ require_whole('int_evaluation_deltas') }}",
+        "{{ follow_increments(['int_evaluation_deltas']) }}"
+    ]
 ) }}
 
 with deltas as (

@@ -4,7 +4,7 @@
         {'columns': ['tenant_id', 'template_id', 'extractor_vendor', 'extractor_model'], 'unique': true},
         {'columns': ['fold_id']}
     ],
-    pre_hook="{{ follow_increments('int_evaluation_deltas') }}"
+    pre_hook="{{ follow_increments(['int_evaluation_deltas', 'int_evaluations_daily']) }}"
 ) }}
 
 -- depends_on: {{ ref('int_evaluation_deltas') }}

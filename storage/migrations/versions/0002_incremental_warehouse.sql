@@ -48,24 +48,34 @@ $$;
 comment on function intermediate.take_folds (text, text[], boolean) is
     'Notes that a model now takes in the folds that all its parents have; part of the transaction that does it.';
 
-create function intermediate.take_increments(this_model text, parent text, anew boolean) returns void
+create function intermediate.take_increments(this_model text, parents text[], anew boolean) returns void
 language plpgsql as $$
+declare
+    parent text;
 begin
-    if anew and not exists (select from intermediate.marks where model = parent and is_whole) then
+    if not anew then
+        select theirs.model into parent
+        from intermediate.marks as theirs inner join intermediate.marks as ours on ours.model = this_model
+        where theirs.model = any (parents) and ours.to_fold < theirs.whole_fold;
+        if found then
+            raise exception '% was made anew: % would count twice what it has already', parent, this_model
+                using hint = 'Rebuild from the batches on: tidemark refresh --full.';
+        end if;
+    end if;
+    perform intermediate.take_folds(this_model, parents, anew);
+end $$;
+comment on function intermediate.take_increments (text, text[], boolean) is
+    'The same for a model that adds what its parents have new: refuses to add some twice.';
+
+create function intermediate.require_whole(parent text, this_model text) returns void language plpgsql as $$
+begin
+    if not exists (select from intermediate.marks where model = parent and is_whole) then
         raise exception '% keeps only what is new: % can''t be made anew from it alone', parent, this_model
             using hint = 'Rebuild from the batches on: tidemark refresh --full.';
     end if;
-    if not anew and exists (
-        select from intermediate.marks as theirs inner join intermediate.marks as ours on ours.model = this_model
-        where theirs.model = parent and ours.to_fold < theirs.whole_fold
-    ) then
-        raise exception '% was made anew, and % would count twice what it has already', parent, this_model
-            using hint = 'Rebuild from the batches on: tidemark refresh --full.';
-    end if;
-    perform intermediate.take_folds(this_model, array[parent], anew);
 end $$;
-comment on function intermediate.take_increments (text, text, boolean) is
-    'The same for a model that adds up increments: it refuses to lose some or to add some twice.';
+comment on function intermediate.require_whole (text, text) is
+    'Refuses to make a model anew from a parent that keeps only increments.';
 
 -- Stable, so that the planner estimates with their values and takes the index on fold_id instead of all of history.
 create function intermediate.fold_from(this_model text) returns bigint language sql stable as $$
