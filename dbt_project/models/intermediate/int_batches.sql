@@ -13,7 +13,7 @@
     "
 ) }}
 
-with batches as (
+with batches as not materialized (
     select * from {{ ref('stg_ingest_batches') }}
 ),
 

@@ -15,11 +15,11 @@ evaluations as (
     select * from {{ ref('stg_evaluations') }}
 ),
 
-feedback_versions as (
+feedback_versions as not materialized (
     select * from {{ ref('int_feedback_versions') }}
 ),
 
-bins as (
+bins as not materialized (
     select * from {{ ref('int_histogram_bins') }}
 ),
 
@@ -172,7 +172,7 @@ final as (
         extractor_model,
         decision,
         {{ merged_measures() }},
-        intermediate.fold_to('{{ this.identifier }}') as fold_id
+        (select intermediate.fold_to('{{ this.identifier }}')) as fold_id
     from both_parts
     group by date, tenant_id, template_id, template, extractor_vendor, extractor_model, decision
 )

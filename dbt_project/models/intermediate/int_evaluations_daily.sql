@@ -13,7 +13,7 @@
     ]
 ) }}
 
-with deltas as (
+with deltas as not materialized (
     select * from {{ ref('int_evaluation_deltas') }}
     {% if is_incremental() %}
     where {{ in_new_folds() }}
@@ -88,7 +88,7 @@ final as (
         extractor_model,
         decision,
         {{ merged_measures() }},
-        intermediate.fold_to('{{ this.identifier }}') as fold_id
+        (select intermediate.fold_to('{{ this.identifier }}')) as fold_id
     from parts
     group by date, tenant_id, template_id, template, extractor_vendor, extractor_model, decision
 )

@@ -9,7 +9,7 @@
 
 -- depends_on: {{ ref('int_evaluation_deltas') }}
 -- depends_on: {{ ref('int_evaluations_daily') }}
-with additions as (
+with additions as not materialized (
     select * from {{ ref('int_evaluation_deltas') if is_incremental() else ref('int_evaluations_daily') }}
     where {{ in_new_folds() if is_incremental() else in_known_folds() }}
 ),
@@ -110,7 +110,7 @@ final as (
         min(first_date) as first_date,
         max(last_date) as last_date,
         max(last_evaluated_at) as last_evaluated_at,
-        intermediate.fold_to('{{ this.identifier }}') as fold_id
+        (select intermediate.fold_to('{{ this.identifier }}')) as fold_id
     from parts
     group by tenant_id, template_id, template, extractor_vendor, extractor_model
 )

@@ -4,11 +4,11 @@
     pre_hook="{{ follow(['int_batch_keys']) }}"
 ) }}
 
-with manifests as (
+with manifests as not materialized (
     select * from {{ ref('stg_batch_manifests') }}
 ),
 
-batch_keys as (
+batch_keys as not materialized (
     select * from {{ ref('int_batch_keys') }}
 ),
 

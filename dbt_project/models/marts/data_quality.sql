@@ -4,11 +4,11 @@
     pre_hook="{{ follow(['int_templates_daily', 'int_usage_daily']) }}"
 ) }}
 
-with templates_daily as (
+with templates_daily as not materialized (
     select * from {{ ref('int_templates_daily') }}
 ),
 
-usage as (
+usage as not materialized (
     select * from {{ ref('int_usage_daily') }}
 ),
 

@@ -4,7 +4,7 @@
     pre_hook="{{ follow(['int_evaluations_daily']) }}"
 ) }}
 
-with evaluations as (
+with evaluations as not materialized (
     select * from {{ ref('int_evaluations_daily') }}
 ),
 

@@ -4,7 +4,7 @@
     pre_hook="{{ follow(['int_extractor_totals']) }}"
 ) }}
 
-with totals as (
+with totals as not materialized (
     select * from {{ ref('int_extractor_totals') }}
 ),
 

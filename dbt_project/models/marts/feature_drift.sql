@@ -4,7 +4,7 @@
     pre_hook="{{ follow(['int_features_daily']) }}"
 ) }}
 
-with features_daily as (
+with features_daily as not materialized (
     select * from {{ ref('int_features_daily') }}
 ),
 
