@@ -7,6 +7,7 @@ from assets.forecasts.assets import definitions as forecasts
 from assets.reports.assets import definitions as reports
 from assets.selection.assets import definitions as selection
 from assets.warehouse.assets import warehouse_assets
+from assets.warehouse.leaks_check import readers_see_only_their_tenants
 from orchestration.arrivals_sensor import arrivals_sensor
 from orchestration.jobs import ALERT_MARTS_JOB, REFRESH_JOB_DEFINITION, REPORTS_JOB, daily_refresh, weekly_reports
 from orchestration.partitions import DAYS
@@ -31,6 +32,7 @@ def build_definitions(
     """
     return dg.Definitions(
         assets=[*landing_assets(DAYS), *warehouse_assets(), *forecasts(), *selection(), alerts_asset(), *reports()],
+        asset_checks=[readers_see_only_their_tenants],
         jobs=[REFRESH_JOB_DEFINITION, ALERT_MARTS_JOB, REPORTS_JOB],
         schedules=[daily_refresh, weekly_reports],
         sensors=[arrivals_sensor(), alert_sensor(ALERT_MARTS_JOB.name), *webhooks()],

@@ -67,7 +67,7 @@ def push(connection: Connection, tenant: str, kind: Any, records: Iterable[Recor
 
 
 def push_all(connection: Connection, sent: Iterable[Sent]) -> None:
-    """Land records of any tenant and kind, one batch for each of both, in the order in which the first of each comes."""
+    """Land records of any tenant and kind, one batch for each of both, in the order in which they first come."""
     batches: dict[tuple[str, str], list[Record]] = {}
     for item in sent:
         batches.setdefault((item.tenant, item.kind), []).append(item.record)

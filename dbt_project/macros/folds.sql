@@ -43,7 +43,7 @@
     wrong guess and a hash join reads all of history for a thousand new rows.
 -#}
 {%- macro join_by_index() -%}
-    {%- if is_incremental() -%}
+    {%- if is_incremental() and not flags.FULL_REFRESH -%}
         set local enable_hashjoin = off;
         set local enable_mergejoin = off;
         set local enable_seqscan = off;

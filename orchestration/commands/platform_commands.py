@@ -12,6 +12,7 @@ from orchestration.commands.shared import JsonOption, console, platform, print_j
 from orchestration.platform import Platform
 from orchestration.supervisor import is_served
 from storage.embedded import client_program
+from storage.leaks import find_leaks
 from storage.migrate import migrate as migrate_database
 from storage.settings import Settings, load_settings
 
@@ -76,6 +77,11 @@ def _secret_key(opened: Platform) -> str | None:
     return f"others may read {path}: chmod 600 {path}"
 
 
+def _leaks(opened: Platform) -> str | None:
+    with opened.database.connect() as connection:
+        return "; ".join(map(str, find_leaks(connection))) or None
+
+
 def _disk(opened: Platform) -> str | None:
     free = shutil.disk_usage(opened.settings.home.parent).free
     return None if free >= _LEAST_FREE_BYTES else f"only {free >> 20} MiB free beside {opened.settings.home}"
@@ -99,6 +105,7 @@ _CHECKS: dict[str, Callable[[Platform], str | None]] = {
     "PostgreSQL": _database,
     "partitions ahead": _partitions,
     "secret key": _secret_key,
+    "readers' isolation": _leaks,
     "disk space": _disk,
     "port of the HTTP door": _door_port,
     "port of Dagster's page": _page_port,

@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from mart_oracle import check_marts
-from mart_records import TENANTS, declare_batches, push as land_batch, push_all, some_records
+from mart_records import TENANTS, declare_batches, push_all, some_records
+from mart_records import push as land_batch
 
 from assets.warehouse.build import run_dbt
 from storage.database import Connection, Database

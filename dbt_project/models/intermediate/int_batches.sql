@@ -1,6 +1,7 @@
 {{ config(
     full_refresh=false,
     incremental_strategy='append',
+    pre_hook="{{ join_by_index() }}",
     indexes=[
         {'columns': ['batch_id'], 'unique': true},
         {'columns': ['fold_id', 'horizon']}
@@ -32,11 +33,17 @@ newest_fold as (
 candidates as (
     select batches.*
     from batches
-    left join newest_fold on true
     where
-        batches.xact_id >= coalesce(newest_fold.horizon, '0'::xid8)
-        or pg_snapshot_xmin(pg_current_snapshot()) < newest_fold.horizon
-        or {{ 'true' if flags.FULL_REFRESH else 'false' }}
+        batches.xact_id >= coalesce(
+            (
+                select newest_fold.horizon
+                from newest_fold
+                where
+                    newest_fold.horizon <= pg_snapshot_xmin(pg_current_snapshot())
+                    and not {{ flags.FULL_REFRESH }}
+            ),
+            '0'
+        )
 ),
 
 unfolded as (

@@ -7,11 +7,11 @@
     pre_hook="{{ follow(['int_batches']) }}"
 ) }}
 
-with batches as (
+with batches as not materialized (
     select * from {{ ref('int_batches') }}
 ),
 
-evaluations as (
+evaluations as not materialized (
     select * from {{ ref('stg_evaluations') }}
     where features is not null
 ),

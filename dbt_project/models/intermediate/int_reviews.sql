@@ -9,11 +9,11 @@
     post_hook="delete from {{ this }} where date < raw.dropped_before()"
 ) }}
 
-with batches as (
+with batches as not materialized (
     select * from {{ ref('int_batches') }}
 ),
 
-evaluations as (
+evaluations as not materialized (
     select * from {{ ref('stg_evaluations') }}
     where decision = 'review'
 ),

@@ -4,7 +4,7 @@
     pre_hook="{{ follow(['int_batches']) }}"
 ) }}
 
-with batches as (
+with batches as not materialized (
     select * from {{ ref('int_batches') }}
     where {{ in_new_folds() if is_incremental() else in_known_folds() }}
 ),

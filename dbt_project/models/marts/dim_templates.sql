@@ -1,6 +1,6 @@
 {{ config(unique_key='template_id', full_refresh=false, indexes=[{'columns': ['tenant_id', 'template']}]) }}
 
-with templates as (
+with templates as not materialized (
     select * from {{ ref('stg_templates') }}
 ),
 

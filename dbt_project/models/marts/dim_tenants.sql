@@ -1,6 +1,6 @@
 {{ config(unique_key='tenant_id', full_refresh=false) }}
 
-with tenants as (
+with tenants as not materialized (
     select * from {{ ref('stg_tenants') }}
 ),
 

@@ -4,7 +4,7 @@
     pre_hook="{{ join_by_index() }}"
 ) }}
 
-with forecasts as (
+with forecasts as not materialized (
     select * from {{ ref('stg_drift_forecasts') }}
     {% if is_incremental() %}
     -- One writer stores all forecasts in one transaction, so none older than the newest one here appears later. The

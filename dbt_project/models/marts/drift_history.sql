@@ -4,7 +4,7 @@
     pre_hook="{{ follow(['int_templates_daily']) }}"
 ) }}
 
-with templates_daily as (
+with templates_daily as not materialized (
     select * from {{ ref('int_templates_daily') }}
     {% if is_incremental() %}
     where {{ in_new_folds() }}

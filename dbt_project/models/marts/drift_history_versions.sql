@@ -6,7 +6,7 @@
     post_hook=["{{ drift_history_as_of() }}"]
 ) }}
 
-with templates_daily as (
+with templates_daily as not materialized (
     select * from {{ ref('int_templates_daily') }}
     {% if is_incremental() %}
     where {{ in_new_folds() }}

@@ -4,7 +4,7 @@
     pre_hook="{{ follow(['int_extractor_totals']) }}"
 ) }}
 
-with extractors as (
+with extractors as not materialized (
     select * from {{ ref('int_extractor_totals') }}
     {% if is_incremental() %}
     where {{ in_new_folds() }}

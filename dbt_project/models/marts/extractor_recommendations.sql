@@ -7,7 +7,7 @@
     "
 ) }}
 
-with posteriors as (
+with posteriors as not materialized (
     select * from {{ ref('stg_extractor_posteriors') }}
 ),
 

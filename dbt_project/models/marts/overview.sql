@@ -1,18 +1,18 @@
 {{ config(unique_key='tenant_id') }}
 
-with tenants as (
+with tenants as not materialized (
     select * from {{ ref('stg_tenants') }}
 ),
 
-alerts as (
+alerts as not materialized (
     select * from {{ ref('stg_alerts') }}
 ),
 
-extractors as (
+extractors as not materialized (
     select * from {{ ref('int_extractor_totals') }}
 ),
 
-templates_daily as (
+templates_daily as not materialized (
     select * from {{ ref('int_templates_daily') }}
 ),
 

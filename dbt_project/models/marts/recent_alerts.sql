@@ -7,11 +7,11 @@
     "
 ) }}
 
-with alerts as (
+with alerts as not materialized (
     select * from {{ ref('stg_alerts') }}
 ),
 
-templates as (
+templates as not materialized (
     select * from {{ ref('stg_templates') }}
 ),
 

@@ -5,7 +5,7 @@
     post_hook="delete from {{ this }} where created_at < raw.dropped_before()::timestamp at time zone 'UTC'"
 ) }}
 
-with reviews as (
+with reviews as not materialized (
     select * from {{ ref('int_reviews') }}
     {% if is_incremental() %}
     where {{ in_new_folds() }}

@@ -4,7 +4,7 @@
     pre_hook="{{ follow(['int_usage_daily']) }}"
 ) }}
 
-with usage as (
+with usage as not materialized (
     select * from {{ ref('int_usage_daily') }}
     {% if is_incremental() %}
     where {{ in_new_folds() }}

@@ -7,12 +7,12 @@
     "
 ) }}
 
-with webhooks as (
+with webhooks as not materialized (
     select * from {{ ref('stg_webhooks') }}
     where status <> 'deleted'
 ),
 
-deliveries as (
+deliveries as not materialized (
     select * from {{ ref('stg_webhook_deliveries') }}
     where created_at >= now() - interval '{{ var("webhook_health_days") }} days'
 ),
