@@ -47,7 +47,7 @@
 
 {#- Everything up to the fold that this build takes in, for what is made anew. -#}
 {%- macro in_known_folds(fold_id='fold_id') -%}
-    {{ fold_id }} <= intermediate.fold_to('{{ this.identifier }}')
+    {{ fold_id }} <= (select intermediate.fold_to('{{ this.identifier }}'))
 {%- endmacro -%}
 
 {#-
