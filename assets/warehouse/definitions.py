@@ -9,6 +9,7 @@ Belongs here: digests and what follows from them. Does not belong here: running 
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from hashlib import blake2b
 from typing import Any
 
@@ -35,22 +36,43 @@ class Definition:
     digest: str
     described_as: str
     is_incremental: bool
+    parents: frozenset[str]
+    """The models that it is made from, but for those that are never made anew."""
 
 
 def definitions_of(manifest: Mapping[str, Any]) -> dict[str, Definition]:
-    """Each model's definition: its SQL, its contract and the project's macros; apart from these, its descriptions."""
+    """Each model's definition: its SQL, its contract, the project's macros, and the definitions of what it reads.
+
+    What its descriptions say is apart from these.
+    """
     project = manifest["metadata"]["project_name"]
     macros = _hash(
         macro["macro_sql"] for _, macro in sorted(manifest["macros"].items()) if macro["package_name"] == project
     )
+    models = {key: node for key, node in manifest["nodes"].items() if node["resource_type"] == "model"}
+
+    def parents(node: Mapping[str, Any]) -> list[str]:
+        # What is never made anew (dimensions among it, to which foreign keys point) restates nothing.
+        return [
+            key
+            for key in sorted(node["depends_on"]["nodes"])
+            if key in models and models[key]["config"].get("full_refresh") is not False
+        ]
+
+    @cache
+    def digest(unique_id: str) -> str:
+        node = models[unique_id]
+        own = (macros, node["checksum"]["checksum"], str(node["contract"]["checksum"]))
+        return _hash((*own, *map(digest, parents(node))))
+
     return {
         node["name"]: Definition(
-            _hash((macros, node["checksum"]["checksum"], str(node["contract"]["checksum"]))),
+            digest(unique_id),
             _hash((node["description"], *(column["description"] for column in node["columns"].values()))),
             node["config"]["materialized"] == "incremental",
+            frozenset(models[key]["name"] for key in parents(node)),
         )
-        for node in manifest["nodes"].values()
-        if node["resource_type"] == "model"
+        for unique_id, node in models.items()
     }
 
 
@@ -89,11 +111,17 @@ def forget(connection: Connection, models: Iterable[str]) -> None:
 
 
 def remember(connection: Connection, models: Iterable[str], defined: Mapping[str, Definition]) -> None:
-    """Note that these models stand as now defined."""
-    made = [model for model in models if model in defined]
+    """Note that these models stand as now defined, as far as what they are made from does."""
+    built = {model for model in models if model in defined}
+    standing = built | standing_models(connection, defined)
+    made = sorted(model for model in built if _stands(model, standing, defined))
     columns = {
         "models": made,
         "digests": [defined[model].digest for model in made],
         "descriptions": [defined[model].described_as for model in made],
     }
     connection.execute(_WRITE, columns)
+
+
+def _stands(model: str, standing: set[str], defined: Mapping[str, Definition]) -> bool:
+    return model in standing and all(_stands(parent, standing, defined) for parent in defined[model].parents)

@@ -3,6 +3,7 @@
     indexes=[{'columns': ['fold_id']}],
     pre_hook=[
         "{{ follow_increments(['int_batches', 'int_feedback_versions']) }}",
+        "{{ begin_where_it_ends('int_evaluations_daily') }}",
         "{{ forget_taken_increments(['int_evaluations_daily', 'int_extractor_totals']) }}"
     ]
 ) }}
@@ -172,7 +173,7 @@ final as (
         extractor_model,
         decision,
         {{ merged_measures() }},
-        intermediate.fold_to('{{ this.identifier }}') as fold_id
+        (select intermediate.fold_to('{{ this.identifier }}')) as fold_id
     from both_parts
     group by date, tenant_id, template_id, template, extractor_vendor, extractor_model, decision
 )
