@@ -62,7 +62,9 @@ leaks as (
                 select from pg_policy
                 where
                     polrelid = relations.oid and polpermissive and polcmd in ('r', '*')
-                    and exists (select from unnest(polroles) as role where role = 0 or pg_has_role(reader, role, 'usage'))
+                    and exists (
+                        select from unnest(polroles) as role where role = 0 or pg_has_role(reader, role, 'usage')
+                    )
                     and (polroles::regrole[]::text, pg_get_expr(polqual, polrelid)) not in (
                         ('{bi_reader}', %(of_reader)s), ('{api_reader}', %(of_api)s)
                     )

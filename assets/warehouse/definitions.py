@@ -9,6 +9,7 @@ Belongs here: digests and what follows from them. Does not belong here: running 
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from hashlib import blake2b
 from typing import Any
 
@@ -37,19 +38,34 @@ class Definition:
 
 
 def definitions_of(manifest: Mapping[str, Any]) -> dict[str, Definition]:
-    """Each model's definition: its SQL, its contract and the project's macros; apart from these, its descriptions."""
+    """Each model's definition: its SQL, its contract, the project's macros, and the definitions of what it reads.
+
+    What its descriptions say is apart from these.
+    """
     project = manifest["metadata"]["project_name"]
     macros = _hash(
         macro["macro_sql"] for _, macro in sorted(manifest["macros"].items()) if macro["package_name"] == project
     )
+    models = {key: node for key, node in manifest["nodes"].items() if node["resource_type"] == "model"}
+
+    @cache
+    def digest(unique_id: str) -> str:
+        node = models[unique_id]
+        # What is never made anew (dimensions among it, to which foreign keys point) restates nothing.
+        parents = [
+            key
+            for key in sorted(node["depends_on"]["nodes"])
+            if key in models and models[key]["config"].get("full_refresh") is not False
+        ]
+        return _hash((macros, node["checksum"]["checksum"], str(node["contract"]["checksum"]), *map(digest, parents)))
+
     return {
         node["name"]: Definition(
-            _hash((macros, node["checksum"]["checksum"], str(node["contract"]["checksum"]))),
+            digest(unique_id),
             _hash((node["description"], *(column["description"] for column in node["columns"].values()))),
             node["config"]["materialized"] == "incremental",
         )
-        for node in manifest["nodes"].values()
-        if node["resource_type"] == "model"
+        for unique_id, node in models.items()
     }
 
 

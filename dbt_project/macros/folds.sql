@@ -27,6 +27,18 @@
     {%- endif -%}
 {%- endmacro -%}
 
+{#-
+    A pre-hook of what keeps increments: made anew, it begins with what its consumer has not added yet. Its own mark is
+    ahead of that where a build died between the two, and of dropped months the consumer keeps what it has.
+-#}
+{%- macro begin_where_it_ends(consumer) -%}
+    {%- if not is_incremental() -%}
+    update intermediate.marks
+    set from_fold = coalesce((select to_fold from intermediate.marks where model = '{{ consumer }}'), 0)
+    where model = '{{ this.identifier }}'
+    {%- endif -%}
+{%- endmacro -%}
+
 {#- The condition on the parent's rows that changed since this model's last build. -#}
 {%- macro in_new_folds(fold_id='fold_id') -%}
     {{ fold_id }} > intermediate.fold_from('{{ this.identifier }}')

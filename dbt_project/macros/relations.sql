@@ -38,12 +38,12 @@
 {%- endmacro -%}
 
 {#-
-    A pre-hook of marts that are made anew, one at a time. Making a table with foreign keys locks the dimensions, and so
+    A pre-hook of marts where any is made anew: one at a time. Making a table with foreign keys locks the dimensions, and so
     does dropping the table that it replaces, in the opposite order: two at once would deadlock. Nothing is lost, since
     those locks exclude each other anyway. The number is storage.locks.AdvisoryLock.MART_REBUILD.
 -#}
 {%- macro rebuild_one_at_a_time() -%}
-    {%- if flags.FULL_REFRESH or not is_incremental() -%}
+    {%- if flags.FULL_REFRESH or env_var('TIDEMARK_DBT_ANEW', '') or not is_incremental() -%}
         {{ _rebuild_lock() }}
     {%- endif -%}
 {%- endmacro -%}

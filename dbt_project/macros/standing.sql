@@ -3,8 +3,12 @@
     than that by which its table was made (assets/warehouse/definitions.py).
 -#}
 {%- macro should_full_refresh() -%}
-    {%- set anew = flags.FULL_REFRESH or model.name in env_var('TIDEMARK_DBT_ANEW', '').split(',') -%}
-    {%- do return(config.get('full_refresh') if config.get('full_refresh') is not none else anew) -%}
+    {%- do return(config.get('full_refresh') if config.get('full_refresh') is not none else is_restated()) -%}
+{%- endmacro -%}
+
+{#- Whether whatever a model is made from may say something else than before, also of what is not new. -#}
+{%- macro is_restated() -%}
+    {%- do return(flags.FULL_REFRESH or model.name in env_var('TIDEMARK_DBT_ANEW', '').split(',')) -%}
 {%- endmacro -%}
 
 {#-

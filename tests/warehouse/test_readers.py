@@ -1,7 +1,7 @@
 """What each role may do with each relation, and that no trick shows a reader another tenant's rows.
 
-Every mart has a row of every tenant, and every text in it names the tenant, so that whatever a reader gets to see can be
-searched for the others' names.
+Every mart has a row of every tenant, and every text in it names the tenant, so that whatever a reader gets to see can
+be searched for the others' names.
 """
 
 from collections.abc import Iterator

@@ -3,6 +3,7 @@
     indexes=[{'columns': ['fold_id']}],
     pre_hook=[
         "{{ follow_increments(['int_batches', 'int_feedback_versions']) }}",
+        "{{ begin_where_it_ends('int_evaluations_daily') }}",
         "{{ forget_taken_increments(['int_evaluations_daily', 'int_extractor_totals']) }}"
     ]
 ) }}

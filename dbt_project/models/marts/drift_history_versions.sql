@@ -8,7 +8,8 @@
 
 with templates_daily as not materialized (
     select * from {{ ref('int_templates_daily') }}
-    {% if is_incremental() %}
+    -- Made anew, any day may say something else than before, and a day may be gone.
+    {% if is_incremental() and not is_restated() %}
     where {{ in_new_folds() }}
     {% endif %}
 ),
@@ -42,8 +43,8 @@ replaced as (
         versions.drift_count,
         versions.known_from,
         now() as known_to
-    from known_now
-    inner join {{ this }} as versions
+    from {{ this }} as versions
+    {{ 'left' if is_restated() else 'inner' }} join known_now
         on known_now.tenant_id = versions.tenant_id
         and known_now.template_id = versions.template_id
         and known_now.date = versions.date
