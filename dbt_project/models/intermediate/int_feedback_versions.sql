@@ -140,15 +140,17 @@ judged_evaluations as (
         newest.fields_total,
         newest.created_at as feedback_at
     from newest
+    -- The tenant is compared outside, and offset keeps it there: a month without statistics would have its evaluations
+    -- found by the index on tenants, one day of a tenant for each of them.
     inner join lateral (
         select evaluations.*
         from evaluations
         where
             evaluations.evaluation_id = newest.about_evaluation_id
-            and evaluations.tenant_id = newest.tenant_id
             and evaluations.created_at >= newest.created_on::timestamp at time zone 'UTC'
             and evaluations.created_at < (newest.created_on + 1)::timestamp at time zone 'UTC'
-    ) as found on true
+        offset 0
+    ) as found on newest.tenant_id = found.tenant_id
     inner join known_batches on found.batch_id = known_batches.batch_id
     {% if was_built_before() %}
     -- Retention may have dropped the evaluation; what it was is known from its earlier feedback.
