@@ -149,7 +149,7 @@ judged_evaluations as (
             evaluations.evaluation_id = newest.about_evaluation_id
             and evaluations.created_at >= newest.created_on::timestamp at time zone 'UTC'
             and evaluations.created_at < (newest.created_on + 1)::timestamp at time zone 'UTC'
-        offset 0
+        offset 0 -- noqa: AM09
     ) as found on newest.tenant_id = found.tenant_id
     inner join known_batches on found.batch_id = known_batches.batch_id
     {% if was_built_before() %}
