@@ -45,9 +45,9 @@ replaced as (
         now() as known_to
     from {{ this }} as versions
     {{ 'left' if is_restated() else 'inner' }} join known_now
-        on known_now.tenant_id = versions.tenant_id
-        and known_now.template_id = versions.template_id
-        and known_now.date = versions.date
+        on versions.tenant_id = known_now.tenant_id
+        and versions.template_id = known_now.template_id
+        and versions.date = known_now.date
     where
         versions.known_to is null
         and (
