@@ -9,7 +9,7 @@ from types import FrameType
 
 import typer
 
-from orchestration.commands import alert, data, key, platform_commands, tenant, threshold, webhook
+from orchestration.commands import alert, data, key, platform_commands, retention, tenant, threshold, webhook
 from orchestration.commands.demo_command import demo
 from orchestration.commands.docs_command import docs
 from orchestration.commands.recommend import recommend
@@ -51,6 +51,7 @@ for name, group in {
     "webhook": webhook.app,
     "threshold": threshold.app,
     "alert": alert.app,
+    "retention": retention.app,
 }.items():
     app.add_typer(group, name=name)
 

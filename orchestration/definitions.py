@@ -6,10 +6,18 @@ from assets.evaluations.assets import landing_assets
 from assets.forecasts.assets import definitions as forecasts
 from assets.reports.assets import definitions as reports
 from assets.selection.assets import definitions as selection
-from assets.warehouse.assets import warehouse_assets
+from assets.warehouse.assets import care_assets, warehouse_assets
 from assets.warehouse.leaks_check import readers_see_only_their_tenants
 from orchestration.arrivals_sensor import arrivals_sensor
-from orchestration.jobs import ALERT_MARTS_JOB, REFRESH_JOB_DEFINITION, REPORTS_JOB, daily_refresh, weekly_reports
+from orchestration.dagster_retention import dagster_retention
+from orchestration.jobs import (
+    ALERT_MARTS_JOB,
+    NIGHTLY_JOB_DEFINITION,
+    REPORTS_JOB,
+    nightly,
+    refresh_job,
+    weekly_reports,
+)
 from orchestration.partitions import DAYS
 from sensors.alerts.sensors import alert_sensor, alerts_asset
 from sensors.webhooks.sensors import definitions as webhooks
@@ -30,16 +38,30 @@ def build_definitions(
     Each override takes the place of what a run would find out for itself from the environment; tests and the command
     line hand in what they have at hand already.
     """
+
+    def current_settings() -> Settings:
+        return settings or load_settings()
+
+    warehouse, care = warehouse_assets(), care_assets()
     return dg.Definitions(
-        assets=[*landing_assets(DAYS), *warehouse_assets(), *forecasts(), *selection(), alerts_asset(), *reports()],
+        assets=[
+            *landing_assets(DAYS),
+            *warehouse,
+            *care,
+            *forecasts(),
+            *selection(),
+            alerts_asset(),
+            dagster_retention,
+            *reports(),
+        ],
         asset_checks=[readers_see_only_their_tenants],
-        jobs=[REFRESH_JOB_DEFINITION, ALERT_MARTS_JOB, REPORTS_JOB],
-        schedules=[daily_refresh, weekly_reports],
+        jobs=[refresh_job([*warehouse, *care]), ALERT_MARTS_JOB, NIGHTLY_JOB_DEFINITION, REPORTS_JOB],
+        schedules=[nightly, weekly_reports],
         sensors=[arrivals_sensor(), alert_sensor(ALERT_MARTS_JOB.name), *webhooks()],
         resources={
-            "database": dg.ResourceDefinition(lambda _: database or open_database(settings or load_settings())),
+            "database": dg.ResourceDefinition(lambda _: database or open_database(current_settings())),
+            "settings": dg.ResourceDefinition(lambda _: current_settings()),
             "clock": clock or Clock(),
-            "settings": dg.ResourceDefinition(lambda _: settings or load_settings()),
         },
         executor=dg.in_process_executor,
     )

@@ -20,6 +20,19 @@ concurrency:
     tag_concurrency_limits:
       - key: tidemark/builds_marts
         limit: 1
+  pools:
+    # The same by what a run does rather than by what it is called: one in the pool `warehouse`. By runs and not by
+    # steps, because the slot of a step whose process was killed would stay taken.
+    granularity: run
+    default_limit: 1
+freshness:
+  enabled: true
+retention:
+  # Sensors look every few seconds and mostly find nothing. Runs and events: the asset dagster_retention.
+  sensor:
+    purge_after_days: {skipped: 2, success: 30, failure: 30, started: 30}
+  schedule:
+    purge_after_days: 90
 run_monitoring:
   enabled: true
 telemetry:

@@ -1,24 +1,43 @@
 """Jobs and schedules: what is refreshed together, and when it is refreshed without anything arriving."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
+from assets.cadence import CHECK_TAGS, EACH_BUILD, NIGHTLY
 from orchestration.partitions import DAYS
-from orchestration.refresh import REFRESH_JOB
+from orchestration.refresh import NIGHTLY_JOB, REFRESH_JOB
 
 # Dagster queues such runs one behind the other; see the limit in `orchestration.instance`.
 BUILDS_MARTS = {"tidemark/builds_marts": "true"}
 
 REPORTS = dg.AssetSelection.groups("reports")
+_NIGHTLY_SELECTION = dg.AssetSelection.all() - REPORTS
 
-REFRESH_JOB_DEFINITION = dg.define_asset_job(
-    REFRESH_JOB,
-    selection=dg.AssetSelection.all() - REPORTS,
-    partitions_def=DAYS,
-    tags=BUILDS_MARTS,
-    description="The whole graph: landed evaluations judged, marts built, forecasts and posteriors brought up to date.",
-)
+
+def refresh_job(checked: Sequence[dg.AssetsDefinition]) -> UnresolvedAssetJobDefinition:
+    """The refresh: the whole graph, but neither what looks after it nor the tests that read whole tables.
+
+    Args:
+        checked: those of whose checks some are for the night alone, which they say by their tags.
+    """
+    too_much = [spec.key for assets_def in checked for spec in assets_def.check_specs if _is_nightly_only(spec)]
+    return dg.define_asset_job(
+        REFRESH_JOB,
+        selection=_NIGHTLY_SELECTION - dg.AssetSelection.tag(NIGHTLY, "") - dg.AssetSelection.checks(*too_much),
+        partitions_def=DAYS,
+        tags=BUILDS_MARTS,
+        description="The whole graph: landed evaluations judged, marts built, forecasts and posteriors brought up to "
+        "date. Tests of whole tables are left to the nightly run.",
+    )
+
+
+def _is_nightly_only(spec: dg.AssetCheckSpec) -> bool:
+    tags = (spec.metadata or {}).get(CHECK_TAGS, ())
+    return NIGHTLY in tags and EACH_BUILD not in tags
+
 
 ALERT_MARTS_JOB = dg.define_asset_job(
     "refresh_alert_marts",
@@ -44,14 +63,25 @@ weekly_reports = dg.ScheduleDefinition(
 )
 
 
+NIGHTLY_JOB_DEFINITION = dg.define_asset_job(
+    NIGHTLY_JOB,
+    selection=_NIGHTLY_SELECTION,
+    partitions_def=DAYS,
+    tags=BUILDS_MARTS,
+    description="Everything, with every check; then counts are reconciled from door to mart, and only if they agree "
+    "does what is older than its retention go.",
+)
+
+
 @dg.schedule(
-    job=REFRESH_JOB_DEFINITION,
+    job=NIGHTLY_JOB_DEFINITION,
+    name=NIGHTLY_JOB,
     cron_schedule="15 0 * * *",
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Each night: yesterday is complete, so its forecasts are judged even if nothing has arrived since.",
 )
-def daily_refresh(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+def nightly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     """Ask for the day that has just ended."""
     yesterday = (context.scheduled_execution_time - timedelta(days=1)).date().isoformat()
-    return dg.RunRequest(run_key=f"daily-{yesterday}", partition_key=yesterday)
+    return dg.RunRequest(run_key=f"nightly-{yesterday}", partition_key=yesterday)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 import dagster as dg
-from dagster import DagsterRunStatus, RunsFilter
+from dagster import DagsterRunStatus, RunRecord, RunsFilter
 from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
@@ -17,6 +17,8 @@ from dagster._core.storage.tags import (
 from assets.evaluations.arrivals import Arrivals
 
 REFRESH_JOB = "refresh"
+# The same and more: what it has brought up to date needs no refresh.
+NIGHTLY_JOB = "nightly"
 HORIZON_TAG = "tidemark/horizon"
 _RUNS_LOOKED_AT = 20
 
@@ -46,15 +48,32 @@ def plan_refresh(arrivals: Arrivals, today: date) -> Refresh:
     return Refresh(min(days[0], today), min(days[-1], today), arrivals.horizon)
 
 
+def newest_refresh(instance: dg.DagsterInstance) -> dg.DagsterRun | None:
+    """The refresh that succeeded with the highest horizon; None if none did."""
+    runs = (record.dagster_run for record in _done(instance, _RUNS_LOOKED_AT))
+    return max((run for run in runs if HORIZON_TAG in run.tags), key=_horizon, default=None)
+
+
 def position(instance: dg.DagsterInstance) -> int:
     """The horizon up to which the marts are known to be refreshed; 0 if never."""
-    done = instance.get_runs(
-        RunsFilter(job_name=REFRESH_JOB, statuses=[DagsterRunStatus.SUCCESS]), limit=_RUNS_LOOKED_AT
-    )
-    return max((int(run.tags[HORIZON_TAG]) for run in done if HORIZON_TAG in run.tags), default=0)
+    newest = newest_refresh(instance)
+    return 0 if newest is None else _horizon(newest)
+
+
+def _horizon(run: dg.DagsterRun) -> int:
+    return int(run.tags[HORIZON_TAG])
 
 
 def last_refreshed_on(instance: dg.DagsterInstance) -> date | None:
     """The UTC day on which a refresh last succeeded."""
-    records = instance.get_run_records(RunsFilter(job_name=REFRESH_JOB, statuses=[DagsterRunStatus.SUCCESS]), limit=1)
-    return records[0].create_timestamp.date() if records else None
+    return max((record.create_timestamp.date() for record in _done(instance, 1)), default=None)
+
+
+def _done(instance: dg.DagsterInstance, limit: int) -> list[RunRecord]:
+    return [
+        record
+        for job_name in (REFRESH_JOB, NIGHTLY_JOB)
+        for record in instance.get_run_records(
+            RunsFilter(job_name=job_name, statuses=[DagsterRunStatus.SUCCESS]), limit=limit
+        )
+    ]

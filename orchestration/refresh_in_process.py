@@ -8,11 +8,12 @@ from typing import Any
 import dagster as dg
 
 from assets.evaluations.arrivals import arrivals_since
+from assets.warehouse.build import FULL_REFRESH_TAG
 from orchestration.definitions import build_definitions
 from orchestration.instance import open_instance
 from orchestration.jobs import ALERT_MARTS_JOB
 from orchestration.platform import Platform
-from orchestration.refresh import REFRESH_JOB, last_refreshed_on, plan_refresh, position
+from orchestration.refresh import NIGHTLY_JOB, REFRESH_JOB, last_refreshed_on, plan_refresh, position
 from orchestration.under_way import IN_PROCESS_TAG, only_refresh
 from storage.errors import TidemarkError
 
@@ -20,8 +21,16 @@ from storage.errors import TidemarkError
 _QUIET_CONSOLE = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
-def refresh_in_process(opened: Platform, *, force: bool = False) -> dict[str, Any]:
+def refresh_in_process(
+    opened: Platform, *, force: bool = False, full: bool = False, nightly: bool = False
+) -> dict[str, Any]:
     """Run the refresh job here and now if anything is stale, and tell what it did.
+
+    Args:
+        opened: the deployment.
+        force: also when nothing is stale.
+        full: make every model anew, whether anything is stale or not.
+        nightly: with all checks and what else the nightly run does.
 
     Raises:
         TidemarkError: the run failed; the message names the step and the cause.
@@ -30,10 +39,11 @@ def refresh_in_process(opened: Platform, *, force: bool = False) -> dict[str, An
         with opened.database.connect() as connection:
             landed = arrivals_since(connection, position(instance))
         today = opened.clock.now().date()
-        if not force and not landed.batches and last_refreshed_on(instance) == today:
+        if not force and not full and not landed.batches and last_refreshed_on(instance) == today:
             return {"refreshed": False}
         plan = plan_refresh(landed, today)
-        done = _run(opened, instance, REFRESH_JOB, plan.tags)
+        tags = plan.tags | ({FULL_REFRESH_TAG: "true"} if full else {})
+        done = _run(opened, instance, NIGHTLY_JOB if nightly else REFRESH_JOB, tags)
     return {"refreshed": True, "first_day": str(plan.first_day), "last_day": str(plan.last_day)} | done
 
 

@@ -27,6 +27,11 @@ class Settings(BaseSettings):
     home: Path = Field(PROJECT_ROOT / ".tidemark", description="embedded server's data, Dagster home, secret key")
     database_url: SecretStr | None = Field(None, description="the platform's database; embedded PostgreSQL if unset")
     dagster_database_url: SecretStr | None = Field(None, description="Dagster's storage; database dagster if unset")
+    # For ever, because what was dropped can't be had again, and only a deployment knows how long it must keep records.
+    evaluations_retention_days: int | None = Field(
+        None, ge=31, description="days that evaluations themselves are kept; for ever if unset, aggregates always"
+    )
+    dagster_retention_days: int = Field(30, ge=1, description="days that Dagster's finished runs and events are kept")
     gateway_host: str = Field("127.0.0.1", min_length=1, description="address on which the HTTP door listens")
     gateway_port: Port = Field(8000, description="its port")
     dagster_port: Port = Field(3000, description="Dagster's web page, on 127.0.0.1")

@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
+from assets.cadence import OVERDUE_AFTER, STALE_AFTER
 from assets.evaluations.suite import RULES, Outcome, validate
 from storage.database import Connection, Database
 
@@ -40,6 +41,10 @@ with receipts as (
     where kind = 'evaluations' and touched_days && array(
         select generate_series(%(start)s::date, %(last)s::date, interval '1 day')::date
     )
+        -- Of a month that retention dropped, a batch has only its receipt left.
+        and not touched_days && array(
+            select day from unnest(touched_days) as day where day < raw.dropped_before()
+        )
     order by batch_id desc
     limit %(limit)s
 ),
@@ -86,6 +91,7 @@ def landing_assets(days: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefiniti
         kinds={"python", "postgres", "greatexpectations"},
         partitions_def=days,
         backfill_policy=dg.BackfillPolicy.single_run(),
+        freshness_policy=dg.FreshnessPolicy.time_window(fail_window=STALE_AFTER, warn_window=OVERDUE_AFTER),
         check_specs=[
             _RECEIPTS_CHECK,
             *(dg.AssetCheckSpec(rule.name, asset="evaluations", description=rule.description) for rule in RULES),

@@ -25,6 +25,7 @@ from assets.warehouse.definitions import (
     remember,
     stale_models,
     standing_models,
+    was_built,
 )
 from assets.warehouse.project import DEFAULT_DATABASE, PROJECT_DIR, kept_manifest
 from storage.database import Connection, Database, connect
@@ -33,6 +34,8 @@ from storage.locks import AdvisoryLock
 from storage.postgres_url import PostgresUrl
 
 UNIQUE_ID = "dagster_dbt/unique_id"
+# A run with this tag makes every model that it selects anew.
+FULL_REFRESH_TAG = "tidemark/full_refresh"
 DagsterEvent = dg.Output[Any] | dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckResult
 _RESULTS = frozenset({"LogModelResult", "LogTestResult", "LogSeedResult", "LogSnapshotResult"})
 _ROW_COUNT = re.compile(r"(?:SELECT|INSERT 0|MERGE) (\d+)")
@@ -63,6 +66,11 @@ def run_dbt(args: Sequence[str], database: Database | None = None, *, project_di
             outcome = invoke_dbt(args, nowhere, target_path=Path(target), project_dir=project_dir)
     raise_on_failure(outcome, outcome.problems)
     return outcome
+
+
+def source_freshness(database: Database) -> Outcome:
+    """Ask dbt how long ago records were last received; a status `pass`, `warn` or `error` a source."""
+    return _run(["source", "freshness", "--select", "source:raw"], database.platform, PROJECT_DIR)
 
 
 def raise_on_failure(outcome: Outcome, problems: Mapping[str, str]) -> None:
@@ -108,9 +116,10 @@ def _selected_args(context: dg.AssetExecutionContext, manifest: Mapping[str, Any
         (specs.get_spec_for_check_key(key).metadata or {})[UNIQUE_ID] for key in context.selected_asset_check_keys
     ]
     names = sorted(".".join(manifest["nodes"][unique_id]["fqn"]) for unique_id in chosen)
+    full = [_FULL_REFRESH] if FULL_REFRESH_TAG in context.run.tags else []
     # Exactly these: dbt would add each test that has a selected model among its parents, also where another parent
     # is not rebuilt and the two rightly differ.
-    return ["build", "--indirect-selection", "empty", "--exclude-resource-type", "unit_test", "--select", *names]
+    return ["build", *full, "--indirect-selection", "empty", "--exclude-resource-type", "unit_test", "--select", *names]
 
 
 def _translator_of(assets_def: dg.AssetsDefinition) -> Any:
@@ -171,8 +180,10 @@ def _run(
         selected = _selected(args, defined)
         anew = selected if _FULL_REFRESH in args else made_anew(stale_models(connection, defined) & selected)
         forget(connection, anew)
+        # To drop the table that was replaced locks the tables that its keys point to; two at once would deadlock.
+        one_by_one = ["--threads", "1"] if anew and was_built(connection) else []
         outcome = invoke_dbt(
-            args,
+            [*args, *one_by_one],
             url,
             target_path=Path(target),
             project_dir=project_dir,

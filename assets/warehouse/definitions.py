@@ -16,6 +16,7 @@ from typing import Any
 from storage.database import Connection
 
 _READ = "select model, digest, described_as from intermediate.definitions"
+_WAS_BUILT = "select exists (select from intermediate.marks)"
 _FORGET = "delete from intermediate.definitions where model = any(%(models)s)"
 _WRITE = """
 insert into intermediate.definitions (model, digest, described_as)
@@ -35,6 +36,8 @@ class Definition:
     digest: str
     described_as: str
     is_incremental: bool
+    parents: frozenset[str]
+    """The models that it is made from, but for those that are never made anew."""
 
 
 def definitions_of(manifest: Mapping[str, Any]) -> dict[str, Definition]:
@@ -48,22 +51,26 @@ def definitions_of(manifest: Mapping[str, Any]) -> dict[str, Definition]:
     )
     models = {key: node for key, node in manifest["nodes"].items() if node["resource_type"] == "model"}
 
-    @cache
-    def digest(unique_id: str) -> str:
-        node = models[unique_id]
+    def parents(node: Mapping[str, Any]) -> list[str]:
         # What is never made anew (dimensions among it, to which foreign keys point) restates nothing.
-        parents = [
+        return [
             key
             for key in sorted(node["depends_on"]["nodes"])
             if key in models and models[key]["config"].get("full_refresh") is not False
         ]
-        return _hash((macros, node["checksum"]["checksum"], str(node["contract"]["checksum"]), *map(digest, parents)))
+
+    @cache
+    def digest(unique_id: str) -> str:
+        node = models[unique_id]
+        own = (macros, node["checksum"]["checksum"], str(node["contract"]["checksum"]))
+        return _hash((*own, *map(digest, parents(node))))
 
     return {
         node["name"]: Definition(
             digest(unique_id),
             _hash((node["description"], *(column["description"] for column in node["columns"].values()))),
             node["config"]["materialized"] == "incremental",
+            frozenset(models[key]["name"] for key in parents(node)),
         )
         for unique_id, node in models.items()
     }
@@ -88,6 +95,11 @@ def standing_models(connection: Connection, defined: Mapping[str, Definition]) -
     return {model for model, now in defined.items() if made.get(model) == [now.digest, now.described_as]}
 
 
+def was_built(connection: Connection) -> bool:
+    """Whether any model was ever made."""
+    return connection.execute(_WAS_BUILT).fetchone() == (True,)
+
+
 def made_anew(stale: set[str]) -> set[str]:
     """What a build makes anew where these models are stale."""
     return stale | _CHAIN | _CHAIN_END if stale & _CHAIN else stale
@@ -99,11 +111,17 @@ def forget(connection: Connection, models: Iterable[str]) -> None:
 
 
 def remember(connection: Connection, models: Iterable[str], defined: Mapping[str, Definition]) -> None:
-    """Note that these models stand as now defined."""
-    made = [model for model in models if model in defined]
+    """Note that these models stand as now defined, as far as what they are made from does."""
+    built = {model for model in models if model in defined}
+    standing = built | standing_models(connection, defined)
+    made = sorted(model for model in built if _stands(model, standing, defined))
     columns = {
         "models": made,
         "digests": [defined[model].digest for model in made],
         "descriptions": [defined[model].described_as for model in made],
     }
     connection.execute(_WRITE, columns)
+
+
+def _stands(model: str, standing: set[str], defined: Mapping[str, Definition]) -> bool:
+    return model in standing and all(_stands(parent, standing, defined) for parent in defined[model].parents)

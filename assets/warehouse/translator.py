@@ -9,6 +9,8 @@ from typing import Any
 import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtProject
 
+from assets.cadence import CHECK_TAGS, OVERDUE_AFTER, STALE_AFTER
+
 OWNER = "team:tidemark"
 # Tables that one landing writes together are one asset.
 _SOURCE_KEYS = {
@@ -40,9 +42,20 @@ class WarehouseTranslator(DagsterDbtTranslator):  # type: ignore[misc]
         return str(dbt_resource_props["schema"])
 
     def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None) -> dg.AssetSpec:
-        """The spec, with what a model is (table or view) among its kinds."""
+        """The spec, with what a model is (table or view) among its kinds; marts are to be fresh."""
         spec = super().get_asset_spec(manifest, unique_id, project)
         materialized = self.get_resource_props(manifest, unique_id).get("config", {}).get("materialized")
-        kinds = {"dbt", "postgres", *([materialized] if materialized in ("table", "view") else [])}
-        owned: dg.AssetSpec = spec.replace_attributes(kinds=kinds, owners=[OWNER])
+        kinds = {"dbt", "postgres", "view" if materialized == "view" else "table"}
+        fresh = dg.FreshnessPolicy.time_window(fail_window=STALE_AFTER, warn_window=OVERDUE_AFTER)
+        owned: dg.AssetSpec = spec.replace_attributes(
+            kinds=kinds, owners=[OWNER], freshness_policy=fresh if spec.group_name == "marts" else None
+        )
         return owned
+
+    def get_asset_check_spec(
+        self, asset_spec: dg.AssetSpec, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None
+    ) -> dg.AssetCheckSpec | None:
+        """The spec, with the test's dbt tags in its metadata, so that jobs can choose by them."""
+        spec: dg.AssetCheckSpec | None = super().get_asset_check_spec(asset_spec, manifest, unique_id, project)
+        tags = list(self.get_resource_props(manifest, unique_id).get("tags", []))
+        return None if spec is None else spec.with_metadata({**(spec.metadata or {}), CHECK_TAGS: tags})

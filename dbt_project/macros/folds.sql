@@ -47,18 +47,20 @@
 
 {#- Everything up to the fold that this build takes in, for what is made anew. -#}
 {%- macro in_known_folds(fold_id='fold_id') -%}
-    {{ fold_id }} <= intermediate.fold_to('{{ this.identifier }}')
+    {{ fold_id }} <= (select intermediate.fold_to('{{ this.identifier }}'))
 {%- endmacro -%}
 
 {#-
     For increments. The tables that they are joined by have just been made and have no statistics yet; one
-    wrong guess and a hash join reads all of history for a thousand new rows.
+    wrong guess and a hash join reads all of history for a thousand new rows. No bitmaps either: in a month that has no
+    statistics yet they were made of the rows of a batch and of all the month's rows, once a batch.
 -#}
 {%- macro join_by_index() -%}
     {%- if is_incremental() and not flags.FULL_REFRESH -%}
         set local enable_hashjoin = off;
         set local enable_mergejoin = off;
         set local enable_seqscan = off;
+        set local enable_bitmapscan = off;
     {%- endif -%}
     set local jit = off
 {%- endmacro -%}

@@ -10,17 +10,22 @@ ForceOption = Annotated[
     bool,
     typer.Option("--force", help="Also when nothing has changed: all that is built on them, and yesterday."),
 ]
+FullOption = Annotated[
+    bool,
+    typer.Option("--full", help="Make every table of the warehouse anew from what has landed, whatever is stale."),
+]
 
 
 def refresh(
     force: ForceOption = False,
+    full: FullOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Materialize what is stale: days touched by what has landed, and all that is built on them."""
     from orchestration.refresh_in_process import refresh_in_process
 
     with platform() as opened, progress_console.status("Refreshing the asset graph"):
-        outcome = refresh_in_process(opened, force=force)
+        outcome = refresh_in_process(opened, force=force, full=full)
     if as_json:
         print_json(outcome)
     elif outcome["refreshed"]:

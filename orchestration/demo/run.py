@@ -68,7 +68,7 @@ def run_demo(opened: Platform, step: Step) -> DemoReport:
         step("Holding what has landed against the thresholds")
         _scan_all(connection, opened)
         step("Refreshing the asset graph: Great Expectations, dbt, Prophet, posteriors (the longest step)")
-        report.refresh = refresh_in_process(opened)
+        report.refresh = refresh_in_process(opened, nightly=True)
         step("Holding the forecasts' findings against the thresholds")
         _scan_all(connection, opened)
         refresh_alert_marts(opened)

@@ -75,6 +75,18 @@ def test_a_row_that_vanishes_after_its_receipt_is_noticed(
     assert checks["receipts_match_rows"].metadata["landed"].value == 2
 
 
+def test_a_batch_of_which_retention_dropped_a_month_is_no_longer_recounted(
+    database: Database, connection: Connection, tenant: str
+) -> None:
+    _land(connection, tenant, "2026-01-31", "2026-02-01")
+    _land(connection, tenant, "2026-02-01", drift=0.2)
+    connection.execute("delete from raw.evaluations where created_at < '2026-02-01'")
+    connection.execute("insert into raw.dropped_months values ('2026-01-01', 3)")
+    checks = {c.check_name: c for c in _materialize(database, "2026-01-31", "2026-02-01").get_asset_check_evaluations()}
+    assert checks["receipts_match_rows"].passed
+    assert checks["receipts_match_rows"].metadata["receipts"].value == 1
+
+
 def test_a_pipeline_that_stops_sending_drift_scores_fails_a_check_and_not_the_run(
     database: Database, connection: Connection, tenant: str
 ) -> None:

@@ -1,17 +1,24 @@
 """The dbt project in Dagster: keys and groups as promised, parts run alone, checks and failures where they belong."""
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
 import pytest
 
-from assets.warehouse.assets import warehouse_assets
-from assets.warehouse.build import run_dbt, stream_dbt
+from assets.cadence import CHECK_TAGS, EACH_BUILD
+from assets.warehouse.assets import WAREHOUSE_POOL, care_assets, records_keep_arriving, warehouse_assets
+from assets.warehouse.build import FULL_REFRESH_TAG, run_dbt, source_freshness, stream_dbt
+from storage.clock import Clock
 from storage.database import Connection, Database
+from storage.settings import Settings
 
 Materialize = Callable[..., dg.ExecuteInProcessResult]
 _BACKENDS = "select count(*) from pg_stat_activity where application_name like 'tidemark-dbt%'"
+SETTINGS = Settings(evaluations_retention_days=31)  # type: ignore[call-arg]
+NOW = datetime(2026, 7, 15, tzinfo=UTC)
+EACH_BUILD_CHECK = "every_batch_is_counted_int_evaluation_deltas_"
 
 
 @pytest.fixture(scope="module")
@@ -25,14 +32,15 @@ def materialize(warehouse: dg.AssetsDefinition, database: Database) -> Iterator[
     """`materialize("marts/overview", …)`: a run over those assets and their checks; over all without names."""
     with dg.DagsterInstance.ephemeral() as instance:
 
-        def materialize(*names: str) -> dg.ExecuteInProcessResult:
+        def materialize(*names: str, **tags: str) -> dg.ExecuteInProcessResult:
             keys = [dg.AssetKey(name.split("/")) for name in names]
             return dg.materialize(
-                [warehouse],
-                selection=dg.AssetSelection.assets(*keys) if keys else None,
-                resources={"database": database},
+                [warehouse, *care_assets()],
+                selection=dg.AssetSelection.assets(*keys) if keys else dg.AssetSelection.assets(warehouse),
+                resources={"database": database, "settings": SETTINGS, "clock": Clock(lambda: NOW)},
                 instance=instance,
                 raise_on_error=False,
+                tags={name.replace("__", "/"): value for name, value in tags.items()},
             )
 
         yield materialize
@@ -62,6 +70,11 @@ def test_keys_groups_kinds_and_owners_are_as_the_rest_of_the_house_expects(wareh
     assert [dep.asset_key.to_user_string() for dep in specs["staging/stg_feedback"].deps] == ["feedback"]
     assert all(spec.description for spec in specs.values())
     assert warehouse.partitions_def is None
+    assert warehouse.op.pool == WAREHOUSE_POOL
+    assert all((spec.freshness_policy is not None) == (spec.group_name == "marts") for spec in specs.values())
+    assert [spec.name for spec in warehouse.check_specs if EACH_BUILD in spec.metadata[CHECK_TAGS]] == [
+        EACH_BUILD_CHECK
+    ]
     checked = {check.asset_key.to_user_string() for check in warehouse.check_specs}
     assert {key for key in specs if key.startswith("marts/")} <= checked
     schema = history.metadata["dagster/column_schema"]
@@ -113,7 +126,7 @@ def test_numbers_that_do_not_reconcile_are_a_failed_check_and_stop_what_lies_bel
     assert _materialized(result) == {"marts/drift_history"}
 
 
-def test_a_broken_fact_leaves_the_marts_of_before(
+def test_a_batch_that_is_not_counted_whole_leaves_the_marts_of_before(
     materialize: Materialize,
     connection: Connection,
     database: Database,
@@ -125,14 +138,14 @@ def test_a_broken_fact_leaves_the_marts_of_before(
     push(tenant, "evaluations", [an_evaluation()])
     run_dbt(["run"], database)
     before = checksums()
-    connection.execute("alter table raw.evaluations drop constraint evaluations_drift_score_check")
-    push(tenant, "evaluations", [an_evaluation(record_id="broken")])
-    connection.execute("update raw.evaluations set drift_score = 1.5 where record_id = 'broken'")
+    push(tenant, "evaluations", [an_evaluation(record_id="one"), an_evaluation(record_id="two")])
+    connection.execute("delete from raw.evaluations where record_id = 'one'")
     result = materialize()
     assert not result.success
-    assert not _checks(result)["int_evaluations_daily_sums_are_possible"]
-    assert not {name for name in _materialized(result) if name.startswith("marts/") and "alert" not in name}
-    assert checksums() == before
+    assert [name for name, passed in _checks(result).items() if not passed] == [EACH_BUILD_CHECK]
+    assert not {"marts/overview", "marts/drift_history", "intermediate/int_evaluations_daily"} & _materialized(result)
+    # It shows receipts, and those say what they say.
+    assert {name for name, rows in checksums().items() if rows != before[name]} == {"tenant_usage"}
 
 
 def test_a_failing_model_fails_the_run_with_dbts_own_message(
@@ -163,3 +176,52 @@ def test_an_interrupted_run_stops_dbt_and_leaves_no_connection(
     assert checksums() == before
     run_dbt(["run"], database)
     assert checksums() == before
+
+
+def test_a_run_tagged_so_makes_what_it_selects_anew(
+    materialize: Materialize, connection: Connection, tenant: str, push: Any, an_evaluation: Any, checksums: Any
+) -> None:
+    push(tenant, "evaluations", [an_evaluation()])
+    assert materialize().success
+    before = checksums()
+    connection.execute("update marts.drift_history set drift_score = 0.9, evaluation_count = 4")
+    connection.execute("update intermediate.int_evaluations_daily set evaluation_count = 4")
+    assert materialize(**{FULL_REFRESH_TAG: "true"}).success
+    assert checksums() == before
+
+
+def test_nothing_is_dropped_while_counts_differ_and_what_is_old_goes_once_they_agree(
+    materialize: Materialize, connection: Connection, database: Database, tenant: str, push: Any, an_evaluation: Any
+) -> None:
+    push(tenant, "evaluations", [an_evaluation(record_id="old"), an_evaluation(created_at="2026-05-31T00:00:00Z")])
+    run_dbt(["run"], database)
+    connection.execute("update marts.overview set total_evaluations = 1")
+    result = materialize("reconciliation", "retention")
+    assert not result.success
+    assert _materialized(result) == {"reconciliation"}
+    [evaluation] = result.get_asset_check_evaluations()
+    assert evaluation.description == "overview: 1 of tenant acme, where extractor_performance has 2"
+    [steps] = [event.materialization.metadata["steps"].value for event in _events(result)]
+    assert [record.data["step"] for record in steps.records if not record.data["ok"]] == ["overview"]
+
+    connection.execute("update marts.overview set total_evaluations = 2")
+    result = materialize("reconciliation", "retention")
+    assert result.success
+    dropped = _events(result)[-1].materialization.metadata
+    assert (dropped["months_dropped"].value, dropped["evaluations_dropped"].value) == (1, 2)
+
+
+def test_pipelines_that_fall_silent_are_a_warning(
+    connection: Connection, database: Database, tenant: str, push: Any, an_evaluation: Any
+) -> None:
+    push(tenant, "evaluations", [an_evaluation()])
+    assert source_freshness(database).statuses == {"source.tidemark.raw.ingest_batches": "pass"}
+    connection.execute("update raw.ingest_batches set received_at = received_at - interval '2 days'")
+    result = dg.materialize(
+        [dg.AssetSpec("evaluations"), records_keep_arriving],
+        selection=dg.AssetSelection.checks(records_keep_arriving),
+        resources={"database": database},
+    )
+    [evaluation] = result.get_asset_check_evaluations()
+    assert (evaluation.passed, evaluation.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert evaluation.metadata["ingest_batches"].value == "warn"

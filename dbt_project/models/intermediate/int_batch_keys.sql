@@ -64,7 +64,7 @@ final as (
         sum(landed_count)::bigint as landed_count,
         min(first_landed_at) as first_landed_at,
         max(last_landed_at) as last_landed_at,
-        intermediate.fold_to('{{ this.identifier }}') as fold_id
+        (select intermediate.fold_to('{{ this.identifier }}')) as fold_id
     from parts
     group by tenant_id, batch_key, month
 )

@@ -88,7 +88,7 @@ final as (
         extractor_model,
         decision,
         {{ merged_measures() }},
-        intermediate.fold_to('{{ this.identifier }}') as fold_id
+        (select intermediate.fold_to('{{ this.identifier }}')) as fold_id
     from parts
     group by date, tenant_id, template_id, template, extractor_vendor, extractor_model, decision
 )

@@ -110,7 +110,7 @@ final as (
         min(first_date) as first_date,
         max(last_date) as last_date,
         max(last_evaluated_at) as last_evaluated_at,
-        intermediate.fold_to('{{ this.identifier }}') as fold_id
+        (select intermediate.fold_to('{{ this.identifier }}')) as fold_id
     from parts
     group by tenant_id, template_id, template, extractor_vendor, extractor_model
 )

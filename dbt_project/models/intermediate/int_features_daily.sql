@@ -106,7 +106,7 @@ final as (
         sum(value_count)::bigint as value_count,
         trim_scale(sum(value_sum)) as value_sum,
         trim_scale(sum(value_sum_sq)) as value_sum_sq,
-        intermediate.fold_to('{{ this.identifier }}') as fold_id
+        (select intermediate.fold_to('{{ this.identifier }}')) as fold_id
     from parts
     group by date, tenant_id, template_id, template, feature
 )

@@ -122,7 +122,8 @@ newest as (
     order by tenant_id asc, about_evaluation_id asc, created_at desc, came_with_evaluation asc, feedback_id desc
 ),
 
-known_evaluations as (
+-- With what was said about them, so that neither side is looked for again where no index helps.
+judged_evaluations as (
     select
         found.evaluation_id,
         found.tenant_id,
@@ -131,17 +132,25 @@ known_evaluations as (
         found.template,
         found.extractor_vendor,
         found.extractor_model,
-        found.decision
+        found.decision,
+        newest.created_on,
+        newest.feedback_id,
+        newest.is_success,
+        newest.fields_correct,
+        newest.fields_total,
+        newest.created_at as feedback_at
     from newest
+    -- The tenant is compared outside, and offset keeps it there: a month without statistics would have its evaluations
+    -- found by the index on tenants, one day of a tenant for each of them.
     inner join lateral (
         select evaluations.*
         from evaluations
         where
             evaluations.evaluation_id = newest.about_evaluation_id
-            and evaluations.tenant_id = newest.tenant_id
             and evaluations.created_at >= newest.created_on::timestamp at time zone 'UTC'
             and evaluations.created_at < (newest.created_on + 1)::timestamp at time zone 'UTC'
-    ) as found on true
+        offset 0 -- noqa: AM09
+    ) as found on newest.tenant_id = found.tenant_id
     inner join known_batches on found.batch_id = known_batches.batch_id
     {% if was_built_before() %}
     -- Retention may have dropped the evaluation; what it was is known from its earlier feedback.
@@ -154,7 +163,13 @@ known_evaluations as (
         earlier.template,
         earlier.extractor_vendor,
         earlier.extractor_model,
-        earlier.decision
+        earlier.decision,
+        newest.created_on,
+        newest.feedback_id,
+        newest.is_success,
+        newest.fields_correct,
+        newest.fields_total,
+        newest.created_at as feedback_at
     from newest
     inner join {{ this }} as earlier
         on newest.about_evaluation_id = earlier.evaluation_id and newest.tenant_id = earlier.tenant_id
@@ -164,28 +179,34 @@ known_evaluations as (
 
 final as (
     select
-        known_evaluations.*,
-        newest.feedback_id,
-        newest.is_success,
-        newest.fields_correct,
-        newest.fields_total,
-        newest.created_at as feedback_at,
-        intermediate.fold_to('{{ this.identifier }}') as fold_id
-    from newest
-    inner join known_evaluations
-        on newest.about_evaluation_id = known_evaluations.evaluation_id
-        and newest.tenant_id = known_evaluations.tenant_id
+        judged_evaluations.evaluation_id,
+        judged_evaluations.tenant_id,
+        judged_evaluations.date,
+        judged_evaluations.template_id,
+        judged_evaluations.template,
+        judged_evaluations.extractor_vendor,
+        judged_evaluations.extractor_model,
+        judged_evaluations.decision,
+        judged_evaluations.feedback_id,
+        judged_evaluations.is_success,
+        judged_evaluations.fields_correct,
+        judged_evaluations.fields_total,
+        judged_evaluations.feedback_at,
+        (select intermediate.fold_to('{{ this.identifier }}')) as fold_id
+    from judged_evaluations
     {% if was_built_before() %}
     left join lateral (
         select earlier.feedback_id
         from {{ this }} as earlier
-        where earlier.evaluation_id = newest.about_evaluation_id and earlier.tenant_id = newest.tenant_id
+        where
+            earlier.evaluation_id = judged_evaluations.evaluation_id
+            and earlier.tenant_id = judged_evaluations.tenant_id
         order by earlier.fold_id desc
         limit 1
     ) as counted on true
     where
-        newest.feedback_id is distinct from counted.feedback_id
-        or {{ 'false' if is_incremental() else 'newest.created_on >= raw.dropped_before()' }}
+        judged_evaluations.feedback_id is distinct from counted.feedback_id
+        or {{ 'false' if is_incremental() else 'judged_evaluations.created_on >= raw.dropped_before()' }}
     {% endif %}
     {% if was_built_before() and not is_incremental() %}
     union all

@@ -71,7 +71,7 @@ final as (
         asked.*,
         answer.feedback_at as reviewed_at,
         answer.is_success,
-        intermediate.fold_to('{{ this.identifier }}') as fold_id
+        (select intermediate.fold_to('{{ this.identifier }}')) as fold_id
     from asked
     left join lateral (
         select

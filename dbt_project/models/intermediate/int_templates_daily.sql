@@ -44,7 +44,7 @@ final as (
         template,
         {{ merged_measures() }},
         coalesce(sum(evaluation_count) filter (where decision = 'undecided'), 0)::bigint as undecided_count,
-        intermediate.fold_to('{{ this.identifier }}') as fold_id
+        (select intermediate.fold_to('{{ this.identifier }}')) as fold_id
     from restated
     group by date, tenant_id, template_id, template
 )

@@ -54,7 +54,7 @@ final as (
         sum(conflict_count)::bigint as conflict_count,
         sum(rejected_count)::bigint as rejected_count,
         max(last_received_at) as last_received_at,
-        intermediate.fold_to('{{ this.identifier }}') as fold_id
+        (select intermediate.fold_to('{{ this.identifier }}')) as fold_id
     from parts
     group by date, tenant_id
 )

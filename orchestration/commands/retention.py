@@ -1,0 +1,72 @@
+"""`tidemark retention run`: months of evaluations that are no longer kept, dropped now."""
+
+from typing import Annotated, Any
+
+import typer
+
+from assets.warehouse.reconciliation import reconcile
+from assets.warehouse.retention import Month, Retained, plan_retention, retain
+from orchestration.commands.shared import JsonOption, console, platform, print_json, progress_console, show
+from storage.database import Connection
+from storage.errors import TidemarkError
+
+app = typer.Typer(no_args_is_help=True, help="What is no longer kept.")
+
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would be dropped.")]
+_SHOWN = 5
+
+
+@app.callback()
+def _group() -> None:
+    """What is no longer kept."""
+
+
+@app.command()
+def run(dry_run: DryRunOption = False, as_json: JsonOption = False) -> None:
+    """Drop evaluations older than TIDEMARK_EVALUATIONS_RETENTION_DAYS that the warehouse has whole; aggregates stay."""
+    with platform() as opened, opened.database.connect(autocommit=True) as connection:
+        days, today = opened.settings.evaluations_retention_days, opened.clock.now().date()
+        if dry_run:
+            done = plan_retention(connection, days, today)
+        else:
+            with progress_console.status("Reconciling, then dropping"):
+                _refuse_unless_reconciled(connection)
+                done = retain(connection, days, today)
+    if as_json:
+        print_json(_report(done, dry_run))
+    else:
+        _tell(done, dry_run)
+
+
+def _refuse_unless_reconciled(connection: Connection) -> None:
+    found = reconcile(connection)
+    if not found.holds:
+        told = "; ".join(map(str, found.differences[:_SHOWN]))
+        raise TidemarkError(f"counts differ between door and mart, so nothing is dropped. {told}")
+
+
+def _report(done: Retained, dry_run: bool) -> dict[str, Any]:
+    return {
+        "dry_run": dry_run,
+        "keep_from": done.keep_from,
+        "months": [_row(month, dry_run) for month in done.months],
+        "evaluations": done.evaluations,
+        "superseded_versions": done.superseded,
+    }
+
+
+def _row(month: Month, dry_run: bool) -> dict[str, object]:
+    if month.refusal is not None:
+        outcome = f"kept: {month.refusal}"
+    elif month.evaluations is not None:
+        outcome = "dropped"
+    else:
+        outcome = "to be dropped" if dry_run else "kept: an older month is"
+    return {"month": f"{month.month:%Y-%m}", "outcome": outcome, "evaluations": month.evaluations}
+
+
+def _tell(done: Retained, dry_run: bool) -> None:
+    if done.keep_from is None:
+        console.print("Evaluations are kept for ever; TIDEMARK_EVALUATIONS_RETENTION_DAYS would say for how long.")
+    else:
+        show([_row(month, dry_run) for month in done.months], False, empty=f"Nothing is older than {done.keep_from}.")

@@ -1,0 +1,169 @@
+"""The jobs on the real graph: one tick and one run restate every day that arrivals touched; a year is one run.
+
+What Dagster's eager() silently leaves out: days that come late, everything below an asset with days that were never
+materialized, everything below a view, and marts that join two paths from the same landing.
+"""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+
+import dagster as dg
+import pytest
+
+from assets.evaluations.landing import land
+from assets.evaluations.verdicts import Line
+from orchestration.arrivals_sensor import arrivals_sensor
+from orchestration.definitions import build_definitions
+from orchestration.refresh import NIGHTLY_JOB, REFRESH_JOB
+from storage.clock import Clock
+from storage.database import Connection, Database
+from storage.settings import Settings
+
+NOW = datetime.now(UTC)
+TODAY = NOW.date()
+LATE = TODAY - timedelta(days=40)
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+EACH_BUILD = "every_batch_is_counted_int_evaluation_deltas_"
+RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
+_TOTALS = """
+select
+    overview.total_evaluations,
+    (select sum(count) from marts.evaluation_daily_stats)::bigint,
+    (select sum(evaluation_count) from marts.extractor_comparison)::bigint,
+    (select sum(evaluation_count) from marts.template_performance)::bigint,
+    (select sum(evaluation_count) from marts.drift_trends)::bigint
+from marts.overview
+"""
+_DAYS = "select date, sum(evaluation_count)::bigint, avg(drift_score) from marts.drift_history group by 1 order by 1"
+
+
+class _House:
+    """The whole of Tidemark's definitions over a fresh database, driven as Dagster's daemon would."""
+
+    def __init__(self, instance: dg.DagsterInstance, database: Database, settings: Settings) -> None:
+        self.instance = instance
+        self.database = database
+        self.definitions = build_definitions(settings=settings, database=database, clock=Clock())
+
+    def tick(self) -> dg.RunRequest | dg.SkipReason:
+        with dg.build_sensor_context(instance=self.instance, definitions=self.definitions) as context:
+            asked = arrivals_sensor()(context, database=self.database, clock=Clock())
+        assert isinstance(asked, dg.RunRequest | dg.SkipReason)
+        return asked
+
+    def run(self, job: str, tags: dict[str, str]) -> dg.ExecuteInProcessResult:
+        result = self.definitions.resolve_job_def(job).execute_in_process(
+            instance=self.instance, tags=tags, run_config=QUIET
+        )
+        assert result.success
+        return result
+
+    def refresh(self) -> tuple[str, str]:
+        """One tick, one run; the range of days that it covered."""
+        asked = self.tick()
+        assert isinstance(asked, dg.RunRequest), asked
+        self.run(REFRESH_JOB, dict(asked.tags))
+        return asked.tags[RANGE[0]], asked.tags[RANGE[1]]
+
+
+@pytest.fixture
+def house(database: Database, settings: Settings) -> Iterator[_House]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield _House(instance, database, settings)
+
+
+def _land(
+    connection: Connection, tenant: str, day: date, numbers: range, drift: float, template: str = "invoice"
+) -> None:
+    records = [
+        {
+            "record_id": f"{day}-{number}",
+            "template": template,
+            "extractor_vendor": "v",
+            "extractor_model": f"m{number % 2}",
+            "drift_score": drift,
+            "decision": "accept",
+            "created_at": f"{day}T00:00:00Z",
+        }
+        for number in numbers
+    ]
+    lines = [Line(number, json.dumps(record).encode()) for number, record in enumerate(records, start=1)]
+    assert not land(connection, tenant, "evaluations", lines, door="test", now=NOW).problems
+
+
+def _feed_back(connection: Connection, tenant: str, record_id: str, success: bool) -> None:
+    line = Line(1, json.dumps({"record_id": record_id, "success": success}).encode())
+    land(connection, tenant, "feedback", [line], door="test", now=NOW)
+
+
+def test_one_tick_and_one_run_restate_late_days_across_gaps_views_and_diamonds(
+    house: _House, connection: Connection, tenant: str
+) -> None:
+    _land(connection, tenant, TODAY, range(24), 0.1)
+    assert house.refresh() == (TODAY.isoformat(), TODAY.isoformat())
+    assert connection.execute(_TOTALS).fetchall() == [(24,) * 5]
+
+    # Late, behind 39 days that no run ever materialized; a template and an extractor never seen; feedback on the past.
+    _land(connection, tenant, LATE, range(20), 0.3)
+    _land(connection, tenant, LATE, range(20, 24), 0.3, template="receipt")
+    _land(connection, tenant, TODAY, range(24, 25), 0.35)
+    _feed_back(connection, tenant, f"{TODAY}-0", success=False)
+    assert house.refresh() == (LATE.isoformat(), TODAY.isoformat())
+
+    assert connection.execute(_TOTALS).fetchall() == [(49,) * 5]
+    assert connection.execute(_DAYS).fetchall() == [
+        (LATE, 24, pytest.approx(0.3)),
+        (TODAY, 25, pytest.approx((24 * 0.1 + 0.35) / 25)),
+    ]
+    [trend] = connection.execute(
+        "select evaluation_count_7d from marts.drift_trends where date = %s", [TODAY]
+    ).fetchall()
+    assert trend == (25,), "the late days are older than the window"
+    failures = connection.execute("select sum(failure_count)::bigint from marts.extractor_performance").fetchall()
+    assert (
+        failures
+        == connection.execute("select count(*) from ml.extractor_posteriors where failure_count > 0").fetchall()
+    )
+    assert failures == [(1,)]
+    assert isinstance(house.tick(), dg.SkipReason)
+
+
+def test_a_refresh_leaves_tests_of_whole_tables_to_the_night_and_the_night_leaves_out_nothing(
+    house: _House, connection: Connection, tenant: str
+) -> None:
+    _land(connection, tenant, TODAY, range(3), 0.1)
+    asked = house.tick()
+    assert isinstance(asked, dg.RunRequest)
+    refreshed = house.run(REFRESH_JOB, dict(asked.tags))
+    built = {event.asset_key for event in refreshed.get_asset_materialization_events()}
+    checked = {evaluation.check_name for evaluation in refreshed.get_asset_check_evaluations()}
+    assert {EACH_BUILD, "receipts_match_rows", "p_best_sums_to_one", "bounds_in_order"} <= checked
+    assert not {name for name in checked if name.startswith(("unique_", "not_null_"))}
+
+    day = TODAY.isoformat()
+    night = house.run(NIGHTLY_JOB, {RANGE[0]: day, RANGE[1]: day})
+    more = {event.asset_key for event in night.get_asset_materialization_events()} - built
+    assert {key.to_user_string() for key in more} == {"reconciliation", "retention", "dagster_retention"}
+    checks = {evaluation.asset_check_key: evaluation.passed for evaluation in night.get_asset_check_evaluations()}
+    assert all(checks.values())
+    job = house.definitions.resolve_job_def(NIGHTLY_JOB)
+    assert checks.keys() == job.asset_layer.asset_graph.asset_check_keys
+    order = [event.step_key for event in night.get_step_success_events()]
+    assert order.index("warehouse") < order.index("reconciliation") < order.index("retention")
+
+
+def test_a_year_of_days_is_one_run(house: _House, connection: Connection, tenant: str) -> None:
+    first = TODAY - timedelta(days=364)
+    _land(connection, tenant, first, range(2), 0.2)
+    _land(connection, tenant, TODAY, range(2), 0.2)
+    assert house.definitions.resolve_job_def(REFRESH_JOB).backfill_policy == dg.BackfillPolicy.single_run()
+    result = house.run(REFRESH_JOB, {RANGE[0]: first.isoformat(), RANGE[1]: TODAY.isoformat()})
+    days = [
+        event.partition
+        for event in result.get_asset_materialization_events()
+        if event.asset_key.path == ["evaluations"]
+    ]
+    assert len(set(days)) == len(days) == 365
+    assert connection.execute(_TOTALS).fetchall() == [(4,) * 5]
+    assert house.instance.get_runs_count() == 1
