@@ -3,11 +3,13 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from mart_oracle import check_marts
 from mart_records import TENANTS, declare_batches, push_all, some_records
 from mart_records import push as land_batch
 
 from assets.warehouse.build import run_dbt
+from assets.warehouse.dbt_runner import DbtFailedError
 from storage.database import Connection, Database
 from storage.tenants import create_tenant
 
@@ -131,3 +133,17 @@ def test_batches_of_a_restored_backup_count_although_their_numbers_lie_in_the_fu
     assert counted() == [2]
     push(tenant, "evaluations", [an_evaluation(record_id="later")])
     assert counted() == [3]
+
+
+def test_a_batch_that_was_skipped_after_all_is_told_of_and_taken_in_by_a_full_refresh(
+    database: Database, connection: Connection, tenant: str, push: Any, an_evaluation: Any, rows: Any
+) -> None:
+    push(tenant, "evaluations", [an_evaluation(record_id="folded")])
+    run_dbt(["run"], database)
+    push(tenant, "evaluations", [an_evaluation(record_id="skipped")])
+    # As after a restore, where the new server's numbers grew past the old horizon before the first build.
+    connection.execute("update raw.ingest_batches set xact_id = '3'")
+    with pytest.raises(DbtFailedError, match="no_batch_is_skipped"):
+        run_dbt(["build", "--exclude-resource-type", "unit_test"], database)
+    run_dbt(["build", "--full-refresh", "--exclude-resource-type", "unit_test"], database)
+    assert [row["evaluation_count"] for row in rows("marts.drift_history")] == [2]
