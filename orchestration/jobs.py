@@ -41,7 +41,14 @@ def _is_nightly_only(spec: dg.AssetCheckSpec) -> bool:
 
 ALERT_MARTS_JOB = dg.define_asset_job(
     "refresh_alert_marts",
-    selection=dg.AssetSelection.assets(["staging", "stg_alerts"], ["marts", "recent_alerts"], ["marts", "overview"]),
+    # With the dimensions, because an alert may be the first that is heard of a template or of a tenant.
+    selection=dg.AssetSelection.assets(
+        ["staging", "stg_alerts"],
+        ["marts", "dim_tenants"],
+        ["marts", "dim_templates"],
+        ["marts", "recent_alerts"],
+        ["marts", "overview"],
+    ),
     tags=BUILDS_MARTS,
     description="The marts that show alerts, after one has fired or been resolved.",
 )

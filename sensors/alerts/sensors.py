@@ -19,6 +19,7 @@ TICK_SECONDS = 35  # a tick is cut at 60, and one more scan may start just befor
 ALERTS = dg.AssetKey("alerts")
 
 _NEWEST_EVENT = "select coalesce(max(seq), 0) from alerting.events where alert_id is not null"
+_MARTS_STAND = "select (to_regclass('marts.recent_alerts') is not null)::integer"
 _OPEN_ALERTS = "select count(*) from alerting.alerts where status = 'firing'"
 
 
@@ -55,12 +56,14 @@ def alert_sensor(refresh_job: str) -> dg.SensorDefinition:
             results = _scan_all(connection, clock, time.monotonic)
             newest = _number(connection, _NEWEST_EVENT)
             firing = _number(connection, _OPEN_ALERTS)
+            marts_stand = _number(connection, _MARTS_STAND)
         # The newest event's number and not this tick's transitions: a tick that died after its commit, a scan from the
         # command line and an alert resolved by hand are caught up with; the run key makes a repeated request one run.
         if newest <= int(context.cursor or 0):
             return dg.SkipReason(_message(results, firing))
         return dg.SensorResult(
-            run_requests=[dg.RunRequest(run_key=f"alerts-{newest}")],
+            # Before the first refresh there is nothing that a part of it could be built on; it will show them itself.
+            run_requests=[dg.RunRequest(run_key=f"alerts-{newest}")] if marts_stand else [],
             asset_events=[_materialization(results, newest, firing)],
             cursor=str(newest),
         )

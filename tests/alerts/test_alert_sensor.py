@@ -17,6 +17,12 @@ def instance() -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
+@pytest.fixture
+def marts(connection: Connection) -> None:
+    """The marts that the asked-for run refreshes, as far as the sensor looks."""
+    connection.execute("create table marts.recent_alerts ()")
+
+
 def tick(instance: dg.DagsterInstance, database: Database, cursor: str | None) -> dg.SensorResult | dg.SkipReason:
     context = dg.build_sensor_context(
         instance=instance, cursor=cursor, resources={"database": database, "clock": Clock(now=lambda: NOW)}
@@ -26,6 +32,16 @@ def tick(instance: dg.DagsterInstance, database: Database, cursor: str | None) -
     return result
 
 
+def test_before_the_first_refresh_alerts_are_told_of_and_no_run_is_asked_for(
+    connection: Connection, database: Database, tenant: str, instance: dg.DagsterInstance
+) -> None:
+    push(connection, tenant, [evaluation(1, drift_score=0.9)])
+    first = tick(instance, database, None)
+    assert isinstance(first, dg.SensorResult)
+    assert (first.run_requests, first.cursor, len(first.asset_events)) == ([], "2", 1)
+
+
+@pytest.mark.usefixtures("marts")
 def test_a_tick_asks_for_one_refresh_when_alerts_have_changed_and_for_none_when_not(
     connection: Connection, database: Database, tenant: str, instance: dg.DagsterInstance
 ) -> None:
@@ -46,6 +62,7 @@ def test_a_tick_asks_for_one_refresh_when_alerts_have_changed_and_for_none_when_
     assert second.skip_message == "1 new batches; 1 firing now"
 
 
+@pytest.mark.usefixtures("marts")
 def test_a_lost_cursor_repeats_the_run_key_and_no_event(
     connection: Connection, database: Database, tenant: str, instance: dg.DagsterInstance
 ) -> None:

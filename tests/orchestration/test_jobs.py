@@ -15,10 +15,13 @@ from assets.evaluations.landing import land
 from assets.evaluations.verdicts import Line
 from orchestration.arrivals_sensor import arrivals_sensor
 from orchestration.definitions import build_definitions
+from orchestration.jobs import ALERT_MARTS_JOB
 from orchestration.refresh import NIGHTLY_JOB, REFRESH_JOB
+from sensors.alerts.scan import scan
 from storage.clock import Clock
 from storage.database import Connection, Database
 from storage.settings import Settings
+from storage.tenants import create_tenant
 
 NOW = datetime.now(UTC)
 TODAY = NOW.date()
@@ -167,3 +170,18 @@ def test_a_year_of_days_is_one_run(house: _House, connection: Connection, tenant
     assert len(set(days)) == len(days) == 365
     assert connection.execute(_TOTALS).fetchall() == [(4,) * 5]
     assert house.instance.get_runs_count() == 1
+
+
+def test_an_alert_on_a_template_and_tenant_that_no_refresh_has_seen_yet_shows_in_the_marts(
+    house: _House, connection: Connection, tenant: str
+) -> None:
+    _land(connection, tenant, TODAY, range(2), 0.1)
+    house.refresh()
+    create_tenant(connection, "newcomer")
+    _land(connection, "newcomer", TODAY, range(1), 0.9, template="passport")
+    scan(connection, NOW)
+    house.run(ALERT_MARTS_JOB.name, {})
+    shown = connection.execute("select template, event_type from marts.recent_alerts where tenant_id = 'newcomer'")
+    assert ("passport", "drift_high") in shown.fetchall()
+    counted = connection.execute("select alert_count > 0 from marts.overview where tenant_id = 'newcomer'")
+    assert counted.fetchall() == [(True,)]
