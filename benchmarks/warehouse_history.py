@@ -20,7 +20,7 @@ import psutil
 from psycopg import sql
 
 from assets.warehouse.build import run_dbt
-from benchmarks.warehouse_rows import Calendar, land_history, prepare
+from benchmarks.warehouse_rows import Calendar, land_history
 from storage.database import Connection, Database, connect
 from storage.embedded import start_embedded, stop_embedded
 from storage.migrate import migrate
@@ -131,7 +131,6 @@ def _fill(url: PostgresUrl, calendar: Calendar) -> None:
         connection.execute("set synchronous_commit = off")
         connection.execute("set maintenance_work_mem = '1GB'")
         connection.execute(_DROP_KEYS)
-        prepare(connection, calendar)
         land_history(connection, calendar)
         connection.execute(_MAKE_KEYS)
         connection.execute("vacuum (analyze, freeze)")

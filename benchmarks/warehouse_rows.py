@@ -207,16 +207,9 @@ class Calendar:
         return _LAST_DAY + timedelta(days=number + 1 - self.days)
 
 
-def prepare(connection: Connection, calendar: Calendar) -> None:
-    """Make the tenants, the partitions and this session's functions."""
-    connection.execute(_CHANCE)
-    connection.execute(_TIMED_UUID)
-    connection.execute(_TENANTS)
-    connection.execute(_MONTHS, {"first": calendar.day(0), "last": calendar.day(calendar.days + _LATE_DAYS)})
-
-
 def land_history(connection: Connection, calendar: Calendar) -> None:
     """Land all days of the history, and alerts as of now."""
+    _prepare(connection, calendar)
     for number in range(calendar.days):
         first = number * calendar.rows_a_day
         last = calendar.rows if number == calendar.days - 1 else first + calendar.rows_a_day
@@ -226,9 +219,18 @@ def land_history(connection: Connection, calendar: Calendar) -> None:
 
 def land_new_day(connection: Connection, calendar: Calendar, number: int) -> None:
     """Land 200,000 records on the day `number` days after the history, and corrected feedback of earlier days."""
+    _prepare(connection, calendar)
     first = calendar.rows + number * ROWS_A_DAY
     day = calendar.day(calendar.days + number)
     _land(connection, calendar, day, first, ROWS_A_DAY, corrected=int(ROWS_A_DAY * _CORRECTED_SHARE))
+
+
+def _prepare(connection: Connection, calendar: Calendar) -> None:
+    """Make the tenants, the partitions and this session's functions."""
+    connection.execute(_CHANCE)
+    connection.execute(_TIMED_UUID)
+    connection.execute(_TENANTS)
+    connection.execute(_MONTHS, {"first": calendar.day(0), "last": calendar.day(calendar.days + _LATE_DAYS)})
 
 
 def _land(connection: Connection, calendar: Calendar, day: date, first: int, count: int, *, corrected: int) -> None:

@@ -7,7 +7,7 @@ from assets.forecasts.assets import definitions as forecasts
 from assets.reports.assets import definitions as reports
 from assets.selection.assets import definitions as selection
 from assets.warehouse.assets import care_assets, warehouse_assets
-from assets.warehouse.leaks_check import readers_see_only_their_tenants
+from assets.warehouse.checks import readers_see_only_their_tenants
 from orchestration.arrivals_sensor import arrivals_sensor
 from orchestration.dagster_retention import dagster_retention
 from orchestration.jobs import (

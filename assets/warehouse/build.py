@@ -25,7 +25,6 @@ from assets.warehouse.definitions import (
     remember,
     stale_models,
     standing_models,
-    was_built,
 )
 from assets.warehouse.project import DEFAULT_DATABASE, PROJECT_DIR, kept_manifest
 from storage.database import Connection, Database, connect
@@ -180,10 +179,8 @@ def _run(
         selected = _selected(args, defined)
         anew = selected if _FULL_REFRESH in args else made_anew(stale_models(connection, defined) & selected)
         forget(connection, anew)
-        # To drop the table that was replaced locks the tables that its keys point to; two at once would deadlock.
-        one_by_one = ["--threads", "1"] if anew and was_built(connection) else []
         outcome = invoke_dbt(
-            [*args, *one_by_one],
+            args,
             url,
             target_path=Path(target),
             project_dir=project_dir,

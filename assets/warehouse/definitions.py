@@ -16,7 +16,6 @@ from typing import Any
 from storage.database import Connection
 
 _READ = "select model, digest, described_as from intermediate.definitions"
-_WAS_BUILT = "select exists (select from intermediate.marks)"
 _FORGET = "delete from intermediate.definitions where model = any(%(models)s)"
 _WRITE = """
 insert into intermediate.definitions (model, digest, described_as)
@@ -93,11 +92,6 @@ def standing_models(connection: Connection, defined: Mapping[str, Definition]) -
     """The models that were made as they are defined and described now."""
     made = {model: stands for model, *stands in connection.execute(_READ)}
     return {model for model, now in defined.items() if made.get(model) == [now.digest, now.described_as]}
-
-
-def was_built(connection: Connection) -> bool:
-    """Whether any model was ever made."""
-    return connection.execute(_WAS_BUILT).fetchone() == (True,)
 
 
 def made_anew(stale: set[str]) -> set[str]:

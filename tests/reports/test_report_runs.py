@@ -12,7 +12,7 @@ import pytest
 from report_marts import AS_OF, fill_marts, make_marts
 
 from assets.reports.assets import CHECK, definitions, tenant_reports
-from orchestration.jobs import BUILDS_MARTS, REFRESH_JOB_DEFINITION, REPORTS_JOB, weekly_reports
+from orchestration.jobs import BUILDS_MARTS, NIGHTLY_JOB_DEFINITION, REPORTS_JOB, refresh_job, weekly_reports
 from orchestration.partitions import DAYS
 from storage.database import Connection, Database
 from storage.settings import PROJECT_ROOT, Settings
@@ -115,14 +115,16 @@ def test_reports_are_no_part_of_a_refresh_and_wait_for_no_run_that_builds_marts(
     @dg.asset(partitions_def=DAYS)
     def something_refreshed() -> None: ...
 
+    builds = [refresh_job([]), NIGHTLY_JOB_DEFINITION]
     jobs = dg.Definitions(
         assets=[something_refreshed, *definitions()],
-        jobs=[REFRESH_JOB_DEFINITION, REPORTS_JOB],
+        jobs=[*builds, REPORTS_JOB],
         schedules=[weekly_reports],
         resources={"database": None, "settings": None},
     )
-    refresh, reports = (jobs.resolve_job_def(job.name) for job in (REFRESH_JOB_DEFINITION, REPORTS_JOB))
-    assert set(refresh.asset_layer.executable_asset_keys) == {something_refreshed.key}
+    for job in builds:
+        assert set(jobs.resolve_job_def(job.name).asset_layer.executable_asset_keys) == {something_refreshed.key}
+    reports = jobs.resolve_job_def(REPORTS_JOB.name)
     assert set(reports.asset_layer.executable_asset_keys) == {tenant_reports.key}
     assert not set(BUILDS_MARTS) & set(reports.tags)
     assert (weekly_reports.cron_schedule, weekly_reports.execution_timezone) == ("0 6 * * 1", "UTC")

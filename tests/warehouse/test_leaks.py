@@ -8,7 +8,7 @@ import sys
 import dagster as dg
 import pytest
 
-from assets.warehouse.leaks_check import readers_see_only_their_tenants
+from assets.warehouse.checks import readers_see_only_their_tenants
 from storage.database import Connection, Database
 from storage.settings import PROJECT_ROOT, Settings
 
