@@ -210,8 +210,9 @@ def test_a_renamed_or_retyped_source_column_is_an_error_that_names_model_and_col
     land_next(50)
     run_dbt(["run"], database)
     before = content_of_marts(connection)
+    # A view follows what it reads: it is when it has to be made again that a name or a type is another.
+    connection.execute("drop view staging.stg_evaluations, staging.stg_drift_forecasts")
     connection.execute("alter table raw.evaluations rename drift_score to drift_points")
-    connection.execute("drop view staging.stg_drift_forecasts")
     connection.execute("alter table ml.drift_forecasts drop constraint drift_forecasts_method_check")
     connection.execute("alter table ml.drift_forecasts alter method type integer using 1")
     with pytest.raises(DbtFailedError) as failure:
@@ -224,7 +225,7 @@ def test_a_renamed_or_retyped_source_column_is_an_error_that_names_model_and_col
     assert "| method " in about_type
     assert content_of_marts(connection) == before
     connection.execute("alter table raw.evaluations rename drift_points to drift_score")
-    connection.execute("drop view staging.stg_drift_forecasts")
+    connection.execute("drop view if exists staging.stg_drift_forecasts")
     connection.execute("alter table ml.drift_forecasts alter method type text using 'prophet'")
     check()
 
