@@ -35,7 +35,6 @@ for command in (
     platform_commands.migrate,
     platform_commands.doctor,
     platform_commands.settings,
-    platform_commands.psql,
     data.push,
     data.feedback,
     refresh,
@@ -44,6 +43,7 @@ for command in (
     report,
 ):
     app.command()(command)
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(platform_commands.psql)
 for name, group in {
     "tenant": tenant.app,
     "key": key.app,

@@ -29,7 +29,7 @@ def refresh_in_process(
     Args:
         opened: the deployment.
         force: also when nothing is stale.
-        full: make every model anew, whether anything is stale or not.
+        full: make every model anew, whether anything is stale or not; with all that the nightly run does.
         nightly: with all checks and what else the nightly run does.
 
     Raises:
@@ -43,8 +43,8 @@ def refresh_in_process(
             return {"refreshed": False}
         plan = plan_refresh(landed, today)
         tags = plan.tags | ({FULL_REFRESH_TAG: "true"} if full else {})
-        done = _run(opened, instance, NIGHTLY_JOB if nightly else REFRESH_JOB, tags)
-    return {"refreshed": True, "first_day": str(plan.first_day), "last_day": str(plan.last_day)} | done
+        done = _run(opened, instance, NIGHTLY_JOB if nightly or full else REFRESH_JOB, tags)
+    return {"refreshed": True, "anew": full, "first_day": str(plan.first_day), "last_day": str(plan.last_day)} | done
 
 
 def refresh_alert_marts(opened: Platform) -> dict[str, Any]:

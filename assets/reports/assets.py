@@ -39,7 +39,7 @@ CHECK = "every_tenant_has_its_report"
         dg.AssetCheckSpec(CHECK, asset="tenant_reports", description="No tenant's report failed; names those that did.")
     ],
     description=(
-        "Each tenant's marts as one HTML page that needs nothing else, in TIDEMARK_HOME/reports/<tenant>/: the newest "
+        "Each tenant's marts as one HTML page that needs nothing else, in TIDEMARK_HOME/reports/TENANT/: the newest "
         f"{KEPT} under their day, and {LATEST}."
     ),
 )

@@ -112,7 +112,8 @@ select
     date, evaluation_count, drift_coverage, reliability_coverage, feedback_coverage, undecided_count, late_count,
     rejected_count, duplicate_count, conflict_count
 from marts.data_quality
-where tenant_id = %(tenant_id)s and date between %(since)s and %(as_of)s
+-- No last day: what was refused is dated by its receipt, which may be long after the newest evaluation.
+where tenant_id = %(tenant_id)s and date >= %(since)s
 order by date desc
 """
 READ_REVIEWS = """

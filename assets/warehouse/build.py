@@ -224,11 +224,11 @@ def _stop(worker: threading.Thread, url: PostgresUrl, application: str) -> None:
 
 
 def _with_row_count(event: DagsterEvent, raw_event: Mapping[str, Any]) -> DagsterEvent:
-    """Add how many rows dbt's main statement wrote; it is in the status that dbt logs, so it costs no query."""
+    """Add how many rows this build wrote (not how many there are); dbt logs it in the status, so it costs no query."""
     counted = _ROW_COUNT.match(str(raw_event["data"].get("status", "")))
     if not isinstance(event, dg.Output) or counted is None:
         return event
-    return event.with_metadata({**event.metadata, "dagster/row_count": int(counted.group(1))})
+    return event.with_metadata({**event.metadata, "rows_written": int(counted.group(1))})
 
 
 def _summary(outcome: Outcome) -> str:

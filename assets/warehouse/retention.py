@@ -6,7 +6,7 @@ Belongs here: asking those functions, in order. Does not belong here: any condit
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
 from psycopg import errors
@@ -17,6 +17,11 @@ from storage.locks import AdvisoryLock
 _ONE_WRITER = "select pg_advisory_xact_lock(%(key)s)"
 _BECOME = "set local role retention"
 _MONTHS = "select month, refusal from raw.droppable_months(%(keep_from)s)"
+_COUNT = """
+select count(*) from raw.evaluations
+where created_at >= %(month)s::date::timestamp at time zone 'UTC'
+    and created_at < (%(month)s::date + interval '1 month') at time zone 'UTC'
+"""
 _DROP = "select raw.drop_evaluations_month(%(month)s, %(keep_from)s)"
 _DROP_HISTORY = "select raw.drop_superseded_history()"
 
@@ -28,7 +33,7 @@ class Month:
     Attributes:
         month: its first day.
         refusal: why it can't be dropped; None if it can.
-        evaluations: how many were dropped with it; None if it wasn't.
+        evaluations: how many it has, or had before it was dropped; None if it stays.
     """
 
     month: date
@@ -71,6 +76,22 @@ def plan_retention(connection: Connection, days: int | None, today: date) -> Ret
         connection.execute(_BECOME)
         months = connection.execute(_MONTHS, {"keep_from": keep_from}).fetchall()
     return Retained(keep_from, tuple(Month(month, refusal) for month, refusal in months))
+
+
+def count_evaluations(connection: Connection, plan: Retained) -> Retained:
+    """The plan with the number of evaluations in each month that would go."""
+    return replace(
+        plan,
+        months=[
+            month if month.refusal is not None else replace(month, evaluations=_count(connection, month.month))
+            for month in plan.months
+        ],
+    )
+
+
+def _count(connection: Connection, month: date) -> int:
+    [[count]] = connection.execute(_COUNT, {"month": month}).fetchall()
+    return int(count)
 
 
 def retain(connection: Connection, days: int | None, today: date) -> Retained:

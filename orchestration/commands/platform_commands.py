@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 from collections.abc import Callable
-from typing import Annotated
 
 import typer
 
@@ -112,11 +111,9 @@ _CHECKS: dict[str, Callable[[Platform], str | None]] = {
 }
 
 
-def psql(
-    command: Annotated[str | None, typer.Option("--command", "-c", help="Run one command and leave.")] = None,
-) -> None:
-    """Open psql on the platform's database; the bundled one, so none need be installed."""
+def psql(context: typer.Context) -> None:
+    """Open psql on the platform's database; the bundled one, so none need be installed. Takes psql's own options."""
     with platform() as opened:
         arguments = [str(client_program("psql")), opened.database.platform.libpq()]
-        status = subprocess.run([*arguments, *(("-c", command) if command else ())], check=False).returncode
+        status = subprocess.run([*arguments, *context.args], check=False).returncode
     raise typer.Exit(status)

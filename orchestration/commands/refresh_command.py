@@ -1,6 +1,6 @@
 """`tidemark refresh`: the asset graph brought up to date, in this process."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -30,7 +30,7 @@ def refresh(
         print_json(outcome)
     elif outcome["refreshed"]:
         console.print(
-            f"Refreshed {outcome['first_day']} to {outcome['last_day']}: {outcome['assets']} assets, "
+            f"{_what(outcome)}: {outcome['assets']} assets, "
             f"{outcome['checks_passed']} checks passed, {outcome['checks_failed']} failed.",
             highlight=False,
             soft_wrap=True,
@@ -39,3 +39,8 @@ def refresh(
             console.print(f"  failed: {failed}", highlight=False, markup=False, soft_wrap=True)
     else:
         console.print("Nothing is stale.")
+
+
+def _what(outcome: dict[str, Any]) -> str:
+    days = f"{outcome['first_day']} to {outcome['last_day']}"
+    return f"Made every model anew and judged {days}" if outcome["anew"] else f"Refreshed {days}"

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from assets.warehouse.reconciliation import reconcile
-from assets.warehouse.retention import Month, Retained, plan_retention, retain
+from assets.warehouse.retention import Month, Retained, count_evaluations, plan_retention, retain
 from orchestration.commands.shared import JsonOption, console, platform, print_json, progress_console, show
 from storage.database import Connection
 from storage.errors import TidemarkError
@@ -27,7 +27,7 @@ def run(dry_run: DryRunOption = False, as_json: JsonOption = False) -> None:
     with platform() as opened, opened.database.connect(autocommit=True) as connection:
         days, today = opened.settings.evaluations_retention_days, opened.clock.now().date()
         if dry_run:
-            done = plan_retention(connection, days, today)
+            done = count_evaluations(connection, plan_retention(connection, days, today))
         else:
             with progress_console.status("Reconciling, then dropping"):
                 _refuse_unless_reconciled(connection)
@@ -58,10 +58,10 @@ def _report(done: Retained, dry_run: bool) -> dict[str, Any]:
 def _row(month: Month, dry_run: bool) -> dict[str, object]:
     if month.refusal is not None:
         outcome = f"kept: {month.refusal}"
-    elif month.evaluations is not None:
-        outcome = "dropped"
+    elif month.evaluations is None:
+        outcome = "kept: an older month is"
     else:
-        outcome = "to be dropped" if dry_run else "kept: an older month is"
+        outcome = "to be dropped" if dry_run else "dropped"
     return {"month": f"{month.month:%Y-%m}", "outcome": outcome, "evaluations": month.evaluations}
 
 

@@ -92,9 +92,9 @@ def test_a_run_over_everything_materializes_every_model_and_reports_every_check(
     assert checks.keys() == {spec.name for spec in warehouse.check_specs}
     assert all(checks.values())
     counts = {
-        event.materialization.asset_key.path[-1]: event.materialization.metadata["dagster/row_count"].value
+        event.materialization.asset_key.path[-1]: event.materialization.metadata["rows_written"].value
         for event in _events(result)
-        if "dagster/row_count" in event.materialization.metadata
+        if "rows_written" in event.materialization.metadata
     }
     assert (counts["drift_history"], counts["overview"]) == (2, 1)
 
