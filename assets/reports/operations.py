@@ -63,7 +63,8 @@ def quality_section(report: Report) -> Section:
         for name in ("rejected_count", "duplicate_count", "conflict_count", "late_count")
     )
     lead = (
-        f"In {WINDOW} of evaluations and since: {_covered(days, total)}{counted(late, 'evaluation')} came late, {counted(refused, 'record')} "
+        f"In {WINDOW} of evaluations and since: {_covered(days, total)}"
+        f"{counted(late, 'evaluation')} came late, {counted(refused, 'record')} "
         f"refused, {counted(repeated, 'duplicate')}, {counted(conflicting, 'conflict')}."
     )
     columns = [

@@ -252,7 +252,7 @@ def test_the_marts_that_dbt_builds_are_those_that_a_report_reads(
     assert (report.headline.total_evaluations, report.headline.as_of) == (3, date(2026, 5, 31))
     assert [(volume.decision, volume.evaluation_count) for volume in report.volumes] == [("review", 3)]
     assert [(standing.template, standing.drift_score) for standing in report.standings] == [("invoice", 0.25)]
-    assert (report.review_count, len(report.quality), len(report.choices)) == (3, 1, 1)
+    assert (report.review_count, len(report.quality), len(report.choices)) == (3, 2, 1)
     assert "3 evaluations on 1 of the last 30 days" in _page(connection, tenant, tmp_path).text
 
     # The tables of the other tests are drafts of dbt's: same names, same types.
