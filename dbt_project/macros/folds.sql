@@ -124,3 +124,14 @@
     )
     {%- endif -%}
 {%- endmacro -%}
+
+{#-
+    A pre-hook of int_batches: a horizon from the future is another server's, and would lie in the past once this one's
+    numbers have passed it. Without one, every batch is looked at, until the next fold writes this server's.
+-#}
+{%- macro forget_horizon_of_another_server() -%}
+    {%- if is_incremental() -%}
+    update {{ this }} set horizon = '0'
+    where fold_id = (select max(fold_id) from {{ this }}) and horizon > pg_snapshot_xmin(pg_current_snapshot())
+    {%- endif -%}
+{%- endmacro -%}

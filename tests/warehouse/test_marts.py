@@ -147,3 +147,20 @@ def test_a_batch_that_was_skipped_after_all_is_told_of_and_taken_in_by_a_full_re
         run_dbt(["build", "--exclude-resource-type", "unit_test"], database)
     run_dbt(["build", "--full-refresh", "--exclude-resource-type", "unit_test"], database)
     assert [row["evaluation_count"] for row in rows("marts.drift_history")] == [2]
+
+
+def test_a_batch_that_lands_before_a_restored_server_reaches_the_old_horizon_is_not_skipped(
+    database: Database, connection: Connection, tenant: str, push: Any, an_evaluation: Any, rows: Any
+) -> None:
+    push(tenant, "evaluations", [an_evaluation()])
+    run_dbt(["run"], database)
+    connection.execute(
+        "update intermediate.int_batches set horizon = (pg_current_xact_id()::text::bigint + 200)::text::xid8"
+    )
+    run_dbt(["run"], database)
+    push(tenant, "evaluations", [an_evaluation(record_id="before")])
+    for _ in range(300):
+        connection.execute("select pg_current_xact_id()")
+    run_dbt(["run"], database)
+    [overview] = rows("marts.overview")
+    assert overview["total_evaluations"] == 2

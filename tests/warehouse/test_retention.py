@@ -225,3 +225,16 @@ def test_the_command_line_says_what_would_go_and_drops_nothing_that_does_not_rec
 
     connection.execute("update marts.overview set total_evaluations = 9")
     assert json.loads(tidemark("run", "--json", **days).stdout)["evaluations"] >= 7
+
+
+def test_the_fact_made_anew_alone_adds_what_came_late_for_a_dropped_month_only_once(
+    landed: None, database: Database, connection: Connection, tenant: str, push: Any, an_evaluation: Any
+) -> None:
+    retain(connection, DAYS, TODAY)
+    push(tenant, "evaluations", [_record(an_evaluation, "late", "2026-01-10")])
+    run_dbt(["run", "--full-refresh"], database)
+    for _ in range(2):
+        run_dbt(["run", "--full-refresh", "--select", "int_evaluations_daily"], database)
+        assert reconcile(connection).holds
+    run_dbt(["run", "--full-refresh"], database)
+    assert reconcile(connection).holds

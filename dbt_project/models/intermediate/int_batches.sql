@@ -1,7 +1,7 @@
 {{ config(
     full_refresh=false,
     incremental_strategy='append',
-    pre_hook="{{ join_by_index() }}",
+    pre_hook=["{{ join_by_index() }}", "{{ forget_horizon_of_another_server() }}"],
     indexes=[
         {'columns': ['batch_id'], 'unique': true},
         {'columns': ['fold_id', 'horizon']}

@@ -15,9 +15,8 @@
 
 with deltas as not materialized (
     select * from {{ ref('int_evaluation_deltas') }}
-    {% if is_incremental() %}
-    where {{ in_new_folds() }}
-    {% endif %}
+    -- Of dropped days, what is kept below has the increments already that it took in before.
+    where {{ in_new_folds() }}{{ '' if is_incremental() else ' or date >= (select raw.dropped_before())' }}
 ),
 
 {% if is_incremental() %}

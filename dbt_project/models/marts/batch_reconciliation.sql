@@ -4,8 +4,14 @@
     pre_hook="{{ follow(['int_batch_keys']) }}"
 ) }}
 
-with manifests as not materialized (
+with known_tenants as not materialized (
+    select tenant_id from {{ ref('dim_tenants') }}
+),
+
+manifests as not materialized (
     select * from {{ ref('stg_batch_manifests') }}
+    -- Of a tenant made since dim_tenants was: left to the next build.
+    where tenant_id in (select known_tenants.tenant_id from known_tenants)
 ),
 
 batch_keys as not materialized (

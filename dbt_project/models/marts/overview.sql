@@ -1,7 +1,8 @@
 {{ config(unique_key='tenant_id') }}
 
+-- Of the dimension and not of its source: a tenant made since is left to the next build.
 with tenants as not materialized (
-    select * from {{ ref('stg_tenants') }}
+    select * from {{ ref('dim_tenants') }}
 ),
 
 alerts as not materialized (

@@ -11,14 +11,21 @@ with alerts as not materialized (
     select * from {{ ref('stg_alerts') }}
 ),
 
+-- Of the dimensions and not of their sources: who and what came since is left to the next build.
 templates as not materialized (
-    select * from {{ ref('stg_templates') }}
+    select * from {{ ref('dim_templates') }}
+),
+
+known_tenants as not materialized (
+    select tenant_id from {{ ref('dim_tenants') }}
 ),
 
 recent as (
     select *
     from alerts
-    where status = 'firing' or started_at >= now() - interval '{{ var("recent_alert_days") }} days'
+    where
+        (status = 'firing' or started_at >= now() - interval '{{ var("recent_alert_days") }} days')
+        and tenant_id in (select known_tenants.tenant_id from known_tenants)
 ),
 
 final as (

@@ -7,9 +7,14 @@
     "
 ) }}
 
-with webhooks as not materialized (
+with known_tenants as not materialized (
+    select tenant_id from {{ ref('dim_tenants') }}
+),
+
+webhooks as not materialized (
     select * from {{ ref('stg_webhooks') }}
-    where status <> 'deleted'
+    -- Of a tenant made since dim_tenants was: left to the next build.
+    where status <> 'deleted' and tenant_id in (select known_tenants.tenant_id from known_tenants)
 ),
 
 deliveries as not materialized (
