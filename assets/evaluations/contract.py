@@ -26,7 +26,6 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 MAX_FEATURES_BYTES = 64 * 1024
-MAX_FEATURE_NAME = 200
 MAX_CLOCK_AHEAD = timedelta(minutes=5)
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 EMBEDDING_LENGTH = 384
@@ -69,13 +68,6 @@ def _in_utc(value: datetime) -> datetime:
 def _plain_features(value: dict[str, Any]) -> dict[str, Any]:
     for name, item in value.items():
         _no_nul(name)
-        # The warehouse has an index on names: one of some kilobytes would fail every build.
-        if len(name) > MAX_FEATURE_NAME:
-            raise PydanticCustomError(
-                "feature_name_too_long",
-                "names of features must have at most {most} characters",
-                {"most": MAX_FEATURE_NAME},
-            )
         if isinstance(item, str):
             _no_nul(item)
         elif isinstance(item, float) and not math.isfinite(item):

@@ -34,7 +34,7 @@ sent as (
         jsonb_typeof(pairs.value) = 'null' as is_null
     from arrived
     cross join lateral jsonb_each(arrived.features) as pairs (key, value) -- noqa: RF01
-    -- The contract's bound, for what landed before it had one: the index takes no longer names.
+    -- An index takes no name of some kilobytes, and one such record would fail every build from then on.
     where length(pairs.key) <= 200
 ),
 
