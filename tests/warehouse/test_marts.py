@@ -170,7 +170,7 @@ def test_a_batch_that_lands_before_a_restored_server_reaches_the_old_horizon_is_
 def test_a_feature_with_a_name_that_no_index_takes_stops_no_build(
     database: Database, connection: Connection, tenant: str, push: Any, an_evaluation: Any
 ) -> None:
-    noise = "".join(random.Random(1).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=9000))
+    noise = bytes(random.Random(1).choices(b"abcdefghijklmnopqrstuvwxyz0123456789", k=9000)).decode()  # noqa: S311
     push(tenant, "evaluations", [an_evaluation(features={noise: 1.5, "pages": 3})])
     run_dbt(["run"], database)
     assert connection.execute("select feature, mean from marts.feature_drift").fetchall() == [("pages", 3.0)]
