@@ -27,6 +27,7 @@ from storage.migrate import migrate
 from storage.postgres_url import PostgresUrl
 
 _DATABASE = "tidemark"
+_PATIENCE_SECONDS = 5.0
 _SETTINGS: tuple[LiteralString, ...] = (
     # Its work comes in lumps, which would meet one measurement and spare the next.
     "alter system set autovacuum = off",
@@ -76,9 +77,13 @@ class History:
         """What `work` takes, from a server that has nothing left to write."""
         with self.database.connect(autocommit=True) as connection:
             connection.execute("checkpoint")
-        wall, server, client = time.perf_counter(), _cpu(self.postmaster), time.process_time()
+        _wait_for_back_ends(self.postmaster)
+        server = _cpu(self.postmaster)
+        wall, client = time.perf_counter(), time.process_time()
         work()
-        return Cost(time.perf_counter() - wall, _cpu(self.postmaster) - server, time.process_time() - client)
+        wall, client = time.perf_counter() - wall, time.process_time() - client
+        _wait_for_back_ends(self.postmaster)
+        return Cost(wall, _cpu(self.postmaster) - server, client)
 
 
 def is_full() -> bool:
@@ -188,6 +193,22 @@ def _run(admin: Connection, statement: LiteralString, *names: str | sql.Literal)
     admin.execute(
         sql.SQL(statement).format(*(name if isinstance(name, sql.Literal) else sql.Identifier(name) for name in names))
     )
+
+
+def _wait_for_back_ends(postmaster: psutil.Process) -> None:
+    """Wait until closed connections are gone: a process that is just ending is in nobody's account."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while time.monotonic() < deadline and any(map(_is_back_end, postmaster.children())):
+        time.sleep(0.01)
+
+
+def _is_back_end(process: psutil.Process) -> bool:
+    try:
+        title = " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return True
+    # The server's own processes are titled `postgres: checkpointer`, a zombie has no title.
+    return not title or f" {_DATABASE} " in title or "parallel worker" in title
 
 
 def _cpu(postmaster: psutil.Process) -> float:
