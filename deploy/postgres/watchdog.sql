@@ -1,5 +1,6 @@
--- Ends what readers left running: statements older than -v seconds=60, and transactions left open as long. A login
--- can switch its own timeouts off, so run this every minute, by cron or a systemd timer, as the platform's owner:
+-- Ends what readers left running: statements older than -v seconds=60, and transactions left open as long; and at once
+-- whoever of them holds an advisory lock, which a reader has no use for and a build would wait for. A login can switch
+-- its own timeouts off, so run this every minute, by cron or a systemd timer, as the platform's owner:
 --
 --   psql "$TIDEMARK_DATABASE_URL" -v seconds=60 -f deploy/postgres/watchdog.sql
 \set ON_ERROR_STOP on
@@ -16,8 +17,10 @@ select
 from pg_stat_activity as activity
 where
     activity.datname = current_database()
-    and activity.state <> 'idle'
-    and activity.xact_start < clock_timestamp() - make_interval(secs => :seconds)
+    and (
+        (activity.state <> 'idle' and activity.xact_start < clock_timestamp() - make_interval(secs => :seconds))
+        or exists (select from pg_locks where pid = activity.pid and locktype = 'advisory' and granted)
+    )
     and exists (
         select from pg_auth_members
         where

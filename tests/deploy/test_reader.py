@@ -4,6 +4,7 @@ import psycopg
 import pytest
 
 from storage.database import Connection, connect
+from storage.locks import AdvisoryLock
 from storage.postgres_url import PostgresUrl
 
 pytestmark = pytest.mark.xdist_group("deploy")
@@ -76,3 +77,14 @@ def test_the_watchdog_ends_a_readers_open_transaction_and_nobody_elses(
         with pytest.raises(psycopg.OperationalError):
             reader.execute("select 1")
         assert platform.execute("select 2").fetchall() == [(2,)]
+
+
+def test_the_watchdog_ends_at_once_a_reader_that_holds_a_lock_which_builds_take(
+    psql, reader: Connection, warehouse: PostgresUrl
+) -> None:
+    reader.execute("select pg_advisory_lock(%s)", (AdvisoryLock.WAREHOUSE_BUILD.value,))
+    ended = psql("watchdog.sql", seconds="3600").stdout.splitlines()
+    assert [line.split("|")[1] for line in ended] == ["acme_bi"]
+    with connect(warehouse, autocommit=True) as platform:
+        platform.execute("set lock_timeout = '10s'")
+        platform.execute("select pg_advisory_lock(%s)", (AdvisoryLock.WAREHOUSE_BUILD.value,))
