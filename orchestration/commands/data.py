@@ -117,6 +117,8 @@ def _tell(reports: dict[str, PushReport], as_json: bool) -> None:
             f"{path}: {report.accepted:,} accepted, {report.duplicates:,} duplicates, "
             f"{report.conflicts:,} conflicts, {report.rejected:,} rejected",
             highlight=False,
+            markup=False,
+            soft_wrap=True,
         )
         for problem in report.problems[:10]:
             where = f"{problem.field}: " if problem.field else ""
@@ -124,6 +126,7 @@ def _tell(reports: dict[str, PushReport], as_json: bool) -> None:
                 f"  line {problem.line.number}: {problem.verdict}: {where}{problem.reason}",
                 highlight=False,
                 markup=False,
+                soft_wrap=True,
             )
         hidden = report.conflicts + report.rejected - min(len(report.problems), 10)
         if hidden > 0:
