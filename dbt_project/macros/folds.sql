@@ -70,6 +70,31 @@
 {%- endmacro -%}
 
 {#-
+    Days of this build's folds, as ranges: days no further apart than a window reaches make one. Each day from a range's
+    first to `reach` days after its last is restated, and no day belongs to two ranges.
+-#}
+{%- macro changed_ranges(relation, keys, reach) -%}
+    select
+        {{ keys | join(', ') }},
+        min(date) as first_date,
+        max(date) as last_date
+    from (
+        select
+            *,
+            count(*) filter (where gap > {{ reach }}) over (partition by {{ keys | join(', ') }} order by date) as range_number
+        from (
+            select
+                {{ keys | join(', ') }},
+                date,
+                date - lag(date) over (partition by {{ keys | join(', ') }} order by date) as gap
+            from {{ relation }}
+            where {{ in_new_folds() }}
+        ) as changed_days
+    ) as numbered
+    group by {{ keys | join(', ') }}, range_number
+{%- endmacro -%}
+
+{#-
     The evaluations of the batches that a build takes in. An increment finds them by batch and month, both of which are
     indexed, so that its cost is that of the new rows and not of the partitions there are. What is made anew takes all
     that raw still has whole; where retention has dropped months, the model keeps what it has and adds what is new.

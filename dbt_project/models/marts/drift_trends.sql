@@ -9,32 +9,27 @@ with templates_daily as not materialized (
 ),
 
 {% if is_incremental() %}
-changed_days as (
-    select
-        tenant_id,
-        template_id,
-        date
-    from templates_daily
-    where {{ in_new_folds() }}
+changed_ranges as (
+    {{ changed_ranges('templates_daily', ['tenant_id', 'template_id'], 29) }}
 ),
 
 -- A day changes the windows of the 29 days after it, and those windows reach back 29 days.
 concerned as (
-    select distinct on (templates_daily.tenant_id, templates_daily.template_id, templates_daily.date)
+    select
         templates_daily.*,
-        templates_daily.date >= changed_days.date as is_restated
-    from changed_days
+        changed_ranges.first_date,
+        templates_daily.date >= changed_ranges.first_date as is_restated
+    from changed_ranges
     inner join templates_daily
-        on changed_days.tenant_id = templates_daily.tenant_id
-        and changed_days.template_id = templates_daily.template_id
-        and templates_daily.date between changed_days.date - 29 and changed_days.date + 29
-    order by
-        templates_daily.tenant_id asc, templates_daily.template_id asc, templates_daily.date asc, is_restated desc
+        on changed_ranges.tenant_id = templates_daily.tenant_id
+        and changed_ranges.template_id = templates_daily.template_id
+        and templates_daily.date between changed_ranges.first_date - 29 and changed_ranges.last_date + 29
 ),
 {% else %}
 concerned as (
     select
         *,
+        null::date as first_date,
         true as is_restated
     from templates_daily
 ),
@@ -61,15 +56,15 @@ windows as (
     from concerned
     window
         last_7_days as (
-            partition by tenant_id, template_id order by date
+            partition by tenant_id, template_id, first_date order by date
             range between interval '6 days' preceding and current row
         ),
         previous_7_days as (
-            partition by tenant_id, template_id order by date
+            partition by tenant_id, template_id, first_date order by date
             range between interval '13 days' preceding and interval '7 days' preceding
         ),
         last_30_days as (
-            partition by tenant_id, template_id order by date
+            partition by tenant_id, template_id, first_date order by date
             range between interval '29 days' preceding and current row
         )
 ),

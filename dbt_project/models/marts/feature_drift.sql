@@ -9,40 +9,28 @@ with features_daily as not materialized (
 ),
 
 {% if is_incremental() %}
-changed_days as (
-    select
-        tenant_id,
-        template_id,
-        feature,
-        date
-    from features_daily
-    where {{ in_new_folds() }}
+changed_ranges as (
+    {{ changed_ranges('features_daily', ['tenant_id', 'template_id', 'feature'], 28) }}
 ),
 
 -- A day is part of the baseline of the 28 days after it.
 concerned as (
-    select distinct on (
-        features_daily.tenant_id, features_daily.template_id, features_daily.feature, features_daily.date
-    )
+    select
         features_daily.*,
-        features_daily.date >= changed_days.date as is_restated
-    from changed_days
+        changed_ranges.first_date,
+        features_daily.date >= changed_ranges.first_date as is_restated
+    from changed_ranges
     inner join features_daily
-        on changed_days.tenant_id = features_daily.tenant_id
-        and changed_days.template_id = features_daily.template_id
-        and changed_days.feature = features_daily.feature
-        and features_daily.date between changed_days.date - 28 and changed_days.date + 28
-    order by
-        features_daily.tenant_id asc,
-        features_daily.template_id asc,
-        features_daily.feature asc,
-        features_daily.date asc,
-        is_restated desc
+        on changed_ranges.tenant_id = features_daily.tenant_id
+        and changed_ranges.template_id = features_daily.template_id
+        and changed_ranges.feature = features_daily.feature
+        and features_daily.date between changed_ranges.first_date - 28 and changed_ranges.last_date + 28
 ),
 {% else %}
 concerned as (
     select
         *,
+        null::date as first_date,
         true as is_restated
     from features_daily
 ),
@@ -57,7 +45,7 @@ windows as (
         sum(value_sum_sq) over baseline as baseline_sum_sq
     from concerned
     window baseline as (
-        partition by tenant_id, template_id, feature order by date
+        partition by tenant_id, template_id, feature, first_date order by date
         range between interval '28 days' preceding and interval '1 day' preceding
     )
 ),
