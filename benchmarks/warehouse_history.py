@@ -1,7 +1,7 @@
 """Databases with a long history, made once a machine: filling 20M rows takes minutes that a benchmark should not cost.
 
-They stay in one folder (`BENCH_HOME`, by default in the system's temporary one; 1M rows take about 0.7 GB). Delete it
-to be rid of them: `rm -rf "$BENCH_HOME"`.
+They stay in one folder (`BENCH_HOME`, by default in the system's temporary one; 1M rows take about 0.7 GB), which one
+benchmark uses at a time. Delete it to be rid of them: `rm -rf "$BENCH_HOME"`.
 
 Belongs here: the server, its databases and what they cost. Does not belong here: the rows (`warehouse_rows`).
 """
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import LiteralString
 
 import psutil
+from filelock import FileLock
 from psycopg import sql
 
 from assets.warehouse.build import run_dbt
@@ -101,15 +102,17 @@ def history(rows: int, *, to_change: bool = False) -> Iterator[History]:
     """
     home = Path(os.environ.get("BENCH_HOME") or Path(tempfile.gettempdir()) / "tidemark-benchmarks")
     data = home / "postgres"
-    server = start_embedded(data)
-    try:
-        found = _open(server, data, rows)
-        with _named(server, f"history_{rows}"):
-            _bring_up_to_date(found)
-        with _copied(server, f"history_{rows}") if to_change else _named(server, f"history_{rows}"):
-            yield found
-    finally:
-        stop_embedded(data)
+    home.mkdir(parents=True, exist_ok=True)
+    with FileLock(home / "in_use.lock"):
+        server = start_embedded(data)
+        try:
+            found = _open(server, data, rows)
+            with _named(server, f"history_{rows}"):
+                _bring_up_to_date(found)
+            with _copied(server, f"history_{rows}") if to_change else _named(server, f"history_{rows}"):
+                yield found
+        finally:
+            stop_embedded(data)
 
 
 def _open(server: PostgresUrl, data: Path, rows: int) -> History:

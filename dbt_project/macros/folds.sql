@@ -56,7 +56,7 @@
     statistics yet they were made of the rows of a batch and of all the month's rows, once a batch.
 -#}
 {%- macro join_by_index() -%}
-    {%- if is_incremental() and not flags.FULL_REFRESH -%}
+    {%- if is_incremental() and not is_restated() -%}
         set local enable_hashjoin = off;
         set local enable_mergejoin = off;
         set local enable_seqscan = off;
