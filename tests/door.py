@@ -6,12 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import httpx
+import structlog
 import uvicorn
 
 from gateway.app import create_app
 from gateway.options import DoorOptions
 from storage.clock import Clock
 from storage.database import Database
+from storage.logging import configure_logging
+from storage.settings import Settings
 
 
 @contextmanager
@@ -19,6 +22,8 @@ def serving(
     database: Database, clock: Clock | None = None, options: DoorOptions | None = None
 ) -> Iterator[httpx.Client]:
     """A client of the door, which is open for the length of the block."""
+    # As in a deployment; structlog's own default writes local variables into a log, and takes seconds for it.
+    configure_logging(Settings(_env_file=None, log_format="json"))  # type: ignore[call-arg]
     app = create_app(database, clock or Clock(), options)
     server = uvicorn.Server(uvicorn.Config(app, log_level="critical", access_log=False, proxy_headers=False))
     with socket.socket() as listener:
@@ -33,6 +38,7 @@ def serving(
         finally:
             server.should_exit = True
             thread.join(20)
+            structlog.reset_defaults()
     assert not thread.is_alive()
 
 
