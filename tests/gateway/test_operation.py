@@ -1,5 +1,6 @@
 """Running the door: limits by month, metrics, who may see them, correlation ids and the one line a request."""
 
+import io
 import json
 import re
 import uuid
@@ -8,6 +9,7 @@ from ipaddress import ip_network
 
 import httpx
 import pytest
+import structlog
 from delivering import SetClock
 from door import problem, serving
 from poison import good, line
@@ -168,10 +170,11 @@ def test_admin_networks_close_administration_to_others_and_nothing_else(
 
 
 def test_each_request_is_one_line_that_a_correlation_id_finds_and_no_secret_is_in_it(
-    capfd: pytest.CaptureFixture[str], client: httpx.Client
+    client: httpx.Client,
 ) -> None:
     trace = "4bf92f3577b34da6a3ce929d0e0e4736"
-    capfd.readouterr()
+    log = io.StringIO()
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(log))
     key = client.headers["X-API-Key"]
     asked = [
         ({"X-Correlation-ID": "job-7"}, "job-7"),
@@ -188,8 +191,10 @@ def test_each_request_is_one_line_that_a_correlation_id_finds_and_no_secret_is_i
         echoed.append(answer.headers["x-correlation-id"])
         assert expected is None or echoed[-1] == expected
         assert expected is not None or re.fullmatch(r"[0-9a-f]{32}", echoed[-1])
-    output = capfd.readouterr().err
-    logged = [json.loads(row) for row in output.splitlines() if row.startswith("{")]
+    # A request's line is written after its answer was sent.
+    while log.getvalue().count("\n") < len(asked):
+        pass
+    logged = [json.loads(row) for row in log.getvalue().splitlines()]
     assert [row["correlation_id"] for row in logged] == echoed
     assert {name: logged[0][name] for name in ("event", "method", "route", "status", "tenant", "door")} == {
         "event": "request",
@@ -202,7 +207,7 @@ def test_each_request_is_one_line_that_a_correlation_id_finds_and_no_secret_is_i
     assert (logged[0]["accepted"], logged[0]["rejected"]) == (1, 1)
     assert logged[0]["bytes"] == len(ndjson(good(1), {}))
     assert uuid.UUID(logged[0]["batch_id"])
-    assert key not in output
+    assert key not in log.getvalue()
 
 
 def test_a_manifest_is_stored_and_the_newest_stands(client: httpx.Client, connection: Connection) -> None:
