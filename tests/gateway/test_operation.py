@@ -18,7 +18,7 @@ from starlette.requests import Request
 from gateway.keyring import Keyring, guard
 from gateway.networks import is_near
 from gateway.observation import Notes
-from gateway.options import Network
+from gateway.options import DoorOptions, Network
 from gateway.problems import ProblemError
 from storage.api_keys import Scope, create_key
 from storage.clock import Clock
@@ -80,6 +80,24 @@ def test_a_month_that_is_full_is_429_until_its_end_and_for_its_tenant_alone(
     assert client.post(PATH, content=ndjson(good(6))).status_code == 200
     audited = connection.execute("select detail from access.audit_log where action = 'tenant.limit' order by at")
     assert [row[0]["records_a_month"] for row in audited] == [3, 0, None]
+
+
+def test_a_tenant_that_pushes_too_fast_waits_as_long_as_its_records_take(
+    database: Database, connection: Connection, tenant: str, clock: SetClock
+) -> None:
+    keys = {}
+    for name in (tenant, "other"):
+        create_tenant(connection, name)
+        keys[name] = {"X-API-Key": create_key(connection, name, ["ingest"], now=Clock().now())[1]}
+    with serving(database, clock, DoorOptions(records_a_second=10)) as client:
+        batch = [good(number) for number in range(25)]
+        assert client.post(PATH, json=batch, headers=keys[tenant]).status_code == 200
+        refused = client.post(PATH, json=batch, headers=keys[tenant])
+        assert problem(refused, 429)["records_a_second"] == 10
+        assert refused.headers["retry-after"] == "3"
+        assert client.post(PATH, json=batch, headers=keys["other"]).status_code == 200
+        clock.move(seconds=3)
+        assert client.post(PATH, json=batch, headers=keys[tenant]).json()["duplicates"] == 25
 
 
 def test_metrics_tell_what_went_through_and_what_waits_and_name_no_tenant(
