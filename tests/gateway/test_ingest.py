@@ -3,9 +3,9 @@
 import gzip
 import json
 import socket
-import threading
 import zlib
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from uuid import UUID, uuid4
 
 import httpx
@@ -31,8 +31,7 @@ NDJSON = {"Content-Type": "application/x-ndjson"}
 @pytest.fixture
 def client(database: Database, connection: Connection, tenant: str) -> Iterator[httpx.Client]:
     _, text = create_key(connection, tenant, ["ingest"], now=Clock().now())
-    options = DoorOptions(most_bytes_in_flight=2 * MOST_BYTES, body_seconds=1.0)
-    with serving(database, options=options) as client:
+    with serving(database) as client:
         client.headers["X-API-Key"] = text
         yield client
 
@@ -210,51 +209,50 @@ def test_what_one_tenant_pushed_is_no_duplicate_of_another_tenants(
 
 
 def test_a_full_door_sends_away_before_the_body_is_read_and_lets_in_again(
-    client: httpx.Client, connection: Connection
+    database: Database, connection: Connection, tenant: str
 ) -> None:
-    began, go_on = threading.Event(), threading.Event()
+    _, key = create_key(connection, tenant, ["ingest"], now=Clock().now())
+    with serving(database, options=DoorOptions(most_bytes_in_flight=2 * MOST_BYTES)) as client, ExitStack() as stack:
+        for held in (1, 2):
+            stack.enter_context(_only_the_head(client, key, MOST_BYTES))
+            while _in_flight(client) < held * MOST_BYTES:
+                pass
+        with _only_the_head(client, key, MOST_BYTES) as refused:
+            answer = refused.recv(2000).decode()
+        assert answer.startswith("HTTP/1.1 503 ")
+        assert "retry-after: 1\r\n" in answer
+        small = client.post(PATH, content=ndjson(good(1)), headers=NDJSON | {"X-API-Key": key})
+        problem(small, 503)
+        # Both senders go away; what was held for them is free again.
+        stack.close()
+        while _in_flight(client):
+            pass
+        assert client.post(PATH, content=ndjson(good(1)), headers=NDJSON | {"X-API-Key": key}).status_code == 200
+    assert count(connection, "raw.ingest_batches") == 1
 
-    def slowly() -> Iterator[bytes]:
-        yield ndjson(good(1)) + b" " * (MOST_BYTES - 2**20)
-        began.set()
-        assert go_on.wait(10)
-        yield ndjson(good(2))
 
-    answers: list[httpx.Response] = []
-    sender = threading.Thread(target=lambda: answers.append(client.post(PATH, content=slowly(), headers=NDJSON)))
-    with httpx.Client(base_url=client.base_url, headers=client.headers) as others:
-        sender.start()
-        assert began.wait(10)
-        in_flight = _in_flight(others)
-        while in_flight < MOST_BYTES - 2**20:
-            in_flight = _in_flight(others)
-        # Only its head is sent: the answer comes although the body never does.
-        with socket.create_connection((client.base_url.host, client.base_url.port or 80)) as raw:
-            head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nX-API-Key: {client.headers['X-API-Key']}\r\n"
-            raw.sendall(f"{head}Content-Type: {JSON}\r\nContent-Length: {MOST_BYTES}\r\n\r\n".encode())
-            raw.settimeout(10)
-            # The first one fits and waits for its body; with the second the budget is spent.
-            refused = others.post(PATH, content=b" " * MOST_BYTES, headers=NDJSON)
-            problem(refused, 503)
-            assert refused.headers["retry-after"] == "1"
-        go_on.set()
-        sender.join(10)
-    assert answers[0].json()["accepted"] == 2
-    assert client.post(PATH, content=ndjson(good(3)), headers=NDJSON).status_code == 200
+def test_a_body_that_never_ends_is_given_up_and_its_bytes_are_free_again(
+    database: Database, connection: Connection, tenant: str
+) -> None:
+    _, key = create_key(connection, tenant, ["ingest"], now=Clock().now())
+    with serving(database, options=DoorOptions(body_seconds=0.2)) as client:
+        with _only_the_head(client, key, 100) as dripping:
+            dripping.sendall(b"[")
+            assert dripping.recv(2000).startswith(b"HTTP/1.1 408 ")
+        assert _in_flight(client) == 0
+
+
+@contextmanager
+def _only_the_head(client: httpx.Client, key: str, length: int) -> Iterator[socket.socket]:
+    with socket.create_connection((client.base_url.host, client.base_url.port or 80), timeout=10) as raw:
+        head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\nContent-Type: {JSON}\r\n"
+        raw.sendall(f"{head}Content-Length: {length}\r\n\r\n".encode())
+        yield raw
 
 
 def _in_flight(client: httpx.Client) -> float:
     text = client.get("/metrics").text
     return next(float(row.split()[1]) for row in text.splitlines() if row.startswith("tidemark_in_flight_bytes "))
-
-
-def test_a_body_that_never_ends_is_given_up_and_its_bytes_are_free_again(client: httpx.Client) -> None:
-    with socket.create_connection((client.base_url.host, client.base_url.port or 80)) as raw:
-        head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nX-API-Key: {client.headers['X-API-Key']}\r\n"
-        raw.sendall(f"{head}Content-Type: {JSON}\r\nContent-Length: 100\r\n\r\n[".encode())
-        raw.settimeout(10)
-        assert b" 408 " in raw.recv(1000).split(b"\r\n")[0]
-    assert _in_flight(client) == 0
 
 
 @given(
