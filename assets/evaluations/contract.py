@@ -16,73 +16,74 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
+    PlainValidator,
     TypeAdapter,
     ValidationError,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
+from assets.evaluations.duplicate_keys import first_repeated_key, may_repeat_a_key
+
 MAX_FEATURES_BYTES = 64 * 1024
 MAX_CLOCK_AHEAD = timedelta(minutes=5)
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 EMBEDDING_LENGTH = 384
 _LARGEST_HALF = 65504.0  # embeddings are stored as halfvec
+_CANONICAL = orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z
 
-_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
+# A pattern and not a function, which would cost each string of each record a call into Python.
+_NEITHER_NUL_NOR_BLANK = r"^[^\x00]*[^\s\x00][^\x00]*$"
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]([01]\d|2[0-3]):\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_NUL = "has a NUL character, which PostgreSQL can't store: remove it"
 _NAMESPACE = uuid.UUID("6f1a3f0e-0e57-5c8e-9a3b-7a4b1a9b6d11")
 
 
-def _no_nul(value: str) -> str:
-    if "\x00" in value:
-        raise PydanticCustomError("nul_character", "has a NUL character, which PostgreSQL can't store: remove it")
-    return value
-
-
-def _rfc3339(value: object) -> object:
+def _time(value: object) -> datetime:
     # Parsed here and not by pydantic, which would take "1700000000" for a time too.
-    if isinstance(value, str):
-        try:
-            if _RFC3339.fullmatch(value):
-                return datetime.fromisoformat(value.upper())
-        except ValueError:
-            pass
+    if not isinstance(value, str):
+        raise PydanticCustomError("datetime_type", "input should be a valid datetime, as a string")
+    try:
+        time = datetime.fromisoformat(value.upper()) if _RFC3339.fullmatch(value) else None
+    except ValueError:
+        time = None
+    if time is None:
         raise PydanticCustomError(
             "datetime_format", "must be an RFC 3339 time with an offset, such as 2026-05-01T12:00:00Z"
         )
-    return value
+    if time.tzinfo is not UTC:
+        time = _in_utc(time)
+    if time < EARLIEST:
+        raise PydanticCustomError("datetime_too_early", "must not be before 2000-01-01")
+    return time
 
 
 def _in_utc(value: datetime) -> datetime:
     try:
-        value = value.astimezone(UTC)
+        return value.astimezone(UTC)
     except OverflowError:
-        value = datetime.min.replace(tzinfo=UTC)
-    if value < EARLIEST:
-        raise PydanticCustomError("datetime_too_early", "must not be before 2000-01-01")
-    return value
+        return datetime.min.replace(tzinfo=UTC)
 
 
 def _plain_features(value: dict[str, Any]) -> dict[str, Any]:
     for name, item in value.items():
-        _no_nul(name)
-        if isinstance(item, str):
-            _no_nul(item)
-        elif isinstance(item, float) and not math.isfinite(item):
+        if "\x00" in name or (isinstance(item, str) and "\x00" in item):
+            raise PydanticCustomError("nul_character", _NUL)
+        if isinstance(item, float) and not math.isfinite(item):
             raise PydanticCustomError("finite_number", "feature {name} must be finite", {"name": name})
-        elif isinstance(item, int) and abs(item) >= 2**63:
+        if isinstance(item, int) and abs(item) >= 2**63:
             raise PydanticCustomError("number_too_large", "feature {name} must fit 64 bits", {"name": name})
     if len(orjson.dumps(value)) > MAX_FEATURES_BYTES:
         raise PydanticCustomError("features_too_large", "must be at most 64 KiB of JSON")
     return value
 
 
-Text100 = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_no_nul)]
-Text200 = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_no_nul)]
+Text100 = Annotated[str, Field(min_length=1, max_length=100, pattern=_NEITHER_NUL_NOR_BLANK)]
+Text200 = Annotated[str, Field(min_length=1, max_length=200, pattern=_NEITHER_NUL_NOR_BLANK)]
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Time = Annotated[AwareDatetime, BeforeValidator(_rfc3339), AfterValidator(_in_utc)]
+Time = Annotated[datetime, PlainValidator(_time, json_schema_input_type=AwareDatetime)]
 EmbeddingValue = Annotated[float, Field(ge=-_LARGEST_HALF, le=_LARGEST_HALF, allow_inf_nan=False)]
 Feature = float | int | str | bool | None
 Features = Annotated[dict[str, Feature], AfterValidator(_plain_features)]
@@ -143,8 +144,8 @@ class Evaluation(_FieldCounts):
 
     @model_validator(mode="after")
     def _carries_something(self) -> Self:
-        scores = (self.drift_score, self.reliability_score, self.score)
-        if scores == (None, None, None) and not self.features and not self.has_feedback:
+        has_score = self.drift_score is not None or self.reliability_score is not None or self.score is not None
+        if not has_score and not self.features and not self.has_feedback:
             raise PydanticCustomError(
                 "nothing_measured",
                 "needs at least one of drift_score, reliability_score, score, features or feedback",
@@ -197,30 +198,42 @@ def parse(adapter: TypeAdapter[Record], payload: bytes, now: datetime) -> Record
     Raises:
         Refused: it isn't an admissible record.
     """
+    return parse_with_content(adapter, payload, now)[0]
+
+
+def parse_with_content(adapter: TypeAdapter[Record], payload: bytes, now: datetime) -> tuple[Record, bytes]:
+    """The same, with the record's `canonical` form, which the judgement needs anyway."""
     try:
         record = adapter.validate_json(payload)
     except ValidationError as error:
         raise _first_problem(error) from None
-    if record.created_at is not None and record.created_at > now + MAX_CLOCK_AHEAD:
+    created_at = record.created_at
+    if created_at is not None and created_at > now and created_at > now + MAX_CLOCK_AHEAD:
         raise Refused("created_at", "datetime_in_future", "is more than 5 minutes ahead of the server's clock")
-    return record
+    # Not by iterating over the model, which costs three times as much on the hottest path.
+    fields = {name: value for name, value in record.__dict__.items() if value is not None}
+    content = orjson.dumps(fields, option=_CANONICAL)
+    if may_repeat_a_key(payload, content, nulls=len(record.model_fields_set) - len(fields)):
+        repeated = first_repeated_key(payload)
+        if repeated is not None:
+            raise Refused(_shown(repeated), "duplicate_key", "is said twice in one object: send each key once")
+    return record, content
 
 
 def canonical(record: Evaluation | Feedback) -> bytes:
     """The record's content in one form, whatever its order, spacing or time zone: what equality is judged by."""
-    # Not by iterating over the model, which costs three times as much on the hottest path.
-    content = {name: value for name, value in record.__dict__.items() if value is not None}
-    return orjson.dumps(content, option=orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z)
+    fields = {name: value for name, value in record.__dict__.items() if value is not None}
+    return orjson.dumps(fields, option=_CANONICAL)
 
 
-def payload_hash(content: bytes) -> uuid.UUID:
+def payload_hash(content: bytes) -> bytes:
     """16 bytes of BLAKE2b over a canonical record."""
-    return uuid.UUID(bytes=blake2b(content, digest_size=16).digest())
+    return blake2b(content, digest_size=16).digest()
 
 
-def record_key(tenant_id: str, record_id: str) -> uuid.UUID:
+def record_key(tenant_id: str, record_id: str) -> bytes:
     """The idempotency key of a record: 16 bytes of BLAKE2b over tenant and record_id, small in an index."""
-    return uuid.UUID(bytes=blake2b(f"{tenant_id}\0{record_id}".encode(), digest_size=16, person=b"record").digest())
+    return blake2b(f"{tenant_id}\0{record_id}".encode(), digest_size=16, person=b"record").digest()
 
 
 def template_id(tenant_id: str, template: str) -> uuid.UUID:
@@ -234,12 +247,20 @@ def derived_record_id(content: bytes) -> str:
 
 
 def _first_problem(error: ValidationError) -> Refused:
-    problem = error.errors(include_url=False, include_input=False)[0]
+    problem = error.errors(include_url=False)[0]
     if problem["type"] == "json_invalid":
         return Refused(None, "json_invalid", f"is not JSON: {problem['ctx']['error']}")
     depth = 2 if problem["loc"][:1] == ("features",) else 1
-    # A field's name is the sender's: it may be long, or hold the NUL that PostgreSQL can't store.
-    field = ".".join(str(part) for part in problem["loc"][:depth])[:200].replace("\x00", "\\0") or None
+    field = _shown(".".join(str(part) for part in problem["loc"][:depth])) or None
     if problem["type"] == "extra_forbidden":
         return Refused(field, "unknown_field", "is not a field of the contract: remove it or move it into features")
+    if problem["type"] == "string_pattern_mismatch":
+        if "\x00" in problem["input"]:
+            return Refused(field, "nul_character", _NUL)
+        return Refused(field, "string_blank", "is blank: it needs a character that one can see")
     return Refused(field, problem["type"], problem["msg"][:1].lower() + problem["msg"][1:])
+
+
+def _shown(field: str) -> str:
+    # A field's name is the sender's: it may be long, or hold the NUL that PostgreSQL can't store.
+    return field[:200].replace("\x00", "\\0")
