@@ -38,9 +38,9 @@ def number(value: float | None) -> bytes:
     return NULL if value is None else _FLOAT.pack(8, value)
 
 
-def jsonb(document: bytes | None) -> bytes:
+def jsonb(document: bytes) -> bytes:
     """A field of type jsonb, from JSON text."""
-    return NULL if document is None else _JSONB.pack(1 + len(document), _JSONB_VERSION) + document
+    return _JSONB.pack(1 + len(document), _JSONB_VERSION) + document
 
 
 def halfvec(values: Sequence[float] | None) -> bytes:

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterable, Sequence
+from struct import Struct
 
 import orjson
 from psycopg.errors import UniqueViolation
@@ -24,6 +25,8 @@ cross join lateral (
 _COPY_KEYS = """
 copy raw.evaluation_keys (record_key, evaluation_id, payload_hash, created_on, tenant_id) from stdin (format binary)
 """
+_KEY_FIELDS = Struct("!hi16si16si16sii")
+
 _INSERT_KEYS = """
 insert into raw.evaluation_keys (record_key, evaluation_id, payload_hash, created_on, tenant_id)
 select record_key, evaluation_id, payload_hash, date '2000-01-01' + day, %(tenant_id)s
@@ -112,7 +115,10 @@ def _take_keys(connection: Connection, tenant_id: str, rows: Sequence[Evaluation
     try:
         with connection.transaction():
             # The key comes first in its row.
-            copy_rows(connection, _COPY_KEYS, sorted(row.key_fields for row in rows), last_fields(tenant_id))
+            keys = sorted(
+                _KEY_FIELDS.pack(5, 16, row.key, 16, row.evaluation_id, 16, row.hash, 4, row.day) for row in rows
+            )
+            copy_rows(connection, _COPY_KEYS, keys, last_fields(tenant_id))
     except UniqueViolation:
         # Another batch was quicker, or another record has an evaluation_id: rare, and three times as dear.
         return _take_free_keys(connection, tenant_id, rows)

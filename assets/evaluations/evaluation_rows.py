@@ -12,12 +12,13 @@ from typing import NamedTuple
 
 import orjson
 
-from assets.evaluations.binary_copy import halfvec, jsonb, microseconds, number, repeated_text, text
+from assets.evaluations.binary_copy import NULL, halfvec, jsonb, microseconds, number, repeated_text, text
 from assets.evaluations.contract import (
     EVALUATION,
     Evaluation,
     Refused,
     derived_record_id,
+    has_feedback,
     parse_with_content,
     payload_hash,
     record_key,
@@ -29,15 +30,13 @@ _MICROSECONDS_A_DAY = 86_400_000_000
 # The number of fields, then the first ones with their lengths: what all rows have, in one call.
 _FIRST_FIELDS = Struct("!hi16si16si16siq")
 _FIELDS = 21
-_KEY_FIELDS = Struct("!hi16si16si16sii")
-_FIELDS_OF_A_KEY = 5
 
 _FREE_BITS_OF_UUID7 = (1 << 128) - 1 - (0xF << 76) - (0b11 << 62)
 _MARKS_OF_UUID7 = (7 << 76) | (0b10 << 62)
 
 
 class EvaluationRow(NamedTuple):
-    """An admissible record: what makes it unique, and its rows in binary COPY format.
+    """An admissible record: what makes it unique, and its row in binary COPY format.
 
     Attributes:
         line: what it was read from.
@@ -47,7 +46,6 @@ class EvaluationRow(NamedTuple):
         day: of created_at in UTC, as PostgreSQL counts days.
         template: its name.
         template_id: 16 bytes.
-        key_fields: the row for raw.evaluation_keys without its last field.
         fields: the row for raw.evaluations without its last two fields.
         feedback: what it carries of it by column, or None.
     """
@@ -59,7 +57,6 @@ class EvaluationRow(NamedTuple):
     day: int
     template: str
     template_id: bytes
-    key_fields: bytes
     fields: bytes
     feedback: dict[str, object] | None
 
@@ -83,13 +80,14 @@ def _row(tenant_id: str, line: Line, now: datetime, new_ids: Iterator[bytes]) ->
     if line.refused is not None:
         raise line.refused
     record, content = parse_with_content(EVALUATION, line.payload if line.record is None else line.record, now)
-    record_id = record.record_id or derived_record_id(content)
+    record_id = record.get("record_id") or derived_record_id(content)
     key = record_key(tenant_id, record_id)
     own_hash = payload_hash(content)
-    evaluation_id = next(new_ids) if record.evaluation_id is None else record.evaluation_id.bytes
-    created_at = microseconds(record.created_at)
+    given_id = record.get("evaluation_id")
+    evaluation_id = next(new_ids) if given_id is None else given_id.bytes
+    created_at = microseconds(record["created_at"])
     day = created_at // _MICROSECONDS_A_DAY
-    template = _template_id(tenant_id, record.template)
+    template = _template_id(tenant_id, record["template"])
     first_fields = _FIRST_FIELDS.pack(_FIELDS, 16, key, 16, evaluation_id, 16, template, 8, created_at)
     return EvaluationRow(
         line,
@@ -97,31 +95,31 @@ def _row(tenant_id: str, line: Line, now: datetime, new_ids: Iterator[bytes]) ->
         own_hash,
         evaluation_id,
         day,
-        record.template,
+        record["template"],
         template,
-        _KEY_FIELDS.pack(_FIELDS_OF_A_KEY, 16, key, 16, evaluation_id, 16, own_hash, 4, day),
         first_fields + text(record_id) + _other_fields(record),
-        _feedback(record, key, own_hash) if record.has_feedback else None,
+        _feedback(record, key, own_hash) if has_feedback(record) else None,
     )
 
 
 def _other_fields(record: Evaluation) -> bytes:
+    features = record.get("features")
     return b"".join(
         (
-            repeated_text(record.template),
-            repeated_text(record.template_version),
-            repeated_text(record.extractor_vendor),
-            repeated_text(record.extractor_model),
-            number(record.drift_score),
-            number(record.reliability_score),
-            repeated_text(record.decision or "undecided"),
-            number(record.score),
-            repeated_text(record.label),
-            number(record.propensity),
-            repeated_text(record.batch_key),
-            text(record.correlation_id),
-            jsonb(None if record.features is None else orjson.dumps(record.features)),
-            halfvec(record.embedding),
+            repeated_text(record["template"]),
+            repeated_text(record.get("template_version")),
+            repeated_text(record["extractor_vendor"]),
+            repeated_text(record["extractor_model"]),
+            number(record.get("drift_score")),
+            number(record.get("reliability_score")),
+            repeated_text(record.get("decision", "undecided")),
+            number(record.get("score")),
+            repeated_text(record.get("label")),
+            number(record.get("propensity")),
+            repeated_text(record.get("batch_key")),
+            text(record.get("correlation_id")),
+            NULL if features is None else jsonb(orjson.dumps(features)),
+            halfvec(record.get("embedding")),
         )
     )
 
@@ -130,10 +128,10 @@ def _feedback(record: Evaluation, key: bytes, own_hash: bytes) -> dict[str, obje
     return {
         "record_key": key.hex(),
         "payload_hash": own_hash.hex(),
-        "success": record.success,
-        "fields_correct": record.fields_correct,
-        "fields_total": record.fields_total,
-        "created_at": record.created_at,
+        "success": record.get("success"),
+        "fields_correct": record.get("fields_correct"),
+        "fields_total": record.get("fields_total"),
+        "created_at": record["created_at"],
     }
 
 

@@ -87,19 +87,19 @@ def _row(tenant_id: str, line: Line, now: datetime) -> FeedbackRow:
         raise line.refused
     record, content = parse_with_content(FEEDBACK, line.payload if line.record is None else line.record, now)
     own_hash = uuid.UUID(bytes=payload_hash(content))
-    identity = f"key\0{record.feedback_key}" if record.feedback_key is not None else f"content\0{own_hash}"
+    identity = f"key\0{record['feedback_key']}" if "feedback_key" in record else f"content\0{own_hash}"
     feedback_id = uuid.UUID(bytes=payload_hash(f"feedback\0{tenant_id}\0{identity}".encode()))
-    key = None if record.record_id is None else uuid.UUID(bytes=record_key(tenant_id, record.record_id))
+    record_id = record.get("record_id")
     columns = {
         "feedback_id": feedback_id,
-        "record_key": key,
-        "evaluation_id": record.evaluation_id,
+        "record_key": None if record_id is None else uuid.UUID(bytes=record_key(tenant_id, record_id)),
+        "evaluation_id": record.get("evaluation_id"),
         "payload_hash": own_hash,
-        "feedback_key": record.feedback_key,
-        "success": record.success,
-        "fields_correct": record.fields_correct,
-        "fields_total": record.fields_total,
-        "created_at": record.created_at or now,
+        "feedback_key": record.get("feedback_key"),
+        "success": record.get("success"),
+        "fields_correct": record.get("fields_correct"),
+        "fields_total": record.get("fields_total"),
+        "created_at": record.get("created_at", now),
     }
     return FeedbackRow(line, feedback_id, own_hash, columns)
 
