@@ -33,9 +33,9 @@ def text(value: str | None) -> bytes:
 repeated_text = lru_cache(maxsize=4096)(text)
 
 
-def number(value: float | None) -> bytes:
+def number(value: float) -> bytes:
     """A field of type double precision."""
-    return NULL if value is None else _FLOAT.pack(8, value)
+    return _FLOAT.pack(8, value)
 
 
 def jsonb(document: bytes) -> bytes:
@@ -43,10 +43,8 @@ def jsonb(document: bytes) -> bytes:
     return _JSONB.pack(1 + len(document), _JSONB_VERSION) + document
 
 
-def halfvec(values: Sequence[float] | None) -> bytes:
+def halfvec(values: Sequence[float]) -> bytes:
     """A field of pgvector's type halfvec; each value within +-65504."""
-    if values is None:
-        return NULL
     return pack(f"!ihh{len(values)}e", 4 + 2 * len(values), len(values), 0, *values)
 
 

@@ -67,20 +67,39 @@ def fields_of_columns(path: Path, kind: Kind, columns: Sequence[str], mapping: M
     return fields
 
 
+class AsWritten(dict[str, object]):
+    """A JSON object that says a key twice: `json.dumps` writes it as it was, for the contract to refuse."""
+
+    def __init__(self, pairs: Sequence[tuple[str, object]]) -> None:
+        super().__init__(pairs)
+        self._pairs = pairs
+
+    def items(self) -> Any:
+        """The pairs, as a sequence."""
+        return self._pairs
+
+    @classmethod
+    def of(cls, pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
+        """A plain dictionary where no key comes twice."""
+        plain = dict(pairs)
+        return plain if len(plain) == len(pairs) else cls(pairs)
+
+
 def record_of_row(fields: Sequence[str | None], cells: Sequence[object]) -> dict[str, object]:
     """One row as a record: empty cells are left out, `features.*` columns become one object."""
     record: dict[str, object] = {}
-    features: dict[str, object] = {}
+    features: list[tuple[str, object]] = []
     for field, cell in zip(fields, cells, strict=True):
         if field is None or cell is None:
             continue
         if field.startswith(_FEATURE):
-            features[field.removeprefix(_FEATURE)] = cell
+            features.append((field.removeprefix(_FEATURE), cell))
         else:
             record[field] = cell
     if features:
-        given = record.get("features")
-        record["features"] = {**given, **features} if isinstance(given, dict) else features
+        given = record.get("features", {})
+        if isinstance(given, dict):
+            record["features"] = AsWritten.of([*given.items(), *features])
     return record
 
 

@@ -30,6 +30,8 @@ _MICROSECONDS_A_DAY = 86_400_000_000
 # The number of fields, then the first ones with their lengths: what all rows have, in one call.
 _FIRST_FIELDS = Struct("!hi16si16si16siq")
 _FIELDS = 21
+_OTHERS = frozenset(("template_version", "score", "label", "propensity", "batch_key", "correlation_id", "embedding"))
+_NO_OTHERS = NULL * len(_OTHERS)
 
 _FREE_BITS_OF_UUID7 = (1 << 128) - 1 - (0xF << 76) - (0b11 << 62)
 _MARKS_OF_UUID7 = (7 << 76) | (0b10 << 62)
@@ -97,29 +99,40 @@ def _row(tenant_id: str, line: Line, now: datetime, new_ids: Iterator[bytes]) ->
         day,
         record["template"],
         template,
-        first_fields + text(record_id) + _other_fields(record),
+        first_fields + text(record_id) + _common_fields(record) + _other_fields(record),
         _feedback(record, key, own_hash) if has_feedback(record) else None,
     )
 
 
-def _other_fields(record: Evaluation) -> bytes:
+def _common_fields(record: Evaluation) -> bytes:
+    drift_score, reliability_score = record.get("drift_score"), record.get("reliability_score")
     features = record.get("features")
     return b"".join(
         (
             repeated_text(record["template"]),
-            repeated_text(record.get("template_version")),
             repeated_text(record["extractor_vendor"]),
             repeated_text(record["extractor_model"]),
-            number(record.get("drift_score")),
-            number(record.get("reliability_score")),
             repeated_text(record.get("decision", "undecided")),
-            number(record.get("score")),
+            NULL if drift_score is None else number(drift_score),
+            NULL if reliability_score is None else number(reliability_score),
+            NULL if features is None else jsonb(orjson.dumps(features)),
+        )
+    )
+
+
+def _other_fields(record: Evaluation) -> bytes:
+    if _OTHERS.isdisjoint(record):
+        return _NO_OTHERS
+    score, propensity, embedding = record.get("score"), record.get("propensity"), record.get("embedding")
+    return b"".join(
+        (
+            repeated_text(record.get("template_version")),
+            NULL if score is None else number(score),
             repeated_text(record.get("label")),
-            number(record.get("propensity")),
+            NULL if propensity is None else number(propensity),
             repeated_text(record.get("batch_key")),
             text(record.get("correlation_id")),
-            NULL if features is None else jsonb(orjson.dumps(features)),
-            halfvec(record.get("embedding")),
+            NULL if embedding is None else halfvec(embedding),
         )
     )
 
