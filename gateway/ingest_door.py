@@ -10,7 +10,7 @@ from http import HTTPStatus
 
 from fastapi import Request
 
-from assets.evaluations.landing import InTransaction, land
+from assets.evaluations.landing import InTransaction, Judged, judge, land_judged
 from assets.evaluations.verdicts import Kind, Line, Receipt
 from gateway.bodies import received
 from gateway.in_flight import InFlight
@@ -43,6 +43,10 @@ class IngestDoor:
             notes_of(request).facts["bytes"] = len(body)
             yield body
 
+    def judge(self, tenant_id: str, kind: Kind, lines: Sequence[Line]) -> Judged:
+        """A batch by the contract and the door's clock; needs no connection, so none waits for it."""
+        return judge(tenant_id, kind, lines, self._clock.now())
+
     @contextmanager
     def connection(self) -> Iterator[Connection]:
         """A connection for landing, in autocommit mode; blocks, so it is for the thread pool."""
@@ -53,27 +57,24 @@ class IngestDoor:
         self,
         connection: Connection,
         notes: Notes,
-        tenant_id: str,
-        kind: Kind,
-        lines: Sequence[Line],
+        judged: Judged,
         *,
         door: str = "http",
         in_transaction: InTransaction | None = None,
     ) -> Receipt:
-        """Land one batch, counted in metrics and noted for the log; true once it returns, because it is committed.
+        """Land a batch, counted in metrics and noted for the log; true once it returns, because it is committed.
 
         Raises:
             ProblemError: 429, the tenant pushes too fast, or its month is full.
         """
-        self._rates.require(tenant_id)
+        self._rates.require(judged.tenant_id)
         try:
-            require_allowance(connection, tenant_id)
+            require_allowance(connection, judged.tenant_id)
         except LimitReachedError as reached:
             raise _too_many(reached) from None
-        now = self._clock.now()
-        receipt = land(connection, tenant_id, kind, lines, door=door, now=now, in_transaction=in_transaction)
-        self._rates.spend(tenant_id, len(lines))
-        self._metrics.landed(door, kind, receipt)
+        receipt = land_judged(connection, judged, door=door, in_transaction=in_transaction)
+        records = self._metrics.landed(door, judged.kind, receipt)
+        self._rates.spend(judged.tenant_id, records)
         notes.facts |= {"door": door, "batch_id": str(receipt.batch_id), **verdicts(receipt)}
         return receipt
 

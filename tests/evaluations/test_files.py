@@ -114,7 +114,7 @@ def test_columns_are_mapped_to_fields_and_features_and_left_out(tmp_path: Path) 
     (line,) = read_lines(path, "evaluations", None, mapping)
     assert isinstance(line, Line)
     record = parse(EVALUATION, line.record or b"", datetime(2026, 6, 1, tzinfo=UTC))
-    assert (record.template, record.drift_score, record.features) == ("invoice", 0.5, {"pages": 3})
+    assert (record["template"], record["drift_score"], record["features"]) == ("invoice", 0.5, {"pages": 3})
 
 
 @pytest.mark.parametrize(
