@@ -58,7 +58,7 @@ from generate_series(%(first)s::date, %(last)s::date, interval '1 month') as mon
 
 
 def run(repeats: int = 3) -> list[Row]:
-    """Measure: medians over `repeats` turns, alternating; with `--full` 1M records, else 200,000 (20 % with features)."""
+    """Medians over `repeats` turns, alternating; with `--full` of 1M records, else of 200,000 (20 % with features)."""
     records = 1_000_000 if is_full() else 200_000
     with TemporaryDirectory(prefix="tidemark-bench-") as name:
         folder = Path(name)
