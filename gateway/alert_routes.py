@@ -9,8 +9,9 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from assets.evaluations.contract import Text200
 from gateway.acting import acting
+from gateway.admin_bodies import Body, body_of, documented_body
 from gateway.answers import PAGE, documented_answer, json_answer, page_answer
-from gateway.bodies import Body, body_of, documented_body
+from gateway.in_flight import InFlight
 from gateway.keyring import Guard
 from gateway.listings import IDENTIFIER, MOMENT, TEXT, Listing, Parameter, one_of
 from gateway.pages import page_of, seeing
@@ -41,10 +42,10 @@ class Acknowledgement(Body):
     by: Text200 | None = None
 
 
-def alert_routes(pool: Pool, reader: Guard, admin: Guard, clock: Clock) -> APIRouter:
+def alert_routes(pool: Pool, reader: Guard, admin: Guard, clock: Clock, budget: InFlight) -> APIRouter:
     """The routes, for keys that `reader` lets pass and, where something changes, `admin`."""
     router = APIRouter(prefix="/v1/alerts", tags=["alerts"])
-    Admin = Annotated[ApiKey, Depends(admin)]  # noqa: N806 - a type
+    Admin = Annotated[ApiKey, Depends(admin)]
 
     @router.get(
         "",
@@ -74,7 +75,7 @@ def alert_routes(pool: Pool, reader: Guard, admin: Guard, clock: Clock) -> APIRo
     def ack(
         alert_id: UUID,
         key: Admin,
-        body: Annotated[Acknowledgement, Depends(body_of(Acknowledgement, is_optional=True))],
+        body: Annotated[Acknowledgement, Depends(body_of(Acknowledgement, budget, is_optional=True))],
     ) -> Response:
         by = body.by or f"key:{key.key_id}"
         with acting(pool, key) as connection:

@@ -30,7 +30,7 @@ _LISTING = Listing(
 def delivery_routes(pool: Pool, admin: Guard, clock: Clock) -> APIRouter:
     """The routes, for keys that `admin` lets pass."""
     router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"], responses=READ_REFUSALS)
-    Key = Annotated[ApiKey, Depends(admin)]  # noqa: N806 - a type
+    Key = Annotated[ApiKey, Depends(admin)]
 
     @router.get(
         "/{webhook_id}/deliveries",

@@ -10,8 +10,9 @@ from pydantic import Field
 
 from assets.evaluations.contract import Text200, Time
 from gateway.acting import acting
+from gateway.admin_bodies import Body, body_of, documented_body
 from gateway.answers import PAGE, documented_answer, json_answer, page_answer
-from gateway.bodies import Body, body_of, documented_body
+from gateway.in_flight import InFlight
 from gateway.keyring import Guard
 from gateway.listings import IDENTIFIER, MOMENT, Listing, Parameter, one_of
 from gateway.pages import page_of, seeing
@@ -49,10 +50,10 @@ class NewSilence(Body):
     comment: Annotated[str, Field(max_length=500, pattern=r"^[^\x00]*$")] = ""
 
 
-def silence_routes(pool: Pool, reader: Guard, admin: Guard, clock: Clock) -> APIRouter:
+def silence_routes(pool: Pool, reader: Guard, admin: Guard, clock: Clock, budget: InFlight) -> APIRouter:
     """The routes, for keys that `reader` lets pass and, where something changes, `admin`."""
     router = APIRouter(prefix="/v1/silences", tags=["alerts"])
-    Admin = Annotated[ApiKey, Depends(admin)]  # noqa: N806 - a type
+    Admin = Annotated[ApiKey, Depends(admin)]
 
     @router.get(
         "",
@@ -85,7 +86,7 @@ def silence_routes(pool: Pool, reader: Guard, admin: Guard, clock: Clock) -> API
         responses=documented_answer("The silence.", *_MEMBERS, status=HTTPStatus.CREATED) | WRITE_REFUSALS,
         openapi_extra={"requestBody": documented_body(NewSilence)},
     )
-    def create(key: Admin, body: Annotated[NewSilence, Depends(body_of(NewSilence))]) -> Response:
+    def create(key: Admin, body: Annotated[NewSilence, Depends(body_of(NewSilence, budget))]) -> Response:
         with acting(pool, key) as connection:
             row = create_silence(
                 connection,

@@ -1,7 +1,7 @@
 """`/v1/webhooks`: endpoints registered, changed, tested and deleted by keys of scope admin, as on the command line."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
@@ -11,8 +11,9 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import Field
 
 from gateway.acting import acting
+from gateway.admin_bodies import Body, body_of, documented_body
 from gateway.answers import PAGE, documented_answer, json_answer, page_answer
-from gateway.bodies import Body, body_of, documented_body
+from gateway.in_flight import InFlight
 from gateway.keyring import Guard
 from gateway.listings import IDENTIFIER, MOMENT, Listing
 from gateway.pages import page_of
@@ -36,7 +37,9 @@ _UNKNOWN = documented(HTTPStatus.NOT_FOUND)
 _MEMBERS = ("webhook_id", "url", "event_types", "status", "description", "created_at")
 
 Description = Annotated[str, Field(max_length=500, pattern=r"^[^\x00]*$", description="For people.")]
-EventTypes = Annotated[list[str], Field(max_length=100, description="Which events are told; none means all.")]
+EventTypes = Annotated[
+    list[str], Field(default_factory=list, max_length=100, description="Which events are told; none means all.")
+]
 Url = Annotated[str, Field(max_length=4000, description="https://…")]
 
 
@@ -44,7 +47,7 @@ class NewWebhook(Body):
     """An endpoint to register."""
 
     url: Url
-    event_types: EventTypes = []
+    event_types: EventTypes
     description: Description = ""
 
 
@@ -52,25 +55,28 @@ class ChangedWebhook(Body):
     """What to change of an endpoint; what is missing stays."""
 
     url: Url = ""
-    event_types: EventTypes = []
+    event_types: EventTypes
     description: Description = ""
     status: Annotated[
         Literal["active", "paused"], Field(description="`paused` holds deliveries back, `active` sends what waited.")
     ] = "active"
 
 
-@dataclass(frozen=True)
-class Sealing:
-    """What registering an endpoint needs of the deployment."""
+def webhook_routes(
+    pool: Pool, admin: Guard, clock: Clock, budget: InFlight, box: SecretBox, allowed: Sequence[Network]
+) -> APIRouter:
+    """The routes of endpoints; those of their deliveries are `delivery_routes`.
 
-    box: SecretBox
-    allowed: Sequence[Network]
-
-
-def webhook_routes(pool: Pool, admin: Guard, clock: Clock, sealing: Sealing) -> APIRouter:
-    """The routes of endpoints, for keys that `admin` lets pass; those of their deliveries are `delivery_routes`."""
+    Args:
+        pool: connections to the platform's database.
+        admin: lets keys pass.
+        clock: tells the time.
+        budget: where bodies are counted.
+        box: seals new secrets.
+        allowed: networks that endpoints may be in although not public.
+    """
     router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"])
-    Key = Annotated[ApiKey, Depends(admin)]  # noqa: N806 - a type
+    Key = Annotated[ApiKey, Depends(admin)]
 
     @router.get(
         "",
@@ -99,17 +105,17 @@ def webhook_routes(pool: Pool, admin: Guard, clock: Clock, sealing: Sealing) -> 
         | WRITE_REFUSALS,
         openapi_extra={"requestBody": documented_body(NewWebhook)},
     )
-    def create(key: Key, body: Annotated[NewWebhook, Depends(body_of(NewWebhook))]) -> Response:
+    def create(key: Key, body: Annotated[NewWebhook, Depends(body_of(NewWebhook, budget))]) -> Response:
         with acting(pool, key) as connection:
             webhook, secret = registry.create_webhook(
                 connection,
-                sealing.box,
+                box,
                 key.tenant_id,
                 body.url,
                 now=clock.now(),
                 event_types=body.event_types,
                 description=body.description,
-                allowed=sealing.allowed,
+                allowed=allowed,
             )
         location = {"Location": f"/v1/webhooks/{webhook.webhook_id}"}
         return json_answer({**_shown(webhook), "secret": secret}, HTTPStatus.CREATED, location)
@@ -133,10 +139,10 @@ def webhook_routes(pool: Pool, admin: Guard, clock: Clock, sealing: Sealing) -> 
         openapi_extra={"requestBody": documented_body(ChangedWebhook)},
     )
     def change(
-        webhook_id: UUID, key: Key, body: Annotated[ChangedWebhook, Depends(body_of(ChangedWebhook))]
+        webhook_id: UUID, key: Key, body: Annotated[ChangedWebhook, Depends(body_of(ChangedWebhook, budget))]
     ) -> Response:
         with acting(pool, key) as connection:
-            return json_answer(_shown(_changed(connection, key.tenant_id, webhook_id, body, sealing.allowed)))
+            return json_answer(_shown(_changed(connection, key.tenant_id, webhook_id, body, allowed)))
 
     @router.delete(
         "/{webhook_id}",
@@ -172,7 +178,7 @@ def webhook_routes(pool: Pool, admin: Guard, clock: Clock, sealing: Sealing) -> 
     )
     def rotate(webhook_id: UUID, key: Key) -> Response:
         with acting(pool, key) as connection:
-            secret = registry.rotate_webhook(connection, sealing.box, key.tenant_id, webhook_id, now=clock.now())
+            secret = registry.rotate_webhook(connection, box, key.tenant_id, webhook_id, now=clock.now())
         return json_answer({"webhook_id": webhook_id, "secret": secret})
 
     return router

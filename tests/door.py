@@ -7,17 +7,22 @@ from contextlib import contextmanager
 
 import httpx
 import uvicorn
+from cryptography.fernet import Fernet
 
 from gateway.app import create_app
+from gateway.options import DoorOptions
 from storage.clock import Clock
 from storage.database import Database
+from storage.secrets import SecretBox
 
 
 @contextmanager
-def serving(database: Database, clock: Clock | None = None) -> Iterator[httpx.Client]:
+def serving(
+    database: Database, clock: Clock | None = None, options: DoorOptions | None = None, box: SecretBox | None = None
+) -> Iterator[httpx.Client]:
     """A client of the door, which is open for the length of the block."""
-    app = create_app(database, clock or Clock())
-    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", access_log=False))
+    app = create_app(database, clock or Clock(), box or SecretBox([Fernet.generate_key().decode()]), options)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", access_log=False, proxy_headers=False))
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         # Listening before the server runs: the first request waits in the queue instead of a sleep here.
