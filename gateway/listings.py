@@ -4,6 +4,7 @@ Belongs here: what a list or a parameter is, and the kinds of values. Does not b
 routes say so), how a request is checked against one (`parameters`), SQL.
 """
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from assets.evaluations.contract import Time
 Reader = Callable[[str], object]
 
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
-_NUMBER = re.compile(r"-?\d{1,20}(\.\d{1,30})?([eE][+-]?\d{1,2})?", re.ASCII)
+_NUMBER = re.compile(r"-?\d{1,20}(\.\d{1,30})?([eE][+-]?\d{1,3})?", re.ASCII)
 _TIME: TypeAdapter[datetime] = TypeAdapter(Time)
 _LONGEST_TEXT = 200
 
@@ -100,9 +101,10 @@ def _time(text: str) -> datetime:
 
 
 def _number(text: str) -> float:
-    if not _NUMBER.fullmatch(text):
+    number = float(text) if _NUMBER.fullmatch(text) else math.nan
+    if not math.isfinite(number):
         raise ValueError("must be a number such as 0.25")
-    return float(text)
+    return number
 
 
 TEXT = Kind(_text, {"type": "string", "minLength": 1, "maxLength": _LONGEST_TEXT})

@@ -84,10 +84,10 @@ _EMBEDDING = """
 select embedding::text from raw.evaluations where tenant_id = %(tenant_id)s and evaluation_id = %(evaluation_id)s
 """
 
-# Materialized, so that the search is over what the order and the limit have chosen, and is counted while it is made.
+# The search itself carries nothing but distances: whole rows come for those that are found.
 _NEAREST = f"""
 with searched as materialized (
-    select {_COLUMNS}, embedding
+    select evaluation_id, created_at, embedding <=> %(embedding)s::halfvec as distance
     from raw.evaluations
     where {_WANTED}
     order by created_at desc, evaluation_id desc
@@ -95,19 +95,24 @@ with searched as materialized (
 ),
 
 extent as (
-    select count(*) as evaluations, count(embedding) as with_embedding, min(created_at) as since from searched
+    select count(*) as evaluations, count(distance) as with_embedding, min(created_at) as since from searched
+),
+
+nearest as (
+    select evaluation_id, distance from searched
+    where distance is not null and evaluation_id <> %(evaluation_id)s
+    order by distance, evaluation_id
+    limit %(k)s
 )
 
 select extent.*, nearest.*
 from extent
-left join (
-    select {_COLUMNS}, embedding <=> %(embedding)s::halfvec as distance
-    from searched
-    where embedding is not null and evaluation_id <> %(evaluation_id)s
-    order by embedding <=> %(embedding)s::halfvec, evaluation_id
-    limit %(k)s
-) as nearest on true
+left join nearest on true
 order by distance, evaluation_id
+"""  # noqa: S608 - constants
+
+_FOUND = f"""
+select {_COLUMNS} from raw.evaluations where tenant_id = %(tenant_id)s and evaluation_id = any(%(evaluation_ids)s)
 """  # noqa: S608 - constants
 
 
@@ -223,10 +228,15 @@ def nearest_evaluations(
     values = {**_values(tenant_id, wanted), **names, "embedding": target[0], "k": k, "among": among}
     with connection.cursor(row_factory=dict_row) as cursor:
         cursor.execute(_FOLLOW_THE_INDEX)
-        rows = cursor.execute(_NEAREST, values).fetchall()
-    searched = {name: rows[0][name] for name in ("evaluations", "with_embedding", "since")}
-    found = [{name: row[name] for name in row if name not in searched} for row in rows if row["evaluation_id"]]
-    return Nearest(found, searched)
+        nearest = cursor.execute(_NEAREST, values).fetchall()
+        distances = {row["evaluation_id"]: row["distance"] for row in nearest if row["evaluation_id"]}
+        rows = cursor.execute(_FOUND, {"tenant_id": tenant_id, "evaluation_ids": list(distances)}).fetchall()
+    by_id = {row["evaluation_id"]: row for row in rows}
+    return Nearest(
+        # What retention drops between the two statements is found no more.
+        found=[by_id[found] | {"distance": distance} for found, distance in distances.items() if found in by_id],
+        searched={name: nearest[0][name] for name in ("evaluations", "with_embedding", "since")},
+    )
 
 
 def _values(tenant_id: str, wanted: Wanted) -> dict[str, Any]:
