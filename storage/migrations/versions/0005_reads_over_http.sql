@@ -28,6 +28,11 @@ end $$;
 drop index raw.evaluations_tenant_id_template_id_created_at_idx;
 create index on raw.evaluations (tenant_id, created_at, evaluation_id, template_id);
 
+-- With the tenant: else a month without statistics would have one evaluation of a tenant looked for in the index above,
+-- among all of the tenant's.
+drop index raw.evaluations_evaluation_id_idx;
+create index on raw.evaluations (evaluation_id, tenant_id);
+
 create index on alerting.alerts (tenant_id, started_at, alert_id);
 create index on alerting.silences (tenant_id, starts_at, silence_id);
 
