@@ -9,11 +9,12 @@ Belongs here: keys, fingerprints, `access.idempotent_answers`. Does not belong h
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import blake2b, sha256
 from http import HTTPStatus
 
+import psycopg
 from fastapi import Request
 
 from gateway.problems import ProblemError
@@ -120,8 +121,8 @@ def in_work(connection: Connection, asked: IdempotentRequest) -> Iterator[Answer
     try:
         yield _stored(connection, asked)
     finally:
-        # A connection that broke gave the lock up by itself.
-        if not connection.broken:
+        # A session that is lost has given the lock up by itself, and what it committed stands.
+        with suppress(psycopg.OperationalError):
             connection.execute(_UNLOCK, lock)
 
 

@@ -18,6 +18,7 @@ from gateway.metrics import Metrics, verdicts
 from gateway.observation import Notes, notes_of
 from gateway.options import DoorOptions
 from gateway.problems import ProblemError
+from gateway.rates import Rates
 from storage.clock import Clock
 from storage.database import Connection
 from storage.limits import LimitReachedError, require_allowance
@@ -33,6 +34,7 @@ class IngestDoor:
         self._budget = budget
         self._metrics = metrics
         self._options = options
+        self._rates = Rates(options.records_a_second, clock)
 
     @asynccontextmanager
     async def receive(self, request: Request) -> AsyncIterator[bytes]:
@@ -61,14 +63,16 @@ class IngestDoor:
         """Land one batch, counted in metrics and noted for the log; true once it returns, because it is committed.
 
         Raises:
-            ProblemError: 429, the tenant's month is full.
+            ProblemError: 429, the tenant pushes too fast, or its month is full.
         """
+        self._rates.require(tenant_id)
         try:
             require_allowance(connection, tenant_id)
         except LimitReachedError as reached:
             raise _too_many(reached) from None
         now = self._clock.now()
         receipt = land(connection, tenant_id, kind, lines, door=door, now=now, in_transaction=in_transaction)
+        self._rates.spend(tenant_id, len(lines))
         self._metrics.landed(door, kind, receipt)
         notes.facts |= {"door": door, "batch_id": str(receipt.batch_id), **verdicts(receipt)}
         return receipt

@@ -3,9 +3,11 @@
 Belongs here: documentation. Does not belong here: behaviour.
 """
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
+import orjson
 from pydantic import TypeAdapter
 
 from gateway.idempotency import HEADER, REPLAYED_HEADER
@@ -46,6 +48,20 @@ _REPLAYED = {
         "schema": {"type": "string", "enum": ["true"]},
     }
 }
+EVALUATION_EXAMPLE = {
+    "record_id": "invoice-0001",
+    "template": "invoice",
+    "extractor_vendor": "acme",
+    "extractor_model": "reader-2",
+    "drift_score": 0.12,
+    "reliability_score": 0.97,
+    "decision": "accept",
+    "created_at": "2026-05-01T12:00:00Z",
+    "features": {"pages": 2, "language": "en"},
+    "batch_key": "2026-05-01",
+}
+FEEDBACK_EXAMPLE = {"record_id": "invoice-0001", "fields_correct": 11, "fields_total": 12}
+FEEDBACK_ON_EXAMPLE = {"success": True}
 _KEY_PARAMETER = {
     "name": HEADER,
     "in": "header",
@@ -85,18 +101,22 @@ def _answers() -> dict[int | str, dict[str, Any]]:
 ANSWERS = _answers()
 
 
-def document(record: TypeAdapter[Any]) -> dict[str, Any]:
-    """The body and the header of a route that takes these records."""
+def document(record: TypeAdapter[Any], example: Mapping[str, object]) -> dict[str, Any]:
+    """The body and the header of a route that takes these records, of which `example` is one."""
     schema = record.json_schema()
     lines = {"type": "string", "description": "One JSON record a line; each as in `application/json`."}
+    line = orjson.dumps(example).decode() + "\n"
     return {
         "parameters": [_KEY_PARAMETER],
         "requestBody": {
             "required": True,
             "description": "At most 8 MiB unpacked and 10,000 records, in UTF-8; Content-Encoding gzip is allowed.",
             "content": {
-                JSON: {"schema": {"oneOf": [schema, {"type": "array", "minItems": 1, "items": schema}]}},
-                **{name: {"schema": lines} for name in NDJSON},
+                JSON: {
+                    "schema": {"oneOf": [schema, {"type": "array", "minItems": 1, "items": schema}]},
+                    "example": [example],
+                },
+                **{name: {"schema": lines, "example": line} for name in NDJSON},
             },
         },
     }

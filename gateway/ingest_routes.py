@@ -25,7 +25,7 @@ from gateway.idempotency import (
     store,
 )
 from gateway.ingest_door import IngestDoor
-from gateway.ingest_openapi import ANSWERS, document
+from gateway.ingest_openapi import ANSWERS, EVALUATION_EXAMPLE, FEEDBACK_EXAMPLE, FEEDBACK_ON_EXAMPLE, document
 from gateway.keyring import Guard
 from gateway.observation import Notes, notes_of
 from gateway.record_lines import ADMITTED, about, split_records
@@ -44,7 +44,7 @@ def ingest_routes(door: IngestDoor, pusher: Guard) -> APIRouter:
         "/v1/evaluations",
         summary="Land evaluations: NDJSON, a JSON object or an array, gzip allowed.",
         response_class=Response,
-        openapi_extra=document(EVALUATION),
+        openapi_extra=document(EVALUATION, EVALUATION_EXAMPLE),
     )
     async def push_evaluations(request: Request, key: Annotated[ApiKey, key_of]) -> Response:
         return await _push(door, request, key, "evaluations")
@@ -53,7 +53,7 @@ def ingest_routes(door: IngestDoor, pusher: Guard) -> APIRouter:
         "/v1/feedback",
         summary="Land feedback on evaluations, also on those that have not arrived yet.",
         response_class=Response,
-        openapi_extra=document(FEEDBACK),
+        openapi_extra=document(FEEDBACK, FEEDBACK_EXAMPLE),
     )
     async def push_feedback(request: Request, key: Annotated[ApiKey, key_of]) -> Response:
         return await _push(door, request, key, "feedback")
@@ -62,7 +62,7 @@ def ingest_routes(door: IngestDoor, pusher: Guard) -> APIRouter:
         "/v1/evaluations/{evaluation_id}/feedback",
         summary="Land feedback on this evaluation; the records need not name it.",
         response_class=Response,
-        openapi_extra=document(FEEDBACK),
+        openapi_extra=document(FEEDBACK, FEEDBACK_ON_EXAMPLE),
     )
     async def push_feedback_on(evaluation_id: UUID, request: Request, key: Annotated[ApiKey, key_of]) -> Response:
         return await _push(door, request, key, "feedback", evaluation_id)

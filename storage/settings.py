@@ -38,6 +38,9 @@ class Settings(BaseSettings):
     gateway_max_in_flight_bytes: int = Field(
         64 * 1024 * 1024, ge=8 * 1024 * 1024, description="bytes of unanswered requests at once; above it 503"
     )
+    gateway_records_a_second: int | None = Field(
+        None, ge=1, description="what a tenant may push through one gateway; any number if unset, above it 429"
+    )
     admin_networks: Networks = Field(
         (), description="CIDRs beside loopback that may read /metrics; if set, admin keys open from there alone"
     )
