@@ -10,6 +10,7 @@ from storage.clock import Clock
 from storage.database import open_database
 from storage.errors import TidemarkError, UsageError
 from storage.logging import configure_logging
+from storage.secrets import secret_box
 from storage.settings import load_settings
 
 _GRACE_SECONDS = 5
@@ -20,7 +21,7 @@ def main() -> None:
     try:
         settings = load_settings()
         configure_logging(settings)
-        app = create_app(open_database(settings), Clock(), DoorOptions.of(settings))
+        app = create_app(open_database(settings), Clock(), secret_box(settings), DoorOptions.of(settings))
     except TidemarkError as error:
         sys.stderr.write(f"gateway: {error}\n")
         raise SystemExit(2 if isinstance(error, UsageError) else 1) from None

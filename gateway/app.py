@@ -7,7 +7,10 @@ from importlib.metadata import PackageNotFoundError, version
 from fastapi import FastAPI
 
 from gateway import problems
+from gateway.alert_routes import alert_routes
 from gateway.dashboard_routes import dashboard_routes
+from gateway.delivery_routes import delivery_routes
+from gateway.evaluation_routes import evaluation_routes
 from gateway.health import health_route
 from gateway.in_flight import InFlight
 from gateway.ingest_door import IngestDoor
@@ -18,14 +21,18 @@ from gateway.metrics import Metrics
 from gateway.metrics_route import metrics_route
 from gateway.observation import Observation
 from gateway.options import DoorOptions
+from gateway.recommendation_routes import recommendation_routes
+from gateway.silence_routes import silence_routes
 from gateway.standing import StandingBoard
+from gateway.webhook_routes import webhook_routes
 from storage.clock import Clock
 from storage.database import Database
 from storage.pool import connection_pool, landing_pool
+from storage.secrets import SecretBox
 
 
-def create_app(database: Database, clock: Clock, options: DoorOptions | None = None) -> FastAPI:
-    """The HTTP door of one deployment, whose database is migrated."""
+def create_app(database: Database, clock: Clock, box: SecretBox, options: DoorOptions | None = None) -> FastAPI:
+    """The HTTP door of one deployment, whose database is migrated and whose secrets `box` seals."""
     options = options or DoorOptions()
     pool = connection_pool(database.platform)
     landing = landing_pool(database.platform)
@@ -57,7 +64,14 @@ def create_app(database: Database, clock: Clock, options: DoorOptions | None = N
     door = IngestDoor(landing, clock, budget, metrics, options)
     app.include_router(ingest_routes(door, guard(keyring, "ingest")))
     app.include_router(manifest_routes(pool, budget, guard(keyring, "ingest")))
-    app.include_router(dashboard_routes(pool, guard(keyring, "read")))
+    reader, admin = guard(keyring, "read"), guard(keyring, "admin", options.admin_networks)
+    app.include_router(evaluation_routes(pool, reader))
+    app.include_router(recommendation_routes(pool, reader))
+    app.include_router(dashboard_routes(pool, reader))
+    app.include_router(alert_routes(pool, reader, admin, clock, budget))
+    app.include_router(silence_routes(pool, reader, admin, clock, budget))
+    app.include_router(webhook_routes(pool, admin, clock, budget, box, options.webhook_networks))
+    app.include_router(delivery_routes(pool, admin, clock))
     app.include_router(health_route(pool, standing))
     app.include_router(metrics_route(metrics, options.admin_networks))
     return app

@@ -3,90 +3,38 @@
 Belongs here: the whitelist. Does not belong here: how a page is read (`pages`), what the figures mean (the marts).
 """
 
-import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date, datetime
-from typing import Any, Literal
-from uuid import UUID
+from typing import Literal
 
+from gateway.listings import DAY, IDENTIFIER, MOMENT, TEXT, Listing, Parameter, one_of
 from sensors.outbox import EVENT_TYPES
 
-Reader = Callable[[str], object]
 Comparison = Literal["=", ">=", "<="]
 
-_DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
-_LONGEST_TEXT = 200
 
-
-@dataclass(frozen=True)
-class Kind:
-    """A type of value: how it is read from text, and what OpenAPI says of it."""
-
-    read: Reader
-    schema: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Filter:
+@dataclass(frozen=True, kw_only=True)
+class Filter(Parameter):
     """A query parameter that compares one column."""
 
-    name: str
     column: str
-    kind: Kind
-    description: str
     comparison: Comparison = "="
 
 
-@dataclass(frozen=True)
-class Dashboard:
+@dataclass(frozen=True, kw_only=True)
+class Dashboard(Listing):
     """One route: the mart it shows.
 
     Attributes:
-        order: columns without nulls, the primary key last, so that no two rows are level.
         window_days: without the parameter `from`, so many days up to the parameter `to` or the newest day.
     """
 
-    name: str
     mart: str
-    summary: str
-    order: tuple[tuple[str, Kind], ...]
     descending: bool = False
     filters: tuple[Filter, ...] = ()
     window_days: int | None = None
 
 
-def _text(text: str) -> str:
-    if not 1 <= len(text) <= _LONGEST_TEXT or "\0" in text:
-        raise ValueError(f"must be 1 to {_LONGEST_TEXT} characters, none of them NUL")
-    return text
-
-
-def _day(text: str) -> date:
-    if not _DAY.fullmatch(text):
-        raise ValueError("must be a day such as 2026-05-01")
-    return date.fromisoformat(text)
-
-
-def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text)
-
-
-def _one_of(*values: str) -> Kind:
-    def read(text: str) -> str:
-        if text not in values:
-            raise ValueError(f"must be one of {', '.join(values)}")
-        return text
-
-    return Kind(read, {"type": "string", "enum": list(values)})
-
-
-TEXT = Kind(_text, {"type": "string", "minLength": 1, "maxLength": _LONGEST_TEXT})
-DAY = Kind(_day, {"type": "string", "format": "date"})
-MOMENT = Kind(_moment, {"type": "string", "format": "date-time"})
-IDENTIFIER = Kind(UUID, {"type": "string", "format": "uuid"})
-
-_TEMPLATE = Filter("template", "template", TEXT, "Only this template.")
+_TEMPLATE = Filter("template", TEXT, "Only this template.", column="template")
 
 DASHBOARDS = (
     Dashboard(
@@ -108,8 +56,8 @@ DASHBOARDS = (
         order=(("date", DAY), ("drift_trends_id", TEXT)),
         descending=True,
         filters=(
-            Filter("from", "date", DAY, "First day; 30 days up to the last one, if not given.", ">="),
-            Filter("to", "date", DAY, "Last day; the tenant's newest, if not given.", "<="),
+            Filter("from", DAY, "First day; 30 days up to the last one, if not given.", column="date", comparison=">="),
+            Filter("to", DAY, "Last day; the tenant's newest, if not given.", column="date", comparison="<="),
             _TEMPLATE,
         ),
         window_days=30,
@@ -133,8 +81,13 @@ DASHBOARDS = (
         order=(("started_at", MOMENT), ("alert_id", IDENTIFIER)),
         descending=True,
         filters=(
-            Filter("status", "status", _one_of("firing", "resolved"), "Only alerts that still fire, or do no more."),
-            Filter("event_type", "event_type", _one_of(*EVENT_TYPES), "Only this rule's."),
+            Filter(
+                "status",
+                one_of("firing", "resolved"),
+                "Only alerts that still fire, or do no more.",
+                column="status",
+            ),
+            Filter("event_type", one_of(*EVENT_TYPES), "Only this rule's.", column="event_type"),
             _TEMPLATE,
         ),
     ),

@@ -19,12 +19,14 @@ class DoorOptions:
         body_seconds: how long a body may take to arrive; a sender that drips would keep its share of the bytes.
         records_a_second: how fast a tenant may push; None is any pace.
         admin_networks: see TIDEMARK_ADMIN_NETWORKS.
+        webhook_networks: see TIDEMARK_WEBHOOK_ALLOWED_NETWORKS.
     """
 
     most_bytes_in_flight: int = 64 * 1024 * 1024
     body_seconds: float = 60.0
     records_a_second: int | None = None
     admin_networks: Sequence[Network] = ()
+    webhook_networks: Sequence[Network] = ()
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -33,4 +35,5 @@ class DoorOptions:
             most_bytes_in_flight=settings.gateway_max_in_flight_bytes,
             records_a_second=settings.gateway_records_a_second,
             admin_networks=settings.admin_networks,
+            webhook_networks=settings.webhook_allowed_networks,
         )

@@ -1,10 +1,10 @@
-"""Pages of a mart: one short read-only transaction as a role that sees one tenant's rows.
+"""Pages: read in one short read-only transaction as a role that sees one tenant's rows.
 
-Belongs here: the SQL of a page, composed from the whitelist alone. Does not belong here: what a request may ask for
-(`dashboards`, `parameters`).
+Belongs here: that transaction, the rows with the cursor of those after them, the SQL of a mart's page, composed from
+the whitelist alone. Does not belong here: what a request may ask for (`dashboards`, `parameters`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -14,16 +14,17 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import DictRow, dict_row
 
-from gateway.cursors import Position, write_cursor
 from gateway.dashboards import Dashboard
+from gateway.listings import Listing
 from gateway.parameters import Query
 from gateway.problems import unavailable
+from storage.database import Connection
 from storage.pool import Pool
 
 STATEMENT_TIMEOUT = timedelta(seconds=5)
 REFRESH_TAKES_SECONDS = 60
 
-# One round trip. The role comes last: it may read marts and nothing else.
+# One round trip. The role comes last: it may only read.
 _BEGIN = """
 select
     set_config('transaction_read_only', 'on', true),
@@ -55,59 +56,75 @@ Cursor = psycopg.Cursor[DictRow]
 class Page:
     """Rows, and where the next ones begin, if there are any."""
 
-    data: list[DictRow]
+    data: Sequence[Mapping[str, Any]]
     next_cursor: str | None
 
 
 @contextmanager
+def seeing(pool: Pool, tenant_id: str) -> Iterator[Connection]:
+    """A read-only transaction that sees the rows of one tenant, and of tables those that the door shows.
+
+    Raises:
+        ProblemError: the database needed too long.
+    """
+    timeout = str(STATEMENT_TIMEOUT // timedelta(milliseconds=1))
+    with pool.connection() as connection:
+        connection.execute(_BEGIN, {"timeout": timeout, "tenant_id": tenant_id})
+        try:
+            yield connection
+        except psycopg.errors.QueryCanceled:
+            raise unavailable(f"the database needed more than {timeout} ms; ask for less, or later") from None
+
+
+@contextmanager
 def reading(pool: Pool, tenant_id: str) -> Iterator[Cursor]:
-    """A read-only transaction that sees the marts' rows of one tenant.
+    """The same for marts.
 
     Raises:
         ProblemError: a mart isn't there yet, or the database needed too long.
     """
-    timeout = str(STATEMENT_TIMEOUT // timedelta(milliseconds=1))
-    with pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
-        cursor.execute(_BEGIN, {"timeout": timeout, "tenant_id": tenant_id})
+    with seeing(pool, tenant_id) as connection, connection.cursor(row_factory=dict_row) as cursor:
         try:
             yield cursor
         except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psycopg.errors.InsufficientPrivilege):
             # Missing, or left by an older version that knew neither this column nor this role.
             detail = "the marts are not built, or not by this version: run `tidemark refresh`, or wait for the sensor"
             raise unavailable(detail, REFRESH_TAKES_SECONDS) from None
-        except psycopg.errors.QueryCanceled:
-            raise unavailable(f"the database needed more than {timeout} ms; ask for less, or later") from None
 
 
-def read_page(pool: Pool, query: Query) -> Page:
-    """The rows that a checked query asks for, and the cursor of those after them."""
-    with reading(pool, query.tenant_id) as cursor:
-        since = _since(cursor, query)
-        rows = cursor.execute(_statement(query, since), _arguments(query, since)).fetchall()
+def page_of(listing: Listing, query: Query, rows: Sequence[Mapping[str, Any]], since: date | None = None) -> Page:
+    """A page of rows that were read with one more than the query's limit: whether it came tells if there are more."""
     data = rows[: query.limit]
     if len(rows) <= query.limit:
         return Page(data, None)
-    keys = tuple(_text(data[-1][column]) for column, _ in query.dashboard.order)
-    return Page(data, write_cursor(Position(keys, None if since is None else since.isoformat()), query.identity))
+    return Page(data, query.cursor_after((_text(data[-1][column]) for column, _ in listing.order), since))
 
 
-def _since(cursor: Cursor, query: Query) -> date | None:
+def read_page(pool: Pool, dashboard: Dashboard, query: Query) -> Page:
+    """The rows of a mart that a checked query asks for, and the cursor of those after them."""
+    with reading(pool, query.tenant_id) as cursor:
+        since = _since(cursor, dashboard, query)
+        statement = _statement(dashboard, query, since)
+        rows = cursor.execute(statement, _arguments(query, since)).fetchall()
+    return page_of(dashboard, query, rows, since)
+
+
+def _since(cursor: Cursor, dashboard: Dashboard, query: Query) -> date | None:
     """First day of the window; the cursor keeps it, so that a day that comes between two pages moves neither."""
-    days = query.dashboard.window_days
+    days = dashboard.window_days
     if days is None or "from" in query.values:
         return None
     if query.after is not None:
         return query.since
     newest: date | None = query.values.get("to")
     if newest is None:
-        statement = _NEWEST_DAY.format(mart=sql.Identifier(query.dashboard.mart))
+        statement = _NEWEST_DAY.format(mart=sql.Identifier(dashboard.mart))
         row = cursor.execute(statement, {"tenant_id": query.tenant_id}).fetchone()
         newest = None if row is None else row["newest"]
     return None if newest is None else date.fromordinal(max(1, newest.toordinal() - days + 1))
 
 
-def _statement(query: Query, since: date | None) -> sql.Composed:
-    dashboard = query.dashboard
+def _statement(dashboard: Dashboard, query: Query, since: date | None) -> sql.Composed:
     conditions: list[sql.Composable] = [
         _COMPARED[known.comparison].format(
             column=sql.Identifier(known.column), value=sql.Placeholder(f"filter_{known.name}")
@@ -136,7 +153,6 @@ def _after(dashboard: Dashboard) -> sql.Composed:
 def _arguments(query: Query, since: date | None) -> dict[str, Any]:
     after = {f"after_{column}": value for column, value in (query.after or {}).items()}
     filters = {f"filter_{name}": value for name, value in query.values.items()}
-    # One more than asked for tells whether there is a next page.
     return {"tenant_id": query.tenant_id, "rows": query.limit + 1, "since": since, **filters, **after}
 
 

@@ -13,7 +13,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from storage.errors import DatabaseUnavailableError, UsageError
+from storage.errors import ConflictError, DatabaseUnavailableError, NotFoundError, UsageError
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
@@ -70,10 +70,23 @@ def documented(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
     return {status.value: {"description": status.phrase, "content": content} for status in statuses}
 
 
+READ_REFUSALS = documented(
+    HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE
+)
+WRITE_REFUSALS = READ_REFUSALS | documented(
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.REQUEST_TIMEOUT,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+)
+
+
 def install(app: FastAPI) -> None:
     """Make every error of the app a problem document, but for faults of our own: `observation` answers those."""
     app.add_exception_handler(ProblemError, _own)
     app.add_exception_handler(UsageError, _usage)
+    app.add_exception_handler(NotFoundError, _not_found)
+    app.add_exception_handler(ConflictError, _conflict)
     app.add_exception_handler(HTTPException, _framework)
     app.add_exception_handler(RequestValidationError, _invalid)
     for away in (DatabaseUnavailableError, psycopg.OperationalError):
@@ -100,6 +113,16 @@ def _own(_request: Request, error: Exception) -> Response:
 
 def _usage(_request: Request, error: Exception) -> Response:
     return problem_response(ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)))
+
+
+def _not_found(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, NotFoundError)  # noqa: S101 - as above
+    # Without the identifier: another tenant's is answered with the same bytes as one that nobody has.
+    return problem_response(ProblemError(HTTPStatus.NOT_FOUND, f"you have no such {error.kind}"))
+
+
+def _conflict(_request: Request, error: Exception) -> Response:
+    return problem_response(ProblemError(HTTPStatus.CONFLICT, str(error)))
 
 
 def _framework(request: Request, error: Exception) -> Response:

@@ -39,7 +39,7 @@ on conflict (dedupe_key) do nothing
 """
 
 # Events that were in the outbox before have no row under the new id, so they get no second delivery. A paused endpoint
-# gets its rows too: they wait, nothing is lost.
+# gets its rows too: they wait, nothing is lost. In the order of the events, because their identifiers tell the time.
 _INSERT_DELIVERIES = """
 insert into alerting.webhook_deliveries (tenant_id, event_id, webhook_id, next_attempt_at)
 select events.tenant_id, events.event_id, webhooks.webhook_id, %(now)s
@@ -53,6 +53,7 @@ where
             then cardinality(webhooks.event_types) = 0 or events.event_type = any(webhooks.event_types)
         else webhooks.webhook_id = %(only)s
     end
+order by events.seq
 on conflict (event_id, webhook_id) do nothing
 """
 

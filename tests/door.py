@@ -8,23 +8,25 @@ from contextlib import contextmanager
 import httpx
 import structlog
 import uvicorn
+from cryptography.fernet import Fernet
 
 from gateway.app import create_app
 from gateway.options import DoorOptions
 from storage.clock import Clock
 from storage.database import Database
 from storage.logging import configure_logging
+from storage.secrets import SecretBox
 from storage.settings import Settings
 
 
 @contextmanager
 def serving(
-    database: Database, clock: Clock | None = None, options: DoorOptions | None = None
+    database: Database, clock: Clock | None = None, options: DoorOptions | None = None, box: SecretBox | None = None
 ) -> Iterator[httpx.Client]:
     """A client of the door, which is open for the length of the block."""
     # As in a deployment; structlog's own default writes local variables into a log, and takes seconds for it.
     configure_logging(Settings(_env_file=None, log_format="json"))  # type: ignore[call-arg]
-    app = create_app(database, clock or Clock(), options)
+    app = create_app(database, clock or Clock(), box or SecretBox([Fernet.generate_key().decode()]), options)
     server = uvicorn.Server(uvicorn.Config(app, log_level="critical", access_log=False, proxy_headers=False))
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

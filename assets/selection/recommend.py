@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from storage.errors import UsageError
+from storage.errors import ConflictError, UsageError
 
 Mode = Literal["best", "sample"]
 
@@ -38,6 +38,15 @@ class Recommendation(NamedTuple):
     propensity: float
     arms: tuple[ArmPosterior, ...]
 
+    def as_dict(self) -> dict[str, object]:
+        """For scripts and over HTTP: the choice, then every extractor with its probability of being best."""
+        return {
+            "extractor_vendor": self.chosen.extractor_vendor,
+            "extractor_model": self.chosen.extractor_model,
+            "propensity": self.propensity,
+            "extractors": [arm._asdict() | {"feedback_count": arm.feedback_count} for arm in self.arms],
+        }
+
 
 def recommend(rows: Sequence[ArmPosterior], mode: Mode, generator: np.random.Generator | None = None) -> Recommendation:
     """Choose an extractor.
@@ -49,10 +58,11 @@ def recommend(rows: Sequence[ArmPosterior], mode: Mode, generator: np.random.Gen
         generator: the random source of `sample`.
 
     Raises:
-        UsageError: nothing to choose from, no feedback at all, or `sample` without a generator.
+        ConflictError: nothing to choose from, or no feedback at all.
+        UsageError: `sample` without a generator.
     """
     if not any(row.feedback_count for row in rows):
-        raise UsageError(
+        raise ConflictError(
             "no feedback on this template's extractors yet. Send some (tidemark feedback FILE --tenant T), "
             "then run: tidemark refresh"
         )

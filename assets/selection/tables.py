@@ -14,7 +14,7 @@ import numpy as np
 from assets.selection.posteriors import posteriors
 from assets.selection.recommend import ArmPosterior
 from storage.database import Connection
-from storage.errors import UsageError
+from storage.errors import NotFoundError
 
 READ_COUNTS = """
 select
@@ -161,12 +161,12 @@ def read_template(connection: Connection, tenant_id: str, template: str) -> list
     """The stored posteriors of one template's extractors; empty before its first feedback was refreshed.
 
     Raises:
-        UsageError: the tenant has no such template; the message names those it has.
+        NotFoundError: the tenant has no such template; the message names those it has.
     """
     found = connection.execute(FIND_TEMPLATE, {"tenant_id": tenant_id, "template": template}).fetchone()
     if found is None:
         known = [row[0] for row in connection.execute(KNOWN_TEMPLATES, {"tenant_id": tenant_id})]
         listed = f"Known: {', '.join(known)}." if known else "It has none yet: send evaluations with tidemark push."
-        raise UsageError(f"tenant {tenant_id!r} has no template {template!r}. {listed}")
+        raise NotFoundError("template", f"{template!r} of tenant {tenant_id!r}", listed)
     rows = connection.execute(READ_POSTERIORS, {"tenant_id": tenant_id, "template_id": found[0]})
     return [ArmPosterior(*row) for row in rows]

@@ -10,6 +10,7 @@ import typer
 from orchestration.commands.shared import JsonOption, TenantOption, console, platform, print_json, show, transaction
 from sensors.alerts.administration import acknowledge, list_alerts, resolve
 from sensors.alerts.scan import scan
+from storage.tenants import require_tenant
 
 app = typer.Typer(no_args_is_help=True, help="Alerts: what is out of bounds.")
 
@@ -34,6 +35,7 @@ def list_(
 ) -> None:
     """Show a tenant's alerts, the newest first."""
     with transaction() as (_, connection):
+        require_tenant(connection, tenant)
         rows = list_alerts(connection, tenant, status=status, limit=limit)
     if as_json:
         print_json(rows)

@@ -5,7 +5,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from assets.selection.recommend import Mode, Recommendation
+from assets.selection.recommend import Mode
 from assets.selection.recommend import recommend as choose
 from assets.selection.tables import read_template
 from orchestration.commands.shared import JsonOption, TenantOption, console, print_json, show, transaction
@@ -25,7 +25,7 @@ def recommend(
         rows = read_template(connection, tenant, template)
     found = choose(rows, mode, np.random.default_rng(seed) if mode == "sample" else None)
     if as_json:
-        print_json(_document(tenant, template, mode, found))
+        print_json({"tenant": tenant, "template": template, "mode": mode} | found.as_dict())
         return
     chosen = f"{found.chosen.extractor_vendor}/{found.chosen.extractor_model}"
     console.print(f"Use {chosen} for {template} (chosen with probability {found.propensity:.3f}).", markup=False)
@@ -42,15 +42,3 @@ def recommend(
         ],
         as_json=False,
     )
-
-
-def _document(tenant: str, template: str, mode: Mode, found: Recommendation) -> dict[str, object]:
-    return {
-        "tenant": tenant,
-        "template": template,
-        "mode": mode,
-        "extractor_vendor": found.chosen.extractor_vendor,
-        "extractor_model": found.chosen.extractor_model,
-        "propensity": found.propensity,
-        "extractors": [arm._asdict() | {"feedback_count": arm.feedback_count} for arm in found.arms],
-    }

@@ -15,8 +15,7 @@ from sensors.alerts.states import Alert, Transition
 from sensors.outbox import publish
 from storage.audit import record_audit
 from storage.database import Connection
-from storage.errors import UsageError
-from storage.tenants import require_tenant
+from storage.errors import NotFoundError
 
 _LIST = """
 select
@@ -24,7 +23,12 @@ select
     breach_count, evaluation_count, started_at, window_end, resolved_at, acked_at, acked_by, evaluation_id,
     correlation_id
 from alerting.alerts
-where tenant_id = %(tenant_id)s and (%(status)s::text is null or status = %(status)s)
+where
+    tenant_id = %(tenant_id)s
+    and (%(status)s::text is null or status = %(status)s)
+    and (%(event_type)s::text is null or event_type = %(event_type)s)
+    and (%(template)s::text is null or template = %(template)s)
+    and (%(after_at)s::timestamptz is null or (started_at, alert_id) < (%(after_at)s, %(after_id)s::uuid))
 order by started_at desc, alert_id desc
 limit %(limit)s
 """
@@ -36,20 +40,45 @@ where tenant_id = %(tenant_id)s and alert_id = %(alert_id)s and acked_at is null
 
 
 def list_alerts(
-    connection: Connection, tenant_id: str, *, status: str | None = None, limit: int = 100
+    connection: Connection,
+    tenant_id: str,
+    *,
+    status: str | None = None,
+    event_type: str | None = None,
+    template: str | None = None,
+    after: tuple[datetime, UUID] | None = None,
+    limit: int = 100,
 ) -> list[Mapping[str, object]]:
-    """A tenant's alerts, the newest first; `status` is `firing` or `resolved`, None for both."""
-    require_tenant(connection, tenant_id)
+    """A tenant's alerts, the newest first.
+
+    Args:
+        connection: also one that may only read.
+        tenant_id: whose alerts; an unknown tenant has none.
+        status: `firing` or `resolved`; None for both, as with the other filters.
+        event_type: only this rule's.
+        template: only this template's.
+        after: `started_at` and `alert_id` of the last alert of the page before.
+        limit: how many at most.
+    """
+    after_at, after_id = after or (None, None)
+    values = {
+        "tenant_id": tenant_id,
+        "status": status,
+        "event_type": event_type,
+        "template": template,
+        "after_at": after_at,
+        "after_id": after_id,
+        "limit": limit,
+    }
     with connection.cursor(row_factory=dict_row) as cursor:
-        rows = cursor.execute(_LIST, {"tenant_id": tenant_id, "status": status, "limit": limit}).fetchall()
-    return list(rows)
+        return list(cursor.execute(_LIST, values))
 
 
 def acknowledge(connection: Connection, tenant_id: str, alert_id: UUID, *, by: str, now: datetime) -> bool:
     """Note that somebody looks after an alert; False if somebody did already. It goes on firing.
 
     Raises:
-        UsageError: the tenant has no such alert.
+        NotFoundError: the tenant has no such alert.
     """
     _require(connection, tenant_id, alert_id)
     values = {"tenant_id": tenant_id, "alert_id": alert_id, "by": by, "now": now}
@@ -63,7 +92,7 @@ def resolve(connection: Connection, tenant_id: str, alert_id: UUID, *, now: date
     """End an alert by hand and tell the endpoints; False if it was over already. A later breach opens the next one.
 
     Raises:
-        UsageError: the tenant has no such alert.
+        NotFoundError: the tenant has no such alert.
     """
     with connection.transaction():
         store.lock_position(connection)
@@ -81,5 +110,5 @@ def resolve(connection: Connection, tenant_id: str, alert_id: UUID, *, now: date
 def _require(connection: Connection, tenant_id: str, alert_id: UUID) -> Alert:
     alert = store.alert_by_id(connection, tenant_id, alert_id)
     if alert is None:
-        raise UsageError(f"unknown alert {alert_id}: `tidemark alert list --tenant {tenant_id}` shows them")
+        raise NotFoundError("alert", alert_id, f"`tidemark alert list --tenant {tenant_id}` shows them")
     return alert

@@ -13,7 +13,7 @@ from sensors.outbox import CHANNEL
 from sensors.webhooks.registry import get_webhook
 from storage.audit import record_audit
 from storage.database import Connection
-from storage.errors import UsageError
+from storage.errors import ConflictError, NotFoundError
 
 _LIST = """
 select
@@ -40,7 +40,8 @@ where
     deliveries.tenant_id = %(tenant_id)s
     and deliveries.webhook_id = %(webhook_id)s
     and (%(state)s::text is null or deliveries.state = %(state)s)
-order by events.seq desc
+    and (%(after)s::uuid is null or deliveries.delivery_id < %(after)s)
+order by deliveries.delivery_id desc
 limit %(limit)s
 """
 
@@ -65,11 +66,21 @@ where delivery_id = %(delivery_id)s and state in ('failed', 'delivered', 'cancel
 
 
 def list_deliveries(
-    connection: Connection, tenant_id: str, webhook_id: UUID, *, state: str | None = None, limit: int = 100
+    connection: Connection,
+    tenant_id: str,
+    webhook_id: UUID,
+    *,
+    state: str | None = None,
+    after: UUID | None = None,
+    limit: int = 100,
 ) -> list[Mapping[str, object]]:
-    """An endpoint's deliveries with what its last attempt brought, the newest event first."""
+    """An endpoint's deliveries with what its last attempt brought, the newest first; `after` a delivery's identifier.
+
+    Raises:
+        NotFoundError: the tenant has no such endpoint.
+    """
     get_webhook(connection, tenant_id, webhook_id)
-    values = {"tenant_id": tenant_id, "webhook_id": webhook_id, "state": state, "limit": limit}
+    values = {"tenant_id": tenant_id, "webhook_id": webhook_id, "state": state, "after": after, "limit": limit}
     with connection.cursor(row_factory=dict_row) as cursor:
         return [row | {"response": _shown(row["response"])} for row in cursor.execute(_LIST, values)]
 
@@ -84,10 +95,10 @@ def replay_delivery(connection: Connection, tenant_id: str, delivery_id: UUID, *
     with connection.transaction():
         row = connection.execute(_FIND, values).fetchone()
         if row is None:
-            raise UsageError(f"unknown delivery {delivery_id}: `tidemark webhook deliveries` lists an endpoint's")
+            raise NotFoundError("delivery", delivery_id, "`tidemark webhook deliveries` lists an endpoint's")
         webhook_id, status, state = row
         if status == "deleted":
-            raise UsageError(f"webhook {webhook_id} is deleted: nothing is sent to it any more")
+            raise ConflictError(f"webhook {webhook_id} is deleted: nothing is sent to it any more")
         if not connection.execute(_REPLAY, values).rowcount:
             return False
         connection.execute("select pg_notify(%s, '')", (CHANNEL,))

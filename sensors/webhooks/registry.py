@@ -19,7 +19,7 @@ from sensors.webhooks.keys import add_secret, rotate_secret
 from sensors.webhooks.urls import check_url
 from storage.audit import record_audit
 from storage.database import Connection
-from storage.errors import UsageError
+from storage.errors import ConflictError, NotFoundError, UsageError
 from storage.secrets import SecretBox
 from storage.tenants import require_tenant
 
@@ -29,7 +29,9 @@ where
     tenant_id = %(tenant_id)s
     and status <> 'deleted'
     and (%(webhook_id)s::uuid is null or webhook_id = %(webhook_id)s)
+    and (%(after_at)s::timestamptz is null or (created_at, webhook_id) > (%(after_at)s, %(after_id)s::uuid))
 order by created_at, webhook_id
+limit %(limit)s
 """
 
 _INSERT = """
@@ -50,6 +52,11 @@ where webhook_id = %(webhook_id)s and state in ('pending', 'in_flight', 'retry',
 
 _SET_URL = """
 update alerting.webhooks set url = %(url)s where tenant_id = %(tenant_id)s and webhook_id = %(webhook_id)s
+"""
+
+_SET_INTEREST = """
+update alerting.webhooks set event_types = %(event_types)s, description = %(description)s
+where tenant_id = %(tenant_id)s and webhook_id = %(webhook_id)s
 """
 
 Status = Literal["active", "paused", "disabled", "deleted"]
@@ -106,10 +113,12 @@ def create_webhook(
     return webhook, secret
 
 
-def list_webhooks(connection: Connection, tenant_id: str) -> list[Webhook]:
-    """A tenant's endpoints, the oldest first, without deleted ones."""
+def list_webhooks(
+    connection: Connection, tenant_id: str, *, after: tuple[datetime, UUID] | None = None, limit: int | None = None
+) -> list[Webhook]:
+    """A tenant's endpoints, the oldest first, without deleted ones; `after` a `created_at` and `webhook_id`."""
     require_tenant(connection, tenant_id)
-    return _select(connection, tenant_id, None)
+    return _select(connection, tenant_id, after=after, limit=limit)
 
 
 def get_webhook(connection: Connection, tenant_id: str, webhook_id: UUID) -> Webhook:
@@ -118,9 +127,9 @@ def get_webhook(connection: Connection, tenant_id: str, webhook_id: UUID) -> Web
     Raises:
         UsageError: the tenant has none of this identifier.
     """
-    found = _select(connection, tenant_id, webhook_id)
+    found = _select(connection, tenant_id, webhook_id=webhook_id)
     if not found:
-        raise UsageError(f"unknown webhook {webhook_id}: `tidemark webhook list --tenant {tenant_id}` shows them")
+        raise NotFoundError("webhook", webhook_id, f"`tidemark webhook list --tenant {tenant_id}` shows them")
     return found[0]
 
 
@@ -158,6 +167,32 @@ def change_url(
     return replace(webhook, url=url)
 
 
+def change_interest(
+    connection: Connection,
+    tenant_id: str,
+    webhook_id: UUID,
+    *,
+    event_types: Sequence[str] | None = None,
+    description: str | None = None,
+) -> Webhook:
+    """Change which events an endpoint is told, or how it is described; None leaves as it is, no types mean all.
+
+    Raises:
+        UsageError: an unknown endpoint or event type.
+    """
+    check_event_types(event_types or ())
+    with connection.transaction():
+        webhook = get_webhook(connection, tenant_id, webhook_id)
+        changed = replace(
+            webhook,
+            event_types=webhook.event_types if event_types is None else sorted(set(event_types)),
+            description=webhook.description if description is None else description,
+        )
+        connection.execute(_SET_INTEREST, vars(changed))
+        _audit(connection, webhook, "change", {"event_types": changed.event_types})
+    return changed
+
+
 def rotate_webhook(connection: Connection, box: SecretBox, tenant_id: str, webhook_id: UUID, *, now: datetime) -> str:
     """Give an endpoint a new signing secret, shown this once; the old one goes on signing for 24 hours."""
     with connection.transaction():
@@ -172,7 +207,7 @@ def send_test(connection: Connection, tenant_id: str, webhook_id: UUID, *, now: 
     with connection.transaction():
         webhook = get_webhook(connection, tenant_id, webhook_id)
         if webhook.status == "disabled":
-            raise UsageError(f"webhook {webhook_id} is disabled: resume it first with `tidemark webhook resume`")
+            raise ConflictError(f"webhook {webhook_id} is disabled: resume it first with `tidemark webhook resume`")
         draft = EventDraft(tenant_id, "webhook_test", (str(webhook_id), _nonce(connection)), now)
         published = publish(connection, [draft], now, only_webhook=webhook_id)
         row = connection.execute(
@@ -196,9 +231,24 @@ def check_event_types(event_types: Sequence[str]) -> None:
         raise UsageError(f"unknown event type {', '.join(unknown)}. Known: {', '.join(EVENT_TYPES)}")
 
 
-def _select(connection: Connection, tenant_id: str, webhook_id: UUID | None) -> list[Webhook]:
+def _select(
+    connection: Connection,
+    tenant_id: str,
+    *,
+    webhook_id: UUID | None = None,
+    after: tuple[datetime, UUID] | None = None,
+    limit: int | None = None,
+) -> list[Webhook]:
+    after_at, after_id = after or (None, None)
+    values = {
+        "tenant_id": tenant_id,
+        "webhook_id": webhook_id,
+        "after_at": after_at,
+        "after_id": after_id,
+        "limit": limit,
+    }
     with connection.cursor(row_factory=class_row(Webhook)) as cursor:
-        return cursor.execute(_SELECT, {"tenant_id": tenant_id, "webhook_id": webhook_id}).fetchall()
+        return cursor.execute(_SELECT, values).fetchall()
 
 
 def _change(connection: Connection, tenant_id: str, webhook_id: UUID, status: Status, action: str) -> Webhook:

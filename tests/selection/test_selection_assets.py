@@ -156,7 +156,7 @@ def test_a_seeded_sample_is_repeatable_and_states_its_propensity(
     ("tenant_name", "template", "message"),
     [
         ("nobody", "invoice", "unknown tenant 'nobody'"),
-        ("acme", "invoic", "no template 'invoic'. Known: invoice, receipt, silent"),
+        ("acme", "invoic", "unknown template 'invoic' of tenant 'acme': Known: invoice, receipt, silent"),
         ("acme", "silent", "no feedback on this template"),
     ],
 )

@@ -1,0 +1,386 @@
+"""Webhooks, alerts and silences over HTTP: as on the command line, in the key's name, and never another tenant's."""
+
+import base64
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+from alert_rows import evaluation, push, statuses
+from delivering import LOOPBACK, SetClock, happen, send
+from door import problem, serving
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from receiver import Receiver, receiving
+from standardwebhooks import Webhook
+from structlog.testing import capture_logs
+
+from gateway.options import DoorOptions
+from sensors.alerts.scan import scan
+from sensors.outbox import EVENT_TYPES
+from storage.api_keys import ApiKey, create_key
+from storage.database import Connection, Database
+from storage.secrets import SecretBox
+from storage.tenants import create_tenant
+
+URL = "https://example.com/services/T0/url-token"
+
+
+@dataclass
+class Door:
+    """The door, and two tenants' keys of every scope."""
+
+    client: httpx.Client
+    database: Database
+    connection: Connection
+    clock: SetClock
+    box: SecretBox
+    keys: dict[tuple[str, str], tuple[ApiKey, str]]
+
+    def __call__(
+        self, method: str, path: str, body: object = None, *, tenant: str = "acme", scope: str = "admin", **query: Any
+    ) -> httpx.Response:
+        headers = {"X-API-Key": self.keys[tenant, scope][1]}
+        content = {} if body is None else {"json": body}
+        return self.client.request(method, f"/v1{path}", headers=headers, params=query, **content)  # type: ignore[arg-type]
+
+    def create(self, url: str = URL, **members: object) -> dict[str, Any]:
+        answer = self("POST", "/webhooks", {"url": url, **members})
+        assert answer.status_code == 201, answer.text
+        webhook: dict[str, Any] = answer.json()
+        assert answer.headers["location"] == f"/v1/webhooks/{webhook['webhook_id']}"
+        return webhook
+
+    def audited(self, subject: object) -> list[tuple[str, str]]:
+        return self.connection.execute(
+            "select actor, action from access.audit_log where subject = %s order by entry_id", (str(subject),)
+        ).fetchall()
+
+    def actor(self, tenant: str = "acme") -> str:
+        return f"key:{self.keys[tenant, 'admin'][0].key_id}"
+
+
+@pytest.fixture
+def door(database: Database, connection: Connection) -> Iterator[Door]:
+    clock, keys = SetClock(), {}
+    box = SecretBox([base64.urlsafe_b64encode(bytes(32)).decode()])
+    for tenant in ("acme", "globex"):
+        create_tenant(connection, tenant)
+        for scope in ("read", "admin", "ingest"):
+            keys[tenant, scope] = create_key(connection, tenant, [scope], now=clock.now())
+    with serving(database, clock, DoorOptions(webhook_networks=LOOPBACK), box) as client:
+        yield Door(client, database, connection, clock, box, keys)
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def firing(door: Door) -> UUID:
+    """A firing alert of acme."""
+    now = door.clock.now()
+    push(door.connection, "acme", [evaluation(1, at=now, drift_score=0.9)], now)
+    scan(door.connection, now)
+    (alert,) = door("GET", "/alerts", scope="read", event_type="drift_high").json()["data"]
+    return UUID(alert["alert_id"])
+
+
+def silence(door: Door, **members: object) -> dict[str, object]:
+    """A silence of one hour."""
+    ends_at = (door.clock.now() + timedelta(hours=1)).isoformat()
+    return {"matchers": [{"name": "template", "value": "invoice"}], "ends_at": ends_at, **members}
+
+
+def test_an_endpoint_is_registered_changed_tested_rotated_replayed_and_deleted_in_the_keys_name(
+    door: Door, receiver: Receiver
+) -> None:
+    made = door.create(receiver.url, event_types=["drift_high", "drift_high"], description="ops")
+    path = f"/webhooks/{made['webhook_id']}"
+    assert (made["event_types"], made["status"], made["description"]) == (["drift_high"], "active", "ops")
+    queued = door("POST", f"{path}/test")
+    assert queued.status_code == 202
+    assert send(door.database, door.box, door.clock).delivered == 1
+    assert Webhook(made["secret"]).verify(receiver.requests[0].body, receiver.requests[0].headers)["type"] == (
+        "webhook_test"
+    )
+    replayed = door("POST", f"/webhooks/deliveries/{queued.json()['delivery_id']}/replay")
+    assert (replayed.status_code, replayed.json()["queued"]) == (202, True)
+    rotated = door("POST", f"{path}/rotate").json()
+    assert rotated["secret"] != made["secret"]
+    send(door.database, door.box, door.clock)
+    for secret in (made["secret"], rotated["secret"]):
+        Webhook(secret).verify(receiver.requests[1].body, receiver.requests[1].headers)
+    changed = door("PATCH", path, {"url": URL, "status": "paused", "event_types": []}).json()
+    assert (changed["url"], changed["status"], changed["event_types"], changed["description"]) == (
+        URL,
+        "paused",
+        [],
+        "ops",
+    )
+    assert door("PATCH", path, {}).json() == door("GET", path).json() == changed
+    assert door("PATCH", path, {"status": "active"}).json()["status"] == "active"
+    (delivery,) = door("GET", f"{path}/deliveries", state="delivered").json()["data"]
+    assert (delivery["status_code"], delivery["response"], delivery["attempts"]) == (200, "ok", 1)
+    gone = door("DELETE", path)
+    assert (gone.status_code, gone.content) == (204, b"")
+    problem(door("GET", path), 404)
+    assert door("GET", "/webhooks").json() == {"data": [], "next_cursor": None}
+    problem(door("POST", f"/webhooks/deliveries/{delivery['delivery_id']}/replay"), 409)
+    actions = ("create", "test", "rotate", "change_url", "change", "pause", "resume", "delete")
+    assert door.audited(made["webhook_id"]) == [(door.actor(), f"webhook.{action}") for action in actions]
+    assert door.audited(delivery["delivery_id"]) == [(door.actor(), "webhook.replay")]
+
+
+def test_a_change_that_is_wrong_in_part_changes_nothing(door: Door) -> None:
+    made = door.create()
+    path = f"/webhooks/{made['webhook_id']}"
+    before = door("GET", path).json()
+    wrong = door("PATCH", path, {"url": "https://example.com/other", "status": "paused", "event_types": ["drift_hihg"]})
+    assert "Known: drift_high" in str(problem(wrong, 422)["detail"])
+    assert door("GET", path).json() == before
+    assert door.audited(made["webhook_id"]) == [(door.actor(), "webhook.create")]
+
+
+def test_a_secret_is_in_the_answer_that_makes_it_and_nowhere_else(door: Door) -> None:
+    with capture_logs() as logs:
+        made = door.create()
+        path = f"/webhooks/{made['webhook_id']}"
+        rotated = door("POST", f"{path}/rotate").json()
+        door("POST", f"{path}/test")
+        refused = door("POST", "/webhooks", {"url": "http://10.0.0.1/url-token", "secret": made["secret"]})
+        later = [
+            door("GET", path),
+            door("GET", "/webhooks"),
+            door("GET", f"{path}/deliveries"),
+            door("PATCH", path, {"description": "x"}),
+            refused,
+        ]
+    problem(refused, 422)
+    audit = door.connection.execute("select detail::text from access.audit_log").fetchall()
+    stored = door.connection.execute("select sealed from alerting.webhook_secrets").fetchall()
+    for secret in (made["secret"], rotated["secret"]):
+        assert secret.startswith("whsec_")
+        assert all(secret not in answer.text for answer in later)
+        assert secret not in str(logs)
+        assert secret not in str(audit)
+        assert all(secret.encode() not in bytes(row[0]) for row in stored)
+    assert logs
+    assert "url-token" not in str(logs)
+    assert "url-token" not in str(audit)
+
+
+@pytest.mark.parametrize(
+    ("body", "parameter"),
+    [
+        ({}, "url"),
+        ({"url": 7}, "url"),
+        ({"url": None}, "url"),
+        ({"url": URL, "colour": "red"}, "colour"),
+        ({"url": URL, "event_types": "drift_high"}, "event_types"),
+        ({"url": URL, "description": "a\0b"}, "description"),
+        ([], "body"),
+    ],
+)
+def test_a_body_that_does_not_fit_is_refused_naming_the_member(door: Door, body: object, parameter: str) -> None:
+    errors = problem(door("POST", "/webhooks", body), 422)["errors"]
+    assert isinstance(errors, list)
+    assert [error["parameter"] for error in errors] == [parameter]
+
+
+def test_addresses_that_webhooks_must_not_reach_and_oversized_or_foreign_bodies_are_refused(door: Door) -> None:
+    detail = str(problem(door("POST", "/webhooks", {"url": "https://169.254.169.254/"}), 422)["detail"])
+    assert "cloud metadata" in detail
+    problem(door("POST", "/webhooks", {"url": URL, "description": "x" * 70_000}), 413)
+    headers = {"X-API-Key": door.keys["acme", "admin"][1]}
+    problem(door.client.post("/v1/webhooks", headers=headers, data={"url": URL}), 415)
+    problem(door.client.post("/v1/webhooks", headers=headers | {"content-type": "application/json"}, content="{"), 400)
+    assert door("GET", "/webhooks").json()["data"] == []
+
+
+def test_lists_come_in_pages_that_hold_everything_once(door: Door) -> None:
+    hooks = [door.create(f"https://example.com/{number}")["webhook_id"] for number in range(5)]
+    happen(door.connection, "acme", door.clock, *"abcdefg")
+    silences = [
+        door("POST", "/silences", silence(door, comment=str(number))).json()["silence_id"] for number in range(5)
+    ]
+    deliveries = [
+        str(row[0])
+        for row in door.connection.execute(
+            """select delivery_id from alerting.webhook_deliveries join alerting.events using (event_id)
+            where webhook_id = %s order by seq desc""",
+            (hooks[0],),
+        )
+    ]
+    assert len(deliveries) == 7
+    for path, name, expected in (
+        ("/webhooks", "webhook_id", hooks),
+        (f"/webhooks/{hooks[0]}/deliveries", "delivery_id", deliveries),
+        ("/silences", "silence_id", sorted(silences, reverse=True)),
+    ):
+        scope = "read" if path == "/silences" else "admin"
+        found: list[str] = []
+        cursor: dict[str, str] = {}
+        while True:
+            page = door("GET", path, scope=scope, limit=2, **cursor).json()
+            found += [row[name] for row in page["data"]]
+            if page["next_cursor"] is None:
+                break
+            cursor = {"cursor": page["next_cursor"]}
+        assert found == expected, path
+    cursor = {"cursor": door("GET", f"/webhooks/{hooks[0]}/deliveries", limit=2).json()["next_cursor"]}
+    problem(door("GET", f"/webhooks/{hooks[1]}/deliveries", **cursor), 422)
+    problem(door("GET", f"/webhooks/{hooks[1]}/deliveries", state="lost"), 422)
+    problem(door("GET", "/webhooks", colour="red"), 422)
+
+
+def test_an_alert_is_found_acknowledged_and_resolved_once_and_its_endpoints_are_told(door: Door, firing: UUID) -> None:
+    (alert,) = door("GET", "/alerts", scope="read", status="firing").json()["data"]
+    assert (alert["event_type"], alert["value"], alert["template"]) == ("drift_high", 0.9, "invoice")
+    assert len(door("GET", "/alerts", scope="read").json()["data"]) == 2
+    assert door("GET", "/alerts", scope="read", template="claim").json()["data"] == []
+    for changed in (True, False):
+        assert door("POST", f"/alerts/{firing}/ack", {"by": "ana"}).json() == {
+            "alert_id": str(firing),
+            "changed": changed,
+        }
+    for changed in (True, False):
+        assert door("POST", f"/alerts/{firing}/resolve").json()["changed"] is changed
+    (alert,) = door("GET", "/alerts", scope="read", event_type="drift_high").json()["data"]
+    assert (alert["status"], alert["acked_by"]) == ("resolved", "ana")
+    assert statuses(door.connection, "drift_high") == ["firing", "resolved"]
+    assert door.audited(firing) == [(door.actor(), "alert.ack"), (door.actor(), "alert.resolve")]
+
+
+def test_an_acknowledgement_without_a_name_is_the_keys(door: Door, firing: UUID) -> None:
+    assert door("POST", f"/alerts/{firing}/ack").json()["changed"]
+    assert door("GET", "/alerts", scope="read", status="firing").json()["data"][0]["acked_by"] == door.actor()
+
+
+def test_a_silence_is_set_seen_and_ended(door: Door) -> None:
+    now = door.clock.now()
+    later = {"starts_at": (now + timedelta(minutes=10)).isoformat()}
+    running, waiting = (door("POST", "/silences", silence(door, **more)).json() for more in ({}, later))
+    assert (running["state"], waiting["state"], running["author"]) == ("active", "pending", door.actor())
+    assert running["matchers"] == [{"name": "template", "operator": "=", "value": "invoice"}]
+    assert datetime.fromisoformat(running["starts_at"]) == now
+    door.clock.move(seconds=1)
+    for set_one in (running, waiting):
+        assert door("DELETE", f"/silences/{set_one['silence_id']}").status_code == 204
+        assert door.audited(set_one["silence_id"]) == [(door.actor(), f"silence.{what}") for what in ("create", "end")]
+    problem(door("DELETE", f"/silences/{running['silence_id']}"), 409)
+    problem(door("DELETE", f"/silences/{waiting['silence_id']}"), 404)
+    (left,) = door("GET", "/silences", scope="read", state="ended").json()["data"]
+    assert (left["silence_id"], datetime.fromisoformat(left["ends_at"])) == (running["silence_id"], door.clock.now())
+
+
+@pytest.mark.parametrize(
+    ("members", "told"),
+    [
+        ({"matchers": []}, "matchers"),
+        ({"matchers": [{"name": "tenant_id", "value": "globex"}]}, "matchers.0.name"),
+        ({"matchers": [{"name": "template", "operator": "=~", "value": ".*"}]}, "matchers.0.operator"),
+        ({"matchers": [{"name": "template", "value": "a"}, {"name": "template", "value": "b"}]}, "two values at once"),
+        ({"ends_at": "2020-01-01T00:00:00Z"}, "ends_at"),
+        ({"ends_at": "2099-01-01T00:00:00"}, "ends_at"),
+        ({"starts_at": "2099-01-01T00:00:00Z"}, "ends_at"),
+        ({"reason": "x"}, "reason"),
+    ],
+)
+def test_a_silence_that_makes_no_sense_is_refused(door: Door, members: dict[str, object], told: str) -> None:
+    assert told in str(problem(door("POST", "/silences", silence(door, **members)), 422)["detail"])
+    assert door("GET", "/silences", scope="read").json()["data"] == []
+
+
+@hypothesis_settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(unknown=st.uuids())
+def test_what_is_another_tenants_reads_byte_for_byte_as_unknown_and_stays_as_it_is(
+    door: Door, request: pytest.FixtureRequest, unknown: UUID
+) -> None:
+    made = door.create()
+    delivery = door("POST", f"/webhooks/{made['webhook_id']}/test").json()["delivery_id"]
+    set_one = door("POST", "/silences", silence(door)).json()
+    alert = request.getfixturevalue("firing")
+    before = _state(door.connection)
+    for method, path, body, theirs in (
+        ("GET", "/webhooks/{}", None, made["webhook_id"]),
+        ("PATCH", "/webhooks/{}", {"url": URL, "status": "paused"}, made["webhook_id"]),
+        ("PATCH", "/webhooks/{}", {"event_types": []}, made["webhook_id"]),
+        ("PATCH", "/webhooks/{}", {}, made["webhook_id"]),
+        ("DELETE", "/webhooks/{}", None, made["webhook_id"]),
+        ("POST", "/webhooks/{}/test", None, made["webhook_id"]),
+        ("POST", "/webhooks/{}/rotate", None, made["webhook_id"]),
+        ("GET", "/webhooks/{}/deliveries", None, made["webhook_id"]),
+        ("POST", "/webhooks/deliveries/{}/replay", None, delivery),
+        ("POST", "/alerts/{}/ack", {"by": "eve"}, alert),
+        ("POST", "/alerts/{}/resolve", None, alert),
+        ("DELETE", "/silences/{}", None, set_one["silence_id"]),
+    ):
+        crossed = door(method, path.format(theirs), body, tenant="globex")
+        problem(crossed, 404)
+        assert crossed.content == door(method, path.format(unknown), body, tenant="globex").content, path
+    for path, scope in (("/webhooks", "admin"), ("/alerts", "read"), ("/silences", "read")):
+        assert door("GET", path, tenant="globex", scope=scope).json()["data"] == []
+    assert _state(door.connection) == before
+
+
+def _state(connection: Connection) -> list[object]:
+    tables = ("webhooks", "webhook_secrets", "webhook_deliveries", "alerts", "silences", "events")
+    rows = [connection.execute(f"select * from alerting.{table} order by 1").fetchall() for table in tables]  # type: ignore[arg-type]  # noqa: S608
+    return [*rows, connection.execute("select count(*) from access.audit_log").fetchall()]
+
+
+def test_each_route_asks_for_its_scope(door: Door) -> None:
+    missing = uuid4()
+    for scope, routes in (
+        ("read", (("GET", "/evaluations"), ("GET", "/recommendations"), ("GET", "/alerts"), ("GET", "/silences"))),
+        (
+            "admin",
+            (
+                ("GET", "/webhooks"),
+                ("POST", "/webhooks"),
+                ("GET", f"/webhooks/{missing}"),
+                ("PATCH", f"/webhooks/{missing}"),
+                ("DELETE", f"/webhooks/{missing}"),
+                ("POST", f"/webhooks/{missing}/test"),
+                ("POST", f"/webhooks/{missing}/rotate"),
+                ("GET", f"/webhooks/{missing}/deliveries"),
+                ("POST", f"/webhooks/deliveries/{missing}/replay"),
+                ("POST", f"/alerts/{missing}/ack"),
+                ("POST", f"/alerts/{missing}/resolve"),
+                ("POST", "/silences"),
+                ("DELETE", f"/silences/{missing}"),
+            ),
+        ),
+    ):
+        for method, path in routes:
+            for other in {"read", "admin", "ingest"} - {scope}:
+                refused = problem(door(method, path, scope=other), 403)
+                assert refused["missing_scope"] == scope
+            problem(door.client.request(method, f"/v1{path}"), 401)
+
+
+def test_openapi_documents_each_route_with_its_body_and_its_refusals(door: Door) -> None:
+    document = door.client.get("/openapi.json").json()
+    assert "$defs" not in str(document)
+    for path, methods in document["paths"].items():
+        if not path.startswith(("/v1/webhooks", "/v1/alerts", "/v1/silences", "/v1/recommendations")):
+            continue
+        for method, operation in methods.items():
+            assert {"401", "403", "422", "503"} <= set(operation["responses"]), path
+            assert operation["security"], path
+            assert ("{" in path) == ("404" in operation["responses"]) or "recommendations" in path, path
+            takes_body = method == "patch" or (method, path[-5:]) in (
+                ("post", "hooks"),
+                ("post", "ences"),
+                ("post", "}/ack"),
+            )
+            assert ("requestBody" in operation) == takes_body, path
+    event_types = document["paths"]["/v1/alerts"]["get"]["parameters"][1]["schema"]["enum"]
+    assert event_types == list(EVENT_TYPES)
