@@ -1,0 +1,75 @@
+"""The client's errors. Each message says what is wrong and what to do; none holds the API key."""
+
+from typing import Self
+
+from tidemark_client.results import PushResult
+
+_SHOWN = 5
+
+
+class TidemarkClientError(Exception):
+    """Base of every error that the client raises on purpose."""
+
+
+class InvalidRecordError(TidemarkClientError, ValueError):
+    """A record that can't be sent, found before it was: which field, a stable code, and the reason in words."""
+
+    def __init__(self, field: str | None, code: str, reason: str) -> None:
+        super().__init__(f"{field or 'the record'}: {reason}")
+        self.field = field
+        self.code = code
+        self.reason = reason
+
+
+class RecordsRejectedError(TidemarkClientError):
+    """Everything was sent, and some of it was refused. `result` holds the counts and the problems."""
+
+    def __init__(self, result: PushResult) -> None:
+        shown = "; ".join(str(problem) for problem in result.problems[:_SHOWN])
+        more = ", …" if result.refused > _SHOWN else ""
+        super().__init__(
+            f"{result.refused:,} of {result.records:,} records were refused: {shown}{more}. The others landed. "
+            "Correct and send these again; on_reject=a function of your own takes the problems instead of this error."
+        )
+        self.result = result
+
+
+class DeliveryError(TidemarkClientError):
+    """The server did not take records, and the client gave up.
+
+    Attributes:
+        reason: what happened last.
+        result: what landed before.
+        unsent: how many records are unsent or unconfirmed.
+        kept: how many of those are in the spool, from where they will be sent.
+    """
+
+    def __init__(self, reason: str, result: PushResult | None = None, unsent: int = 0, kept: int = 0) -> None:
+        told = f"{unsent:,} records are unsent: " if unsent else ""
+        where = f" {kept:,} of them are kept in the spool and will be sent from there." if kept else ""
+        lost = " Send them again: what had landed is recognized." if unsent > kept else ""
+        super().__init__(f"{told}{reason}.{where}{lost}")
+        self.reason = reason
+        self.result = result or PushResult()
+        self.unsent = unsent
+        self.kept = kept
+
+    def counting(self, result: PushResult, unsent: int, kept: int) -> Self:
+        """The same error, which knows what landed and what did not."""
+        return type(self)(self.reason, result, unsent, kept)
+
+
+class AuthenticationError(DeliveryError):
+    """The API key opens nothing (401), or not this (403). No retry helps."""
+
+
+class RequestRefusedError(DeliveryError):
+    """The server refused the request itself, or what answers at the URL is no Tidemark server. No retry helps."""
+
+
+class QueueFullError(TidemarkClientError):
+    """Records come faster than they are delivered: the queue or spool has no room for this one, which was not taken."""
+
+
+class SpoolError(TidemarkClientError):
+    """The spool directory can't be used: another process has it, or the disk refused."""
