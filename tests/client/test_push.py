@@ -87,7 +87,7 @@ def _of_kind(kind: str, number: int) -> Any:
     }[kind]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     kinds=st.lists(Kind, max_size=25),
     script=st.lists(st.sampled_from(ACTS), max_size=12),
