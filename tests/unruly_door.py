@@ -46,8 +46,10 @@ class Door:
             name, problem = self._judge(line)
             counts[name] += 1
             if problem:
-                errors.append({"line": number, "field": "template", "code": "bad", "reason": problem}
-                              | {"verdict": "conflict" if name == "conflicts" else "rejected"})
+                errors.append(
+                    {"line": number, "field": "template", "code": "bad", "reason": problem}
+                    | {"verdict": "conflict" if name == "conflicts" else "rejected"}
+                )
         landed = counts["accepted"] + counts["duplicates"]
         status = 200 if not errors else 207 if landed else 422
         return status, json.dumps({"batch_id": "b", **counts, "errors": errors[:100]}).encode()

@@ -17,6 +17,8 @@ Record = Mapping[str, object] | bytes
 # More than this, unpacked, the server takes in no request.
 MOST_BYTES_A_RECORD = 8 * 1024 * 1024 - 1
 
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
 
 def to_line(record: Record) -> bytes:
     """The record's line, without its end.
@@ -46,7 +48,8 @@ def identified(record: Record) -> Record:
 
 def _whole_line(document: bytes) -> bytes:
     line = document.rstrip(b"\r\n")
-    if not line.strip():
+    # The server takes a byte order mark for the body's, and a line of nothing else for a blank one.
+    if not line.removeprefix(_BYTE_ORDER_MARK).strip():
         raise InvalidRecordError(None, "empty", "is empty")
     if b"\n" in line:
         raise InvalidRecordError(None, "line_break", "has a line break in it: write each JSON document in one line")

@@ -40,23 +40,28 @@ class DeliveryError(TidemarkClientError):
     Attributes:
         reason: what happened last.
         result: what landed before.
-        unsent: how many records are unsent or unconfirmed.
+        unsent: how many records are unsent or unconfirmed, as far as they were read.
         kept: how many of those are in the spool, from where they will be sent.
+        unread: whether there may be more, because the iterable was not read to its end.
     """
 
-    def __init__(self, reason: str, result: PushResult | None = None, unsent: int = 0, kept: int = 0) -> None:
-        told = f"{unsent:,} records are unsent: " if unsent else ""
+    def __init__(
+        self, reason: str, result: PushResult | None = None, unsent: int = 0, kept: int = 0, unread: bool = False
+    ) -> None:
+        count = f"at least {unsent:,}" if unread else f"{unsent:,}"
+        told = f"{count} records are unsent: " if unsent else ""
         where = f" {kept:,} of them are kept in the spool and will be sent from there." if kept else ""
-        lost = " Send them again: what had landed is recognized." if unsent > kept else ""
-        super().__init__(f"{told}{reason}.{where}{lost}")
+        lost = " Send the others again: what has landed is recognized." if unsent > kept or unread else ""
+        super().__init__(f"{told}{reason}.{where}{lost if kept else lost.replace('the others', 'them')}")
         self.reason = reason
         self.result = result or PushResult()
         self.unsent = unsent
         self.kept = kept
+        self.unread = unread
 
-    def counting(self, result: PushResult, unsent: int, kept: int) -> Self:
+    def counting(self, result: PushResult, unsent: int, kept: int, unread: bool = False) -> Self:
         """The same error, which knows what landed and what did not."""
-        return type(self)(self.reason, result, unsent, kept)
+        return type(self)(self.reason, result, unsent, kept, unread)
 
 
 class AuthenticationError(DeliveryError):

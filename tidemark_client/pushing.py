@@ -61,8 +61,7 @@ class Push:
             offer: takes lines and tells how many it took; None if there is nowhere to keep them.
             records: what was pushed.
         """
-        count = unsent.records
-        kept = 0
+        count, kept, unread = unsent.records, 0, True
         if offer:
             for batch in chain([unsent], batches):
                 count += 0 if batch is unsent else batch.records
@@ -70,6 +69,8 @@ class Push:
                 kept += taken
                 if taken < len(batch):
                     break
+            else:
+                unread = False
         if isinstance(records, Sized):
-            count = len(records) - self.total.records
-        return failure.counting(self.total, count, kept)
+            count, unread = len(records) - self.total.records, False
+        return failure.counting(self.total, count, kept, unread)
