@@ -1,5 +1,6 @@
 """`tidemark push`, `feedback` and `rejects`: records in, and what was refused."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -23,8 +24,10 @@ from orchestration.commands.shared import (
     show,
     transaction,
 )
+from orchestration.remote_push import push_file_to
 from storage.errors import TidemarkError, UsageError
 from storage.tenants import require_tenant
+from tidemark_client import Client
 
 Files = Annotated[list[Path], typer.Argument(help="NDJSON, CSV or Parquet files.", show_default=False)]
 FormatOption = Annotated[
@@ -49,13 +52,22 @@ limit %(limit)s
 
 def push(
     files: Files,
-    tenant: TenantOption,
+    tenant: Annotated[str, typer.Option("--tenant", "-t", help="Whose data this is; not with --url.")] = "",
     file_format: FormatOption = None,
     mapping: MapOption = None,
+    url: Annotated[str, typer.Option("--url", help="Send over HTTP to this server, whose key tells the tenant.")] = "",
+    key_env: Annotated[
+        str, typer.Option("--key-env", metavar="VARIABLE", help="With --url: where the API key is (scope ingest).")
+    ] = "TIDEMARK_API_KEY",
     as_json: JsonOption = False,
 ) -> None:
     """Land evaluation records. Pushing a file again is harmless; exit 1 if any record was refused."""
-    _push(files, tenant, "evaluations", file_format, mapping, as_json)
+    if bool(tenant) == bool(url):
+        raise UsageError("give either --tenant, to land here, or --url, to send to a server: its key tells the tenant.")
+    if url:
+        _push_to(url, key_env, files, file_format, mapping, as_json)
+    else:
+        _push(files, tenant, "evaluations", file_format, mapping, as_json)
 
 
 def feedback(
@@ -73,9 +85,7 @@ def _push(
     files: list[Path], tenant: str, kind: Kind, file_format: Format | None, mapping: list[str] | None, as_json: bool
 ) -> None:
     columns = parse_mapping(mapping or [])
-    for path in files:
-        if not path.exists():
-            raise UsageError(f"{path} does not exist. Nothing was pushed.")
+    _require(files)
     reports: dict[str, PushReport] = {}
     with platform() as opened, opened.database.connect(autocommit=True) as connection, _progress() as progress:
         require_tenant(connection, tenant)
@@ -91,6 +101,37 @@ def _push(
                 mapping=columns,
                 on_batch=_teller(progress, task),
             )
+    _conclude(reports, as_json)
+
+
+def _push_to(
+    url: str, key_env: str, files: list[Path], file_format: Format | None, mapping: list[str] | None, as_json: bool
+) -> None:
+    columns = parse_mapping(mapping or [])
+    _require(files)
+    key = os.environ.get(key_env, "").strip()
+    if not key:
+        raise UsageError(f"set {key_env} to an API key of scope ingest: tidemark key create makes one.")
+    try:
+        client = Client(url, key, on_reject=lambda _: None)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    reports: dict[str, PushReport] = {}
+    with client, _progress() as progress:
+        for path in files:
+            task = progress.add_task(path.name, total=None, done="")
+            tell = _teller(progress, task)
+            reports[str(path)] = push_file_to(client, path, file_format=file_format, mapping=columns, on_batch=tell)
+    _conclude(reports, as_json)
+
+
+def _require(files: list[Path]) -> None:
+    for path in files:
+        if not path.exists():
+            raise UsageError(f"{path} does not exist. Nothing was pushed.")
+
+
+def _conclude(reports: dict[str, PushReport], as_json: bool) -> None:
     _tell(reports, as_json)
     if any(report.rejected or report.conflicts for report in reports.values()):
         raise typer.Exit(1)
