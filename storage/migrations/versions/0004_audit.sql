@@ -187,10 +187,7 @@ begin
     from (select distinct (at at time zone 'UTC')::date as day from entries_before) as days;
     insert into access.audit_log select entry_id, tenant_id, at, actor, action, subject, detail from entries_before;
 
-    -- The schema too, because the owner of a schema may drop what is in it.
-    execute format('grant create on database %I to audit_owner', current_database());
-    alter schema access owner to audit_owner;
-    execute format('revoke create on database %I from audit_owner', current_database());
+    grant usage, create on schema access to audit_owner;
     alter function access.refuse_change() owner to audit_owner;
     alter function access.ensure_audit_day(date) owner to audit_owner;
     alter function access.ensure_audit_days_ahead() owner to audit_owner;
@@ -204,6 +201,11 @@ begin
     loop
         execute format('alter table %s owner to audit_owner', relation);
     end loop;
+
+    -- The schema too, because the owner of a schema may drop what is in it.
+    execute format('grant create on database %I to audit_owner', current_database());
+    alter schema access owner to audit_owner;
+    execute format('revoke create on database %I from audit_owner', current_database());
 
     set local role audit_owner;
     revoke all on function
