@@ -13,6 +13,7 @@ from datetime import date, datetime, timedelta
 from psycopg import errors
 from psycopg.rows import class_row
 
+from storage.audit import record_audit
 from storage.audit_chain import (
     DIGEST_BYTES,
     Entry,
@@ -54,6 +55,7 @@ select access.seal_audit_day(row(
 _MAKE_AHEAD = "select access.ensure_audit_days_ahead()"
 _ONE_SNAPSHOT = "set transaction isolation level repeatable read, read only"
 _BECOME_RETENTION = "set local role retention"
+_BE_ONESELF = "set local role none"
 _RELEASED = "select access.released_audit_days()"
 _DROP_RELEASED = "select access.drop_released_audit_days()"
 _LATEST = """
@@ -159,9 +161,14 @@ def released_days(connection: Connection) -> list[date]:
 def drop_released_days(connection: Connection) -> list[date]:
     """Drop the entries of the released days; their seals stay. Returns the days, none if the log is busy."""
     try:
-        return _as_retention(connection, _DROP_RELEASED)
+        with connection.transaction():
+            days = _as_retention(connection, _DROP_RELEASED)
+            if days:
+                told = {"from": days[0].isoformat(), "to": days[-1].isoformat()}
+                record_audit(connection, tenant_id=None, action="retention.drop", subject="audit_log", detail=told)
     except errors.LockNotAvailable:
         return []
+    return days
 
 
 def read_witness(text: str) -> tuple[date, bytes]:
@@ -213,4 +220,6 @@ def _entries(connection: Connection, first: date | None, before: date | None) ->
 def _as_retention(connection: Connection, query: str) -> list[date]:
     with connection.transaction():
         connection.execute(_BECOME_RETENTION)
-        return [day for (day,) in connection.execute(query.encode())]
+        days = [day for (day,) in connection.execute(query.encode())]
+        connection.execute(_BE_ONESELF)
+    return days

@@ -69,6 +69,9 @@ alter role :"login" set timezone = 'UTC';
 select format('alter role %I bypassrls', :'login') where :'as' in ('tidemark_ingest', 'tidemark_api')
 \gexec
 
+select access.record_audit(null, session_user, 'login.grant', :'login', jsonb_build_object('role', :'as')) as entry
+\gset recorded_
+
 commit;
 
 select member::regrole as login, roleid::regrole as role from pg_auth_members
