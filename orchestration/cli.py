@@ -9,7 +9,7 @@ from types import FrameType
 
 import typer
 
-from orchestration.commands import alert, data, key, platform_commands, retention, tenant, threshold, webhook
+from orchestration.commands import alert, audit, data, key, platform_commands, retention, tenant, threshold, webhook
 from orchestration.commands.demo_command import demo
 from orchestration.commands.docs_command import docs
 from orchestration.commands.recommend import recommend
@@ -52,6 +52,7 @@ for name, group in {
     "threshold": threshold.app,
     "alert": alert.app,
     "retention": retention.app,
+    "audit": audit.app,
 }.items():
     app.add_typer(group, name=name)
 

@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from assets.access.assets import audit_assets
 from assets.evaluations.assets import landing_assets
 from assets.forecasts.assets import definitions as forecasts
 from assets.reports.assets import definitions as reports
@@ -51,6 +52,7 @@ def build_definitions(
             *forecasts(),
             *selection(),
             alerts_asset(),
+            *audit_assets(),
             dagster_retention,
             *reports(),
         ],

@@ -76,7 +76,7 @@ NIGHTLY_JOB_DEFINITION = dg.define_asset_job(
     partitions_def=DAYS,
     tags=BUILDS_MARTS,
     description="Everything, with every check; then counts are reconciled from door to mart, and only if they agree "
-    "does what is older than its retention go.",
+    "does what is older than its retention go. The audit log is sealed and verified before anything of it goes.",
 )
 
 

@@ -1,4 +1,7 @@
-"""The audit log: who did which administrative action on what. Append-only."""
+"""The audit log: who did which administrative action on what.
+
+Belongs here: writing an entry. Does not belong here: reading, sealing and verifying them (`audit_seals`).
+"""
 
 import getpass
 import os
@@ -12,10 +15,7 @@ from storage.database import Connection
 
 _acting: ContextVar[str | None] = ContextVar("acting", default=None)
 
-_INSERT = """
-insert into access.audit_log (tenant_id, actor, action, subject, detail)
-values (%(tenant_id)s, %(actor)s, %(action)s, %(subject)s, %(detail)s)
-"""
+_RECORD = "select access.record_audit(%(tenant_id)s, %(actor)s, %(action)s, %(subject)s, %(detail)s)"
 
 
 @contextmanager
@@ -47,7 +47,7 @@ def record_audit(
         "subject": subject,
         "detail": Jsonb(dict(detail or {})),
     }
-    connection.execute(_INSERT, entry)
+    connection.execute(_RECORD, entry)
 
 
 def _operating_system_user() -> str:

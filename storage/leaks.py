@@ -1,8 +1,9 @@
-"""Leaks: what a reader may read that row-level security does not guard.
+"""Leaks: what a reader may read that row-level security does not guard, and tables of tenants' rows that lack it.
 
 A policy guards a table and nothing that is made from it: a view looks with its owner's eyes, a materialized view has no
 policies, a function may be SECURITY DEFINER. Whoever makes one of these in a schema that readers may use, and grants
-it, shows them all tenants. This asks PostgreSQL's catalogue whether anybody has.
+it, shows them all tenants. Where rows are a tenant's, row-level security has to be on even if nobody may read them: a
+grant by mistake then shows nothing. This asks PostgreSQL's catalogue whether all of that is so.
 
 Belongs here: finding leaks. Does not belong here: policies and grants (migrations; dbt's macro share_with_readers).
 """
@@ -35,6 +36,16 @@ relations as (
     where
         class.relkind in ('r', 'p', 'v', 'm', 'f')
         and has_any_column_privilege(schemas.reader, class.oid, 'select')
+),
+of_tenants as (
+    select class.oid, format('%%I.%%I', pg_namespace.nspname, class.relname) as name, class.relrowsecurity
+    from pg_class as class
+    inner join pg_namespace on pg_namespace.oid = class.relnamespace
+    inner join pg_attribute on pg_attribute.attrelid = class.oid
+    where
+        pg_namespace.nspname in ('raw', 'access', 'alerting', 'ml', 'intermediate')
+        and class.relkind in ('r', 'p')
+        and pg_attribute.attname = 'tenant_id'
 ),
 leaks as (
     select
@@ -80,8 +91,23 @@ leaks as (
     union all
     select rolname, 'role ' || quote_ident(rolname), 'the role bypasses row-level security: nobypassrls' from readers
     where rolbypassrls
+    union all
+    select null, name, 'row-level security is off' from of_tenants where not relrowsecurity
+    union all
+    select role::regrole::name, name, 'a policy shows more than the tenants of its role'
+    from of_tenants
+    inner join pg_policy on polrelid = of_tenants.oid
+    cross join unnest(polroles) as role
+    where
+        polpermissive and polcmd in ('r', '*')
+        and (role::regrole::text, pg_get_expr(polqual, polrelid)) not in (
+            ('bi_reader', %(of_reader)s), ('api_reader', %(of_api)s), ('tidemark_dbt', 'true')
+        )
+        -- Whose tables these are sees all of them anyway; the audit log it doesn't own.
+        and not exists (select from pg_class where oid = 'raw.evaluations'::regclass and relowner = role)
 )
-select name, why, array_agg(rolname::text order by rolname) from leaks group by name, why order by name, why
+select name, why, coalesce(array_agg(rolname::text order by rolname) filter (where rolname is not null), '{}')
+from leaks group by name, why order by name, why
 """
 _OF_READER = "(tenant_id = ANY (( SELECT access.reader_tenant_ids() AS reader_tenant_ids)::text[]))"
 _OF_API = "(tenant_id = ( SELECT access.api_tenant_id() AS api_tenant_id))"
@@ -96,13 +122,13 @@ class Leak:
     why: str
     """What is wrong with it, and the remedy where there is one."""
     readers: tuple[str, ...]
-    """The roles that it is open to."""
+    """The roles that it is open to; none where only a grant is missing."""
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.why} (open to {', '.join(self.readers)})"
+        return f"{self.name}: {self.why} (open to {', '.join(self.readers) or 'nobody yet'})"
 
 
 def find_leaks(connection: Connection) -> list[Leak]:
-    """What readers may read that row-level security does not guard, in any schema; empty where all is well."""
+    """What row-level security does not guard and ought to; empty where all is well."""
     found = connection.execute(_FIND, {"of_reader": _OF_READER, "of_api": _OF_API})
     return [Leak(name, why, tuple(readers)) for name, why, readers in found]

@@ -23,7 +23,7 @@ _SCHEMAS = ("raw", "access", "alerting", "ml")
 
 
 def migrate(url: PostgresUrl) -> str:
-    """Upgrade the database at `url` to the newest schema, make the coming months' partitions, return the revision.
+    """Upgrade the database at `url` to the newest schema, make the coming partitions, return the revision.
 
     Raises:
         MigrationError: the schema is newer than this version, or wasn't made by Tidemark.
@@ -101,3 +101,4 @@ def _make_partitions_ahead(connection: Connection) -> None:
     for ahead in range(_MONTHS_AHEAD + 1):
         year, month = divmod(today.year * 12 + today.month - 1 + ahead, 12)
         connection.execute(text("select raw.ensure_evaluations_month(:day)"), {"day": date(year, month + 1, 1)})
+    connection.execute(text("select access.ensure_audit_days_ahead()"))

@@ -32,6 +32,9 @@ class Settings(BaseSettings):
     evaluations_retention_days: int | None = Field(
         None, ge=31, description="days that evaluations themselves are kept; for ever if unset, aggregates always"
     )
+    audit_retention_days: int = Field(
+        90, ge=30, description="days that entries of the audit log are kept; seals always"
+    )
     dagster_retention_days: int = Field(30, ge=1, description="days that Dagster's finished runs and events are kept")
     gateway_host: str = Field("127.0.0.1", min_length=1, description="address on which the HTTP door listens")
     gateway_port: Port = Field(8000, description="its port")

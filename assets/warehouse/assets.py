@@ -10,6 +10,7 @@ from assets.warehouse.build import DagsterEvent, build_selected, source_freshnes
 from assets.warehouse.project import DEFAULT_DATABASE, kept_manifest
 from assets.warehouse.reconciliation import Reconciliation, reconcile
 from assets.warehouse.retention import Retained, retain
+from storage.audit import acting_as
 from storage.clock import Clock
 from storage.database import Database
 from storage.settings import Settings
@@ -117,7 +118,7 @@ def retention(
     clock: dg.ResourceParam[Clock],
 ) -> dg.MaterializeResult[None]:
     """Drop what is no longer kept; say what could not go, and why."""
-    with database.connect(autocommit=True) as connection:
+    with database.connect(autocommit=True) as connection, acting_as(f"run:{context.run_id}"):
         done = retain(connection, settings.evaluations_retention_days, clock.now().date())
     for month in done.months:
         if month.refusal is not None:

@@ -11,11 +11,13 @@ from datetime import date, timedelta
 
 from psycopg import errors
 
+from storage.audit import record_audit
 from storage.database import Connection
 from storage.locks import AdvisoryLock
 
 _ONE_WRITER = "select pg_advisory_xact_lock(%(key)s)"
 _BECOME = "set local role retention"
+_BE_ONESELF = "set local role none"
 _MONTHS = "select month, refusal from raw.droppable_months(%(keep_from)s)"
 _COUNT = """
 select count(*) from raw.evaluations
@@ -108,22 +110,26 @@ def retain(connection: Connection, days: int | None, today: date) -> Retained:
         if month.refusal is not None:
             break
         months[place] = _drop(connection, month.month, plan.keep_from)
-    return Retained(plan.keep_from, tuple(months), _alone(connection, _DROP_HISTORY, {}))
+    return Retained(plan.keep_from, tuple(months), _alone(connection, _DROP_HISTORY, {}, "drift_history_versions"))
 
 
 def _drop(connection: Connection, month: date, keep_from: date | None) -> Month:
     try:
-        return Month(month, evaluations=_alone(connection, _DROP, {"month": month, "keep_from": keep_from}))
+        names = {"month": month, "keep_from": keep_from}
+        return Month(month, evaluations=_alone(connection, _DROP, names, f"evaluations {month:%Y-%m}"))
     except errors.LockNotAvailable:
         return Month(month, refusal="is busy: someone reads or writes evaluations all the time")
     except errors.ObjectNotInPrerequisiteState as error:
         return Month(month, refusal=error.diag.message_primary)
 
 
-def _alone(connection: Connection, query: str, names: Mapping[str, object]) -> int:
-    """Call a function as role retention while no build reads or writes."""
+def _alone(connection: Connection, query: str, names: Mapping[str, object], subject: str) -> int:
+    """Call a function as role retention while no build reads or writes, and note in the audit log what it dropped."""
     with connection.transaction():
         connection.execute(_ONE_WRITER, {"key": AdvisoryLock.WAREHOUSE_BUILD.value})
         connection.execute(_BECOME)
         [[count]] = connection.execute(query.encode(), names).fetchall()
+        connection.execute(_BE_ONESELF)
+        if count:
+            record_audit(connection, tenant_id=None, action="retention.drop", subject=subject, detail={"rows": count})
     return int(count)

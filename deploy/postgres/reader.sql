@@ -77,6 +77,8 @@ alter role :"role" set timezone = 'UTC';
 alter role :"role" set search_path = marts;
 
 insert into access.reader_tenants (role_name, tenant_id) values (:'role', :'tenant') on conflict do nothing;
+select access.record_audit(:'tenant', session_user, 'reader.grant', :'role', '{}') as entry
+\gset recorded_
 
 -- Only a superuser may say how much a role's sorts may spill to disk; unlike the timeouts, it holds.
 select format('alter role %I set temp_file_limit = %L', :'role', '2GB')

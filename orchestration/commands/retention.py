@@ -1,5 +1,7 @@
-"""`tidemark retention run`: months of evaluations that are no longer kept, dropped now."""
+"""`tidemark retention run`: months of evaluations and days of the audit log that are no longer kept, dropped now."""
 
+from collections.abc import Sequence
+from datetime import date
 from typing import Annotated, Any
 
 import typer
@@ -7,6 +9,7 @@ import typer
 from assets.warehouse.reconciliation import reconcile
 from assets.warehouse.retention import Month, Retained, count_evaluations, plan_retention, retain
 from orchestration.commands.shared import JsonOption, console, platform, print_json, progress_console, show
+from storage.audit_seals import drop_released_days, released_days, verify_log
 from storage.database import Connection
 from storage.errors import TidemarkError
 
@@ -23,19 +26,26 @@ def _group() -> None:
 
 @app.command()
 def run(dry_run: DryRunOption = False, as_json: JsonOption = False) -> None:
-    """Drop evaluations older than TIDEMARK_EVALUATIONS_RETENTION_DAYS that the warehouse has whole; aggregates stay."""
+    """Drop evaluations older than TIDEMARK_EVALUATIONS_RETENTION_DAYS that the warehouse has whole; aggregates stay.
+
+    Days of the audit log go once a seal has released them; seals stay.
+    """
     with platform() as opened, opened.database.connect(autocommit=True) as connection:
         days, today = opened.settings.evaluations_retention_days, opened.clock.now().date()
         if dry_run:
             done = count_evaluations(connection, plan_retention(connection, days, today))
+            audit_days = released_days(connection)
         else:
             with progress_console.status("Reconciling, then dropping"):
                 _refuse_unless_reconciled(connection)
+                _refuse_if_tampered(connection)
                 done = retain(connection, days, today)
+                audit_days = drop_released_days(connection)
     if as_json:
-        print_json(_report(done, dry_run))
+        print_json(_report(done, dry_run) | {"audit_days": audit_days})
     else:
         _tell(done, dry_run)
+        _tell_audit_days(audit_days, dry_run)
 
 
 def _refuse_unless_reconciled(connection: Connection) -> None:
@@ -43,6 +53,13 @@ def _refuse_unless_reconciled(connection: Connection) -> None:
     if not found.holds:
         told = "; ".join(map(str, found.differences[:_SHOWN]))
         raise TidemarkError(f"counts differ between door and mart, so nothing is dropped. {told}")
+
+
+def _refuse_if_tampered(connection: Connection) -> None:
+    tampering = verify_log(connection).tampering
+    if tampering:
+        told = "; ".join(map(str, tampering[:_SHOWN]))
+        raise TidemarkError(f"the audit log is not as it was sealed, so nothing is dropped. {told}")
 
 
 def _report(done: Retained, dry_run: bool) -> dict[str, Any]:
@@ -70,3 +87,9 @@ def _tell(done: Retained, dry_run: bool) -> None:
         console.print("Evaluations are kept for ever; TIDEMARK_EVALUATIONS_RETENTION_DAYS would say for how long.")
     else:
         show([_row(month, dry_run) for month in done.months], False, empty=f"Nothing is older than {done.keep_from}.")
+
+
+def _tell_audit_days(days: Sequence[date], dry_run: bool) -> None:
+    if days:
+        outcome = "to be dropped" if dry_run else "dropped"
+        console.print(f"Audit log from {days[0]} to {days[-1]}: {len(days)} days {outcome}.", highlight=False)

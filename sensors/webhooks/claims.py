@@ -18,7 +18,7 @@ from psycopg.rows import class_row
 
 from sensors.outbox import EventDraft, publish
 from sensors.webhooks.transport import Answer
-from storage.audit import record_audit
+from storage.audit import acting_as, record_audit
 from storage.database import Connection
 
 RETRY_AFTER = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=30))
@@ -164,13 +164,14 @@ def _outcome(attempt: int, status_code: int | None) -> Outcome:
 def _disable(connection: Connection, owned: Claim, now: datetime) -> None:
     if not connection.execute(_DISABLE, {"webhook_id": owned.webhook_id}).rowcount:
         return
-    record_audit(
-        connection,
-        tenant_id=owned.tenant_id,
-        action="webhook.disable",
-        subject=str(owned.webhook_id),
-        detail={"reason": "the endpoint answered 410", "delivery_id": str(owned.delivery_id)},
-    )
+    with acting_as("dispatcher"):
+        record_audit(
+            connection,
+            tenant_id=owned.tenant_id,
+            action="webhook.disable",
+            subject=str(owned.webhook_id),
+            detail={"reason": "the endpoint answered 410", "delivery_id": str(owned.delivery_id)},
+        )
     dedupe = (str(owned.webhook_id), str(owned.attempt_id))
     publish(
         connection,

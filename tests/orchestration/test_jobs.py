@@ -147,13 +147,20 @@ def test_a_refresh_leaves_tests_of_whole_tables_to_the_night_and_the_night_leave
     day = TODAY.isoformat()
     night = house.run(NIGHTLY_JOB, {RANGE[0]: day, RANGE[1]: day})
     more = {event.asset_key for event in night.get_asset_materialization_events()} - built
-    assert {key.to_user_string() for key in more} == {"reconciliation", "retention", "dagster_retention"}
+    assert {key.to_user_string() for key in more} == {
+        "reconciliation",
+        "retention",
+        "dagster_retention",
+        "audit_seal",
+        "audit_retention",
+    }
     checks = {evaluation.asset_check_key: evaluation.passed for evaluation in night.get_asset_check_evaluations()}
     assert all(checks.values())
     job = house.definitions.resolve_job_def(NIGHTLY_JOB)
     assert checks.keys() == job.asset_layer.asset_graph.asset_check_keys
     order = [event.step_key for event in night.get_step_success_events()]
     assert order.index("warehouse") < order.index("reconciliation") < order.index("retention")
+    assert order.index("audit_seal") < order.index("audit_retention")
 
 
 def test_a_year_of_days_is_one_run(house: _House, connection: Connection, tenant: str) -> None:
