@@ -83,6 +83,14 @@ where
     )
 """
 
+_DECLARED = """
+select exists (
+    select from raw.batch_manifests as manifests
+    inner join intermediate.marks as mark on manifests.declared_at > mark.taken_at
+    where mark.model = 'batch_reconciliation'
+)
+"""
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -161,6 +169,11 @@ def list_manifests(connection: Connection, tenant_id: str, *, limit: int = 100) 
 def is_reconciled(connection: Connection) -> bool:
     """Whether the mart `batch_reconciliation` stands, as this version of Tidemark builds it."""
     return connection.execute(_HAS_MART).fetchone() == (True,)
+
+
+def declared_since_last_build(connection: Connection) -> bool:
+    """Whether something was declared that the mart knows nothing of; before the first build it makes no difference."""
+    return connection.execute(_DECLARED).fetchone() == (True,)
 
 
 def overdue_since_last_build(connection: Connection) -> datetime | None:
