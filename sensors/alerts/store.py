@@ -136,7 +136,9 @@ def event_draft(transition: Transition, alert_id: UUID, now: datetime) -> EventD
         dedupe=(*subject[2:], *window, transition.status, str(alert.epoch)),
         occurred_at=now,
         alert=AlertPart(alert_id, transition.status, alert.severity, alert.started_at),
-        subject=SubjectPart(subject.template or None, subject.extractor_vendor or None, subject.extractor_model or None),
+        subject=SubjectPart(
+            subject.template or None, subject.extractor_vendor or None, subject.extractor_model or None
+        ),
         metric=MetricPart(
             subject.metric,
             transition.value,
