@@ -22,22 +22,29 @@ with build as (
     select taken_at from intermediate.marks where model = 'batch_reconciliation'
 ),
 
+incomplete as (
+    select * from marts.batch_reconciliation
+    where status in ('PARTIAL', 'MISSING') and declared_at >= %(now)s - %(longest_age)s
+),
+
+rules as (
+    select senders.tenant_id, rule.value as threshold, rule.max_age
+    from (select distinct incomplete.tenant_id from incomplete) as senders
+    cross join lateral alerting.rules_for(senders.tenant_id, '') as rule
+    where rule.event_type = 'evaluations_missing' and rule.enabled
+),
+
 missing as (
     select
-        batches.tenant_id,
-        batches.batch_key,
-        batches.due_at,
-        batches.expected_count,
-        greatest(batches.missing_count, 1)::double precision / greatest(batches.expected_count, 1) as share,
-        rule.value as threshold
-    from marts.batch_reconciliation as batches
-    cross join lateral alerting.rules_for(batches.tenant_id, '') as rule
-    where
-        batches.status in ('PARTIAL', 'MISSING')
-        and batches.declared_at >= %(now)s - %(longest_age)s
-        and rule.event_type = 'evaluations_missing'
-        and rule.enabled
-        and batches.declared_at >= %(now)s - rule.max_age
+        incomplete.tenant_id,
+        incomplete.batch_key,
+        incomplete.due_at,
+        incomplete.expected_count,
+        greatest(incomplete.missing_count, 1)::double precision / greatest(incomplete.expected_count, 1) as share,
+        rules.threshold
+    from incomplete
+    inner join rules using (tenant_id)
+    where incomplete.declared_at >= %(now)s - rules.max_age
 ),
 
 tenants as (
