@@ -8,17 +8,19 @@ from assets.forecasts.assets import definitions as forecasts
 from assets.reports.assets import definitions as reports
 from assets.selection.assets import definitions as selection
 from assets.warehouse.assets import care_assets, warehouse_assets
-from assets.warehouse.checks import readers_see_only_their_tenants
+from assets.warehouse.checks import declared_batches_arrived, readers_see_only_their_tenants
 from orchestration.arrivals_sensor import arrivals_sensor
 from orchestration.dagster_retention import dagster_retention
 from orchestration.jobs import (
     ALERT_MARTS_JOB,
     NIGHTLY_JOB_DEFINITION,
+    RECONCILE_BATCHES_JOB,
     REPORTS_JOB,
     nightly,
     refresh_job,
     weekly_reports,
 )
+from orchestration.manifest_sensor import manifest_sensor
 from orchestration.partitions import DAYS
 from sensors.alerts.sensors import alert_sensor, alerts_asset
 from sensors.webhooks.sensors import definitions as webhooks
@@ -56,10 +58,21 @@ def build_definitions(
             dagster_retention,
             *reports(),
         ],
-        asset_checks=[readers_see_only_their_tenants],
-        jobs=[refresh_job([*warehouse, *care]), ALERT_MARTS_JOB, NIGHTLY_JOB_DEFINITION, REPORTS_JOB],
+        asset_checks=[readers_see_only_their_tenants, declared_batches_arrived],
+        jobs=[
+            refresh_job([*warehouse, *care]),
+            ALERT_MARTS_JOB,
+            RECONCILE_BATCHES_JOB,
+            NIGHTLY_JOB_DEFINITION,
+            REPORTS_JOB,
+        ],
         schedules=[nightly, weekly_reports],
-        sensors=[arrivals_sensor(), alert_sensor(ALERT_MARTS_JOB.name), *webhooks()],
+        sensors=[
+            arrivals_sensor(),
+            manifest_sensor(RECONCILE_BATCHES_JOB.name),
+            alert_sensor(ALERT_MARTS_JOB.name),
+            *webhooks(),
+        ],
         resources={
             "database": dg.ResourceDefinition(lambda _: database or open_database(current_settings())),
             "settings": dg.ResourceDefinition(lambda _: current_settings()),

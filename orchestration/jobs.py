@@ -53,6 +53,16 @@ ALERT_MARTS_JOB = dg.define_asset_job(
     description="The marts that show alerts, after one has fired or been resolved.",
 )
 
+RECONCILE_BATCHES_JOB = dg.define_asset_job(
+    "reconcile_batches",
+    # With the dimension, because a declaration may be the first that is heard of a tenant.
+    selection=dg.AssetSelection.assets(
+        ["staging", "stg_batch_manifests"], ["marts", "dim_tenants"], ["marts", "batch_reconciliation"]
+    ),
+    tags=BUILDS_MARTS,
+    description="Which declared batches have arrived, when the time of one is over and nothing asks for a refresh.",
+)
+
 # Without the tag: it reads one snapshot a tenant, so it need not wait for runs that build marts, nor they for it.
 REPORTS_JOB = dg.define_asset_job(
     "write_reports", selection=REPORTS, description="Each tenant's report, from the marts as they are."

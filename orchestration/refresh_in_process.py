@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 
 from assets.evaluations.arrivals import arrivals_since
+from assets.evaluations.manifests import declared_since_last_build, overdue_since_last_build
 from assets.warehouse.build import FULL_REFRESH_TAG
 from orchestration.definitions import build_definitions
 from orchestration.instance import open_instance
@@ -38,8 +39,10 @@ def refresh_in_process(
     with open_instance(opened.settings, opened.database) as instance, only_refresh(instance, opened.database):
         with opened.database.connect() as connection:
             landed = arrivals_since(connection, position(instance))
+            declared = declared_since_last_build(connection) or overdue_since_last_build(connection) is not None
         today = opened.clock.now().date()
-        if not force and not full and not landed.batches and last_refreshed_on(instance) == today:
+        is_fresh = not landed.batches and not declared and last_refreshed_on(instance) == today
+        if is_fresh and not force and not full:
             return {"refreshed": False}
         plan = plan_refresh(landed, today)
         tags = plan.tags | ({FULL_REFRESH_TAG: "true"} if full else {})

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from mart_records import BATCH_KEYS, TENANTS, Record, Sent, records_of
 
+from assets.evaluations.manifests import batch_checksum
+
 Read = Callable[[str], list[Record]]
 
 
@@ -213,10 +215,15 @@ def _check_reviews(mart: list[Record], evaluations: list[Record], counted: dict[
 
 
 def _check_batches(mart: list[Record], evaluations: list[Record]) -> None:
-    landed = {key: sum(record.get("batch_key") == key for record in evaluations) for key in BATCH_KEYS}
-    assert {row["batch_key"]: row["landed_count"] for row in mart} == landed
+    landed = {key: [r["record_id"] for r in evaluations if r.get("batch_key") == key] for key in BATCH_KEYS}
+    assert {row["batch_key"]: row["landed_count"] for row in mart} == {key: len(ids) for key, ids in landed.items()}
     for row in mart:
+        ids = landed[row["batch_key"]]
         assert row["expected_count"] == BATCH_KEYS[row["batch_key"]]
+        assert row["landed_checksum"] == batch_checksum(ids)
+        # Declared a moment ago.
+        assert row["status"] == ("COMPLETE" if len(ids) >= row["expected_count"] else "WAITING")
+        assert row["reason"] == ("surplus" if len(ids) > row["expected_count"] else None)
         assert row["landed_count"] + row["missing_count"] == row["expected_count"] + row["surplus_count"]
 
 

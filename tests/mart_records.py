@@ -23,7 +23,10 @@ BATCH_KEYS = {"whole": 1, "b'1": 5, "never landed": 3}
 
 # What says when and how records arrived rather than what they say: it differs with the order in which they came.
 _OF_ARRIVAL = {
-    "batch_reconciliation": ["declared_at", "first_landed_at", "last_landed_at"],
+    "batch_reconciliation": [
+        *("declared_at", "due_at", "first_landed_at", "last_landed_at"),
+        *("rejected_count", "conflict_count", "never_sent_count"),
+    ],
     "data_quality": [
         *("late_count", "batch_count", "rejected_count", "conflict_count", "duplicate_count", "rejected_share"),
     ],

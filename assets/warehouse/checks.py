@@ -1,12 +1,27 @@
-"""The check that readers see only their tenants' rows: after every build of the marts, before anyone relies on them.
+"""Checks after every build of the marts: readers see only their tenants' rows; what senders declared has arrived.
 
-Belongs here: the asset check. Does not belong here: how leaks are found (`storage.leaks`).
+Belongs here: the asset checks. Does not belong here: how leaks are found (`storage.leaks`), or what is missing (the
+mart `batch_reconciliation`).
 """
+
+from datetime import timedelta
 
 import dagster as dg
 
+from storage.clock import Clock
 from storage.database import Database
 from storage.leaks import find_leaks
+
+BATCHES_NAMED = 20
+# What nobody has mended in a month stays in the mart; here it would only hide what is new.
+_RECENT = timedelta(days=30)
+_INCOMPLETE = """
+select tenant_id, batch_key, status, reason, landed_count, expected_count, count(*) over () as batches
+from marts.batch_reconciliation
+where status in ('PARTIAL', 'MISSING') and declared_at >= %(since)s
+order by declared_at desc, tenant_id, batch_key
+limit %(limit)s
+"""
 
 
 @dg.asset_check(
@@ -22,4 +37,27 @@ def readers_see_only_their_tenants(database: dg.ResourceParam[Database]) -> dg.A
         passed=not leaks,
         description=None if not leaks else "; ".join(map(str, leaks)),
         metadata={"leaks": len(leaks)},
+    )
+
+
+@dg.asset_check(
+    asset=dg.AssetKey(["marts", "batch_reconciliation"]),
+    description="Every batch that a sender has declared in the last 30 days has arrived whole, or may still arrive.",
+)
+def declared_batches_arrived(
+    database: dg.ResourceParam[Database], clock: dg.ResourceParam[Clock]
+) -> dg.AssetCheckResult:
+    """Name the batches that are missing or not whole; it is for their senders to mend, so it stops nothing."""
+    with database.connect() as connection:
+        names = {"since": clock.now() - _RECENT, "limit": BATCHES_NAMED}
+        found = connection.execute(_INCOMPLETE, names).fetchall()
+    told = [
+        f"{batch_key} of {tenant_id}: {status}, {landed} of {expected} ({reason})"
+        for tenant_id, batch_key, status, reason, landed, expected, _ in found
+    ]
+    return dg.AssetCheckResult(
+        passed=not found,
+        severity=dg.AssetCheckSeverity.WARN,
+        description="; ".join(told) or None,
+        metadata={"incomplete_batches": found[0][-1] if found else 0},
     )

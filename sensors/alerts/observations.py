@@ -16,7 +16,7 @@ from psycopg.rows import dict_row
 from sensors.alerts.states import Observation, Source, Subject
 from storage.database import Connection
 
-METRICS = {
+_METRICS = {
     "drift_high": "drift_score",
     "reliability_low": "reliability_score",
     "decision_review": "decision_review",
@@ -215,28 +215,33 @@ def of_batches(connection: Connection, batch_ids: Sequence[UUID], now: datetime)
         batch_ids: in the order of their transactions.
         now: against which the rules' maximum age is taken, aware.
     """
-    age = _longest_age(connection)
+    age = longest_age(connection)
     if not batch_ids or age is None:
         return
     parameters = {"batch_ids": list(batch_ids), "now": now, "longest_age": age}
-    yield from _read(connection, _NEW_TEMPLATES, parameters, "one_shot")
-    yield from _read(connection, _EVALUATIONS, parameters, "evaluation")
+    yield from read_observations(connection, _NEW_TEMPLATES, parameters, "one_shot")
+    yield from read_observations(connection, _EVALUATIONS, parameters, "evaluation")
 
 
 def of_forecasts(connection: Connection, now: datetime) -> Iterator[Observation]:
     """The recent days of forecasts in which a template was anomalous, or that may end its open alert, oldest first."""
-    age = _longest_age(connection)
+    age = longest_age(connection)
     if age is not None:
-        yield from _read(connection, _FORECASTS, {"now": now, "longest_age": age}, "finding")
+        yield from read_observations(connection, _FORECASTS, {"now": now, "longest_age": age}, "finding")
 
 
-def _longest_age(connection: Connection) -> timedelta | None:
+def longest_age(connection: Connection) -> timedelta | None:
+    """The longest maximum age of any rule that is held: older data is nowhere of interest."""
     row = connection.execute(_LONGEST_AGE).fetchone()
     return row[0] if row else None
 
 
-def _read(connection: Connection, query: str, parameters: dict[str, object], source: Source) -> Iterator[Observation]:
+def read_observations(
+    connection: Connection, query: str, parameters: dict[str, object], source: Source
+) -> Iterator[Observation]:
+    """What a query finds, which names the columns of `Subject` and `Observation`; `metric` may follow from the type."""
     with connection.cursor(row_factory=dict_row) as cursor:
         for row in cursor.execute(query, parameters):
+            row.setdefault("metric", _METRICS.get(row["event_type"]))
             subject = Subject(*(row.pop(name) for name in Subject._fields))
-            yield Observation(subject=subject, source=source, metric=METRICS[subject.event_type], **row)
+            yield Observation(subject=subject, source=source, **row)

@@ -11,7 +11,7 @@ from datetime import datetime
 from itertools import chain
 from uuid import UUID
 
-from sensors.alerts import observations, store
+from sensors.alerts import missing_batches, observations, silence, store
 from sensors.alerts.states import Alert, Observation, Subject, Transition, advance
 from sensors.outbox import Published, publish
 from storage.database import Connection
@@ -87,12 +87,17 @@ def scan(
     """
     with connection.transaction():
         reach = _reach(connection, store.lock_position(connection), max_batches, max_records)
+        silence.follow(connection, reach.batch_ids, store.last_read_at(connection), now)
         seen = chain(
-            observations.of_batches(connection, reach.batch_ids, now), observations.of_forecasts(connection, now)
+            observations.of_batches(connection, reach.batch_ids, now),
+            observations.of_forecasts(connection, now),
+            missing_batches.of_manifests(connection, now),
+            # While batches wait to be read, who sent them only seems silent.
+            () if reach.more or reach.held_back else silence.of_senders(connection, now),
         )
         judged = list(seen)
         transitions, published = _apply(connection, judged, now)
-        store.move_position(connection, reach.position)
+        store.move_position(connection, reach.position, now)
     return ScanResult(
         batches=len(reach.batch_ids),
         observations=len(judged),

@@ -7,7 +7,8 @@ An alert's `window_end` is the end of the newest data it has judged. What is old
 
 * a late evaluation changes nothing. Had it come in time, a later one would have had the last word anyway; a late breach
   must not reopen what newer data has resolved, late in-bounds data must not resolve what newer data keeps firing;
-* a finding (a day of a forecast) is read anew with every scan, so also the day at `window_end` itself is done.
+* a finding (a day of a forecast, a build's missing batches, a silence) is read anew with every scan, so also what ends
+  at `window_end` itself is done.
 
 Without an alert there is nothing to be late for: the first breach opens one.
 """
@@ -22,11 +23,15 @@ Source = Literal["evaluation", "finding", "one_shot"]
 
 
 class Subject(NamedTuple):
-    """Who an alert is about, of which one is open at most; no extractor where the whole template is meant."""
+    """What an alert is about, of which one is open at most.
+
+    No extractor where the whole template is meant, and no template where the whole tenant is.
+    """
 
     tenant_id: str
     event_type: str
-    template: str
+    metric: str
+    template: str = ""
     extractor_vendor: str = ""
     extractor_model: str = ""
 
@@ -45,7 +50,6 @@ class Observation:
 
     subject: Subject
     source: Source
-    metric: str
     value: float
     threshold: float
     breach: bool
@@ -66,7 +70,6 @@ class Alert:
     epoch: int
     status: Status
     severity: str
-    metric: str
     value: float
     threshold: float
     breach_count: int
@@ -125,7 +128,6 @@ def _open(epoch: int, seen: Observation) -> tuple[Alert, Transition]:
         epoch=epoch,
         status="firing",
         severity=seen.severity,
-        metric=seen.metric,
         value=seen.value,
         threshold=seen.threshold,
         breach_count=1,

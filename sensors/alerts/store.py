@@ -21,16 +21,21 @@ insert into alerting.positions (consumer, next_xact_id) values (%(consumer)s, '0
 on conflict (consumer) do nothing
 """
 _POSITION = "select next_xact_id::text from alerting.positions where consumer = %(consumer)s for update"
-_MOVE = "update alerting.positions set next_xact_id = %(next)s::text::xid8 where consumer = %(consumer)s"
+_MOVE = """
+update alerting.positions set next_xact_id = %(next)s::text::xid8, read_at = %(now)s where consumer = %(consumer)s
+"""
+_LAST_READ = "select read_at from alerting.positions where consumer = %(consumer)s"
 
 _NEWEST = """
-select distinct on (tenant_id, event_type, template, extractor_vendor, extractor_model) alerts.*
+select distinct on (tenant_id, event_type, metric, template, extractor_vendor, extractor_model) alerts.*
 from alerting.alerts
 inner join
-    unnest(%(tenants)s::text[], %(types)s::text[], %(templates)s::text[], %(vendors)s::text[], %(models)s::text[])
-        as subjects (tenant_id, event_type, template, extractor_vendor, extractor_model)
-    using (tenant_id, event_type, template, extractor_vendor, extractor_model)
-order by tenant_id, event_type, template, extractor_vendor, extractor_model, alerts.epoch desc
+    unnest(
+        %(tenants)s::text[], %(types)s::text[], %(metrics)s::text[], %(templates)s::text[], %(vendors)s::text[],
+        %(models)s::text[]
+    ) as subjects (tenant_id, event_type, metric, template, extractor_vendor, extractor_model)
+    using (tenant_id, event_type, metric, template, extractor_vendor, extractor_model)
+order by tenant_id, event_type, metric, template, extractor_vendor, extractor_model, alerts.epoch desc
 """
 
 _BY_ID = """
@@ -78,15 +83,21 @@ def lock_position(connection: Connection) -> int:
     return int(row[0]) if row else 0
 
 
-def move_position(connection: Connection, next_xact_id: int) -> None:
-    """Remember that every batch before `next_xact_id` is done."""
-    connection.execute(_MOVE, {"consumer": CONSUMER, "next": str(next_xact_id)})
+def last_read_at(connection: Connection) -> datetime | None:
+    """When somebody last read on; None if nobody ever did."""
+    row = connection.execute(_LAST_READ, {"consumer": CONSUMER}).fetchone()
+    return row[0] if row else None
+
+
+def move_position(connection: Connection, next_xact_id: int, now: datetime) -> None:
+    """Remember that every batch before `next_xact_id` is done, and when that was."""
+    connection.execute(_MOVE, {"consumer": CONSUMER, "next": str(next_xact_id), "now": now})
 
 
 def newest_alerts(connection: Connection, subjects: Iterable[Subject]) -> dict[Subject, Alert]:
     """The newest alert, open or not, of each subject that ever had one."""
-    columns: Sequence[Sequence[str]] = list(zip(*subjects, strict=True)) or [()] * 5
-    names = ("tenants", "types", "templates", "vendors", "models")
+    names = ("tenants", "types", "metrics", "templates", "vendors", "models")
+    columns: Sequence[Sequence[str]] = list(zip(*subjects, strict=True)) or [()] * len(names)
     parameters = {name: list(values) for name, values in zip(names, columns, strict=True)}
     with connection.cursor(row_factory=dict_row) as cursor:
         found = [_alert(row) for row in cursor.execute(_NEWEST, parameters)]
@@ -125,9 +136,11 @@ def event_draft(transition: Transition, alert_id: UUID, now: datetime) -> EventD
         dedupe=(*subject[2:], *window, transition.status, str(alert.epoch)),
         occurred_at=now,
         alert=AlertPart(alert_id, transition.status, alert.severity, alert.started_at),
-        subject=SubjectPart(subject.template, subject.extractor_vendor or None, subject.extractor_model or None),
+        subject=SubjectPart(
+            subject.template or None, subject.extractor_vendor or None, subject.extractor_model or None
+        ),
         metric=MetricPart(
-            alert.metric,
+            subject.metric,
             transition.value,
             alert.threshold,
             alert.window_start,

@@ -12,7 +12,7 @@ from sensors.alerts.scan import scan
 from sensors.alerts.states import Alert, Observation, Subject, Transition, advance
 from storage.database import Connection
 
-SUBJECT = Subject("acme", "drift_high", "invoice", "vendor-a", "model-1")
+SUBJECT = Subject("acme", "drift_high", "drift_score", "invoice", "vendor-a", "model-1")
 START = datetime(2026, 5, 1, tzinfo=UTC)
 
 
@@ -22,7 +22,6 @@ def observation(second: int, breach: bool, clear_n: int) -> Observation:
     return Observation(
         SUBJECT,
         "evaluation",
-        "drift_score",
         value,
         0.3,
         breach,

@@ -177,3 +177,15 @@ def test_a_tenant_s_month_is_limited_and_freed_again(settings: Settings, tenant:
     assert json.loads(limited.stdout) == {"tenant": tenant, "records_a_month": 1000, "accepted_this_month": 0}
     freed = tidemark("tenant", "limit", tenant, "--records-a-month", "none")
     assert "any number of records" in freed.stdout
+
+
+def test_a_batch_is_declared_shown_and_refused_by_the_name_of_the_wrong_field(
+    settings: Settings, connection: Connection, tenant: str
+) -> None:
+    declare = ("manifest", "declare", "--tenant", tenant, "--batch-key", "2026-05-01", "--expected", "3")
+    assert "Batch 2026-05-01 should have 3 records." in tidemark(*declare).stdout
+    (shown,) = json.loads(tidemark("manifest", "list", "--tenant", tenant, "--json").stdout)
+    assert (shown["batch_key"], shown["expected"], shown["checksum"]) == ("2026-05-01", 3, None)
+    refused = tidemark(*declare, "--checksum", "abc")
+    assert refused.returncode == 2
+    assert "checksum must be 16 hexadecimal digits" in refused.stderr

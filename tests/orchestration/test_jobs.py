@@ -12,10 +12,12 @@ import dagster as dg
 import pytest
 
 from assets.evaluations.landing import land
+from assets.evaluations.manifests import declare_manifest
 from assets.evaluations.verdicts import Line
 from orchestration.arrivals_sensor import arrivals_sensor
 from orchestration.definitions import build_definitions
-from orchestration.jobs import ALERT_MARTS_JOB
+from orchestration.jobs import ALERT_MARTS_JOB, RECONCILE_BATCHES_JOB
+from orchestration.manifest_sensor import manifest_sensor
 from orchestration.refresh import NIGHTLY_JOB, REFRESH_JOB
 from sensors.alerts.scan import scan
 from storage.clock import Clock
@@ -192,3 +194,32 @@ def test_an_alert_on_a_template_and_tenant_that_no_refresh_has_seen_yet_shows_in
     assert ("passport", "drift_high") in shown.fetchall()
     counted = connection.execute("select alert_count > 0 from marts.overview where tenant_id = 'newcomer'")
     assert counted.fetchall() == [(True,)]
+
+
+def test_a_declared_batch_that_never_comes_is_asked_for_by_the_clock_alone_and_named_by_the_check(
+    house: _House, connection: Connection, tenant: str
+) -> None:
+    def tick() -> dg.RunRequest | dg.SkipReason:
+        with dg.build_sensor_context(instance=house.instance, definitions=house.definitions) as context:
+            asked = manifest_sensor(RECONCILE_BATCHES_JOB.name)(context, database=house.database, clock=Clock())
+        assert isinstance(asked, dg.RunRequest | dg.SkipReason)
+        return asked
+
+    assert isinstance(tick(), dg.SkipReason), "there is no mart yet"
+    _land(connection, tenant, TODAY, range(1), 0.1)
+    house.refresh()
+    declare_manifest(connection, tenant, "never sent", expected=5)
+    assert isinstance(tick(), dg.SkipReason), "it may still come"
+    connection.execute("update raw.batch_manifests set declared_at = now() - raw.manifest_grace()")
+    asked = tick()
+    assert isinstance(asked, dg.RunRequest)
+    assert isinstance(house.tick(), dg.SkipReason), "nothing has landed"
+    ran = house.run(RECONCILE_BATCHES_JOB.name, {})
+    checks = {check.check_name: check for check in ran.get_asset_check_evaluations()}
+    missing = checks["declared_batches_arrived"]
+    assert (missing.passed, missing.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert missing.description == "never sent of acme: MISSING, 0 of 5 (never_sent)"
+    assert isinstance(tick(), dg.SkipReason), "it is judged"
+    scan(connection, datetime.now(UTC))
+    [metric] = connection.execute("select metric from alerting.alerts where event_type = 'evaluations_missing'")
+    assert metric == ("missing_share",)

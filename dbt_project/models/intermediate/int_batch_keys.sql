@@ -11,13 +11,12 @@ with batches as not materialized (
     select * from {{ ref('int_batches') }}
 ),
 
-evaluations as not materialized (
-    select * from {{ ref('stg_evaluations') }}
-    where batch_key is not null
+records as not materialized (
+    select * from {{ ref('stg_batch_records') }}
 ),
 
 arrived as (
-    {{ arrived_evaluations('batches', 'evaluations') }}
+    {{ arrived_evaluations('batches', 'records') }}
 ),
 
 new_parts as (
@@ -26,6 +25,7 @@ new_parts as (
         batch_key,
         date_trunc('month', date)::date as month,
         count(*) as landed_count,
+        bit_xor(record_checksum) as record_checksum,
         min(received_at) as first_landed_at,
         max(received_at) as last_landed_at
     from arrived
@@ -41,6 +41,7 @@ parts as (
         known.batch_key,
         known.month,
         known.landed_count,
+        known.record_checksum,
         known.first_landed_at,
         known.last_landed_at
     {% if is_incremental() %}
@@ -62,6 +63,7 @@ final as (
         batch_key,
         month,
         sum(landed_count)::bigint as landed_count,
+        case when count(*) = count(record_checksum) then bit_xor(record_checksum) end as record_checksum,
         min(first_landed_at) as first_landed_at,
         max(last_landed_at) as last_landed_at,
         (select intermediate.fold_to('{{ this.identifier }}')) as fold_id
