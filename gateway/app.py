@@ -18,6 +18,7 @@ from gateway.metrics import Metrics
 from gateway.metrics_route import metrics_route
 from gateway.observation import Observation
 from gateway.options import DoorOptions
+from gateway.otlp_routes import otlp_routes
 from gateway.standing import StandingBoard
 from storage.clock import Clock
 from storage.database import Database
@@ -56,6 +57,7 @@ def create_app(database: Database, clock: Clock, options: DoorOptions | None = N
     app.add_middleware(Observation, metrics=metrics)
     door = IngestDoor(landing, clock, budget, metrics, options)
     app.include_router(ingest_routes(door, guard(keyring, "ingest")))
+    app.include_router(otlp_routes(door, guard(keyring, "ingest")))
     app.include_router(manifest_routes(pool, budget, guard(keyring, "ingest")))
     app.include_router(dashboard_routes(pool, guard(keyring, "read")))
     app.include_router(health_route(pool, standing))
