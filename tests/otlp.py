@@ -18,24 +18,14 @@ RESOURCE = {"service.name": "invoice", "gen_ai.provider.name": "acme-ai"}
 
 
 def any_value(value: object) -> AnyValue:
-    match value:
-        case None:
-            return AnyValue()
-        case bool():
-            return AnyValue(bool_value=value)
-        case int():
-            return AnyValue(int_value=value)
-        case float():
-            return AnyValue(double_value=value)
-        case str():
-            return AnyValue(string_value=value)
-        case bytes():
-            return AnyValue(bytes_value=value)
-        case list():
-            return AnyValue(array_value=ArrayValue(values=map(any_value, value)))
-        case dict():
-            return AnyValue(kvlist_value=KeyValueList(values=pairs(value)))
-    raise TypeError(value)
+    if value is None:
+        return AnyValue()
+    if isinstance(value, list):
+        return AnyValue(array_value=ArrayValue(values=map(any_value, value)))
+    if isinstance(value, dict):
+        return AnyValue(kvlist_value=KeyValueList(values=pairs(value)))
+    kinds: dict[type, str] = {bool: "bool", int: "int", float: "double", str: "string", bytes: "bytes"}
+    return AnyValue(**{f"{kinds[type(value)]}_value": value})  # type: ignore[arg-type]
 
 
 def pairs(attributes: Mapping[str, object]) -> list[KeyValue]:

@@ -137,7 +137,8 @@ def _plain(key: str, given: object, depth: int) -> object:
         if kind == "doubleValue":
             return _double(key, value)
         if kind == "arrayValue":
-            items = _object(key, value).get("values") or []
+            items = _object(key, value).get("values")
+            items = [] if items is None else items
             if not isinstance(items, list):
                 raise Refused(shown(key), "otlp_form", "must have an array in arrayValue.values")
             return [_plain(key, item, depth + 1) for item in items]
