@@ -17,7 +17,7 @@ from assets.evaluations.contract import Refused
 from assets.evaluations.otlp_json import read_json
 from assets.evaluations.otlp_mapping import MAPPING_VERSION, record_of
 from assets.evaluations.otlp_protobuf import read_protobuf
-from assets.evaluations.otlp_wire import UnreadableError
+from assets.evaluations.otlp_wire import Census, TooManyError, UnreadableError
 from assets.evaluations.verdicts import Line, Problem
 from gateway.bodies import MOST_RECORDS, media_type, too_large
 from gateway.ingest_door import IngestDoor
@@ -91,8 +91,11 @@ def split_events(body: bytes, form: str) -> tuple[list[Line], int]:
     """
     lines: list[Line] = []
     number = 0
+    # Each log record may have a scope and a resource of its own.
+    census = Census(3 * MOST_RECORDS)
+    read = read_protobuf if form == PROTOBUF else read_json
     try:
-        for number, (payload, event) in enumerate((read_protobuf if form == PROTOBUF else read_json)(body), 1):
+        for number, (payload, event) in enumerate(read(body, census), 1):
             if number > MOST_RECORDS:
                 raise too_large(f"the request has more than {MOST_RECORDS} log records", {"records": number})
             if isinstance(event, Refused):
@@ -101,4 +104,7 @@ def split_events(body: bytes, form: str) -> tuple[list[Line], int]:
                 lines.append(Line(number, payload, record=record_of(event)))
     except UnreadableError as error:
         raise ProblemError(HTTPStatus.BAD_REQUEST, f"{error}; nothing was landed") from None
+    except TooManyError:
+        what = f"the request has more than {census.most} resources, scopes and log records"
+        raise too_large(what, {"parts": census.most + 1}) from None
     return lines, number - len(lines)

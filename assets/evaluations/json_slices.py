@@ -12,7 +12,10 @@ import orjson
 _BLANKS = rb"[ \t\n\r]*+"
 _STRING = rb'"(?:[^"\\]++|\\.)*+"'
 _NEXT_VALUE = re.compile(_BLANKS + rb'([\[{]|%b|[^\s\[\]{},:"]++)' % _STRING, re.DOTALL)
-_NEXT_BRACKET = re.compile(rb'(?:[^"\[\]{}]++|%b)*+([\[\]{}])' % _STRING, re.DOTALL)
+# What has no bracket within is passed over whole, which leaves few steps to a record.
+_PLAIN = rb'(?:[^"\[\]{}]++|%b)' % _STRING
+_NEXT_BRACKET = re.compile(rb"(?:%b|\{%b*+\}|\[%b*+\])*+([\[\]{}])" % ((_PLAIN,) * 3), re.DOTALL)
+_MOST_DEPTH = 10_000
 _COLON = re.compile(_BLANKS + b":")
 _AFTER_VALUE = re.compile(_BLANKS + rb"([,\]}])")
 _BLANK = re.compile(_BLANKS)
@@ -103,5 +106,7 @@ def _span(document: bytes, begin: int) -> tuple[int, int]:
         if bracket is None:
             raise BrokenError(len(document))
         depth += 1 if bracket[1] in b"[{" else -1
+        if depth > _MOST_DEPTH:
+            raise BrokenError(position)
         position = bracket.end()
     return value.start(1), position

@@ -16,6 +16,7 @@ from assets.evaluations.otlp_mapping import EVENT_NAME, EVENT_NAME_ATTRIBUTE, Ev
 from assets.evaluations.otlp_wire import (
     SPAN_ID_BYTES,
     TRACE_ID_BYTES,
+    Census,
     LogRecord,
     UnreadableError,
     hexadecimal,
@@ -28,27 +29,30 @@ _NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?|NaN|-?Infinity", re.ASCII)
 _INT64, _UINT64 = range(-(2**63), 2**63), range(2**64)
 
 
-def read_json(body: bytes) -> Iterator[LogRecord]:
+def read_json(body: bytes, census: Census) -> Iterator[LogRecord]:
     """The request's log records in order.
 
     Raises:
         UnreadableError: the body is not JSON as far as its log records can be told apart, or of another form.
+        TooManyError: it has more parts than the census admits.
     """
     try:
         require_end(body)
-        for resource_logs in _repeated(body, 0, "resourceLogs"):
+        for resource_logs in _repeated(body, 0, "resourceLogs", census):
             resource = _resource(body, resource_logs)
-            for scope_logs in _repeated(body, resource_logs, "scopeLogs"):
-                for begin in _repeated(body, scope_logs, "logRecords"):
+            for scope_logs in _repeated(body, resource_logs, "scopeLogs", census):
+                for begin in _repeated(body, scope_logs, "logRecords", census):
                     yield _log_record(value_at(body, begin), resource)
     except BrokenError as broken:
         raise UnreadableError(f"the body is not an ExportLogsServiceRequest in OTLP/JSON: {broken}") from None
 
 
-def _repeated(body: bytes, begin: int, name: str) -> Iterator[int]:
+def _repeated(body: bytes, begin: int, name: str, census: Census) -> Iterator[int]:
     for member, value in members(body, begin):
         if member == name:
-            yield from elements(body, value)
+            for element in elements(body, value):
+                census.count()
+                yield element
 
 
 def _resource(body: bytes, begin: int) -> dict[str, object] | Refused:

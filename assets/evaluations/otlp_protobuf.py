@@ -5,10 +5,7 @@ Belongs here: the encoding. Does not belong here: what attributes mean (`otlp_ma
 
 import base64
 from collections.abc import Iterable, Iterator
-from functools import cache
-from typing import Any
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1 import logs_pb2
@@ -19,6 +16,7 @@ from assets.evaluations.otlp_mapping import EVENT_NAME, EVENT_NAME_ATTRIBUTE, Ev
 from assets.evaluations.otlp_wire import (
     SPAN_ID_BYTES,
     TRACE_ID_BYTES,
+    Census,
     LogRecord,
     UnreadableError,
     can_be_event,
@@ -26,50 +24,72 @@ from assets.evaluations.otlp_wire import (
     unreadable,
 )
 
-_PACKAGE = "tidemark.otlp"
-_FIELD = descriptor_pb2.FieldDescriptorProto
+_Span = tuple[int, int]
+
+_RESOURCE_LOGS, _RESOURCE, _SCOPE_LOGS, _LOG_RECORDS = 1, 1, 2, 2
+_VARINT, _MESSAGE, _FIXED = 0, 2, {1: 8, 5: 4}
+_LEAST_TAG = 1 << 3
+_UNREADABLE = "the body is not an ExportLogsServiceRequest in protobuf"
 
 
-def read_protobuf(body: bytes) -> Iterator[LogRecord]:
+def read_protobuf(body: bytes, census: Census) -> Iterator[LogRecord]:
     """The request's log records in order.
 
     Raises:
         UnreadableError: the body is no protobuf, or cut short.
+        TooManyError: it has more parts than the census admits.
     """
-    try:
-        request = _envelope_class().FromString(body)
-    except DecodeError:
-        raise UnreadableError("the body is not an ExportLogsServiceRequest in protobuf") from None
-    for resource_logs in request.resource_logs:
-        resource = _resource(resource_logs.resource)
-        for scope_logs in resource_logs.scope_logs:
-            for payload in scope_logs.log_records:
-                yield _log_record(payload, resource)
+    for resource_logs in _repeated(body, (0, len(body)), _RESOURCE_LOGS, census):
+        resource = _resource(body, resource_logs)
+        for scope_logs in _repeated(body, resource_logs, _SCOPE_LOGS, census):
+            for begin, end in _repeated(body, scope_logs, _LOG_RECORDS, census):
+                yield _log_record(body[begin:end], resource)
 
 
-@cache
-def _envelope_class() -> Any:
-    # The request's own messages, but resource and log records are left as bytes. With the published classes one string
-    # that is not UTF-8 would take down its whole request, and the bytes of a record would be lost.
-    pool = descriptor_pool.DescriptorPool()
-    file = descriptor_pb2.FileDescriptorProto(name="tidemark/otlp.proto", package=_PACKAGE, syntax="proto3")
-    bytes_, message, once, many = _FIELD.TYPE_BYTES, _FIELD.TYPE_MESSAGE, _FIELD.LABEL_OPTIONAL, _FIELD.LABEL_REPEATED
-    for name, fields in (
-        ("Request", (("resource_logs", 1, many, message, f".{_PACKAGE}.ResourceLogs"),)),
-        (
-            "ResourceLogs",
-            (("resource", 1, once, bytes_, None), ("scope_logs", 2, many, message, f".{_PACKAGE}.ScopeLogs")),
-        ),
-        ("ScopeLogs", (("log_records", 2, many, bytes_, None),)),
-    ):
-        described = file.message_type.add(name=name)
-        for field, number, label, kind, type_name in fields:
-            described.field.add(name=field, number=number, label=label, type=kind, type_name=type_name)
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.Request"))
+def _repeated(body: bytes, span: _Span, number: int, census: Census) -> Iterator[_Span]:
+    for found, member in _messages(body, span):
+        if found == number:
+            census.count()
+            yield member
 
 
-def _resource(encoded: bytes) -> dict[str, object] | Refused:
+def _messages(body: bytes, span: _Span) -> Iterator[tuple[int, _Span]]:
+    # Read by hand. The published classes would refuse a request whole for one string that is not UTF-8, lose the bytes
+    # of a record, and make hundreds of megabytes of eight that hold nothing but empty messages.
+    position, end = span
+    while position < end:
+        tag, position = _varint(body, position, end)
+        kind, size = tag & 7, 0
+        if kind == _VARINT:
+            _, position = _varint(body, position, end)
+        elif kind == _MESSAGE:
+            size, position = _varint(body, position, end)
+        else:
+            size = _FIXED.get(kind, end)
+        if tag < _LEAST_TAG or position + size > end:
+            raise UnreadableError(_UNREADABLE)
+        if kind == _MESSAGE:
+            yield tag >> 3, (position, position + size)
+        position += size
+
+
+def _varint(body: bytes, position: int, end: int) -> tuple[int, int]:
+    number = 0
+    for shift in range(0, 64, 7):
+        if position >= end:
+            break
+        byte = body[position]
+        position += 1
+        number |= (byte & 127) << shift
+        if byte < 128:  # noqa: PLR2004 - the bit that says that more follows
+            return number, position
+    raise UnreadableError(_UNREADABLE)
+
+
+def _resource(body: bytes, resource_logs: _Span) -> dict[str, object] | Refused:
+    encoded = b"".join(
+        body[begin:end] for number, (begin, end) in _messages(body, resource_logs) if number == _RESOURCE
+    )
     try:
         return _attributes(Resource.FromString(encoded).attributes)
     except DecodeError:

@@ -13,6 +13,32 @@ class UnreadableError(Exception):
     """A request whose log records can't even be told apart; the message says why."""
 
 
+class TooManyError(Exception):
+    """A request with more parts than are read at once."""
+
+
+class Census:
+    """Counts resources, scopes and log records, so that empty ones without end cost no more than full ones.
+
+    Attributes:
+        most: how many are read.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._counted = 0
+
+    def count(self) -> None:
+        """One more.
+
+        Raises:
+            TooManyError: it is one too many.
+        """
+        self._counted += 1
+        if self._counted > self.most:
+            raise TooManyError
+
+
 class LogRecord(NamedTuple):
     """One log record of a request.
 

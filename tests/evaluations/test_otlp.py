@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -12,14 +13,21 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from otlp import CREATED_AT, EVENT, as_json, event, log, request
 
+from assets.evaluations import otlp_json, otlp_protobuf
 from assets.evaluations.contract import EVALUATION, Evaluation, Refused, parse
 from assets.evaluations.json_slices import BrokenError, elements, members, require_end, value_at
-from assets.evaluations.otlp_json import read_json
 from assets.evaluations.otlp_mapping import MAPPING, SCORES, Event, record_of
-from assets.evaluations.otlp_protobuf import read_protobuf
-from assets.evaluations.otlp_wire import LogRecord, UnreadableError
+from assets.evaluations.otlp_wire import Census, LogRecord, UnreadableError
 from storage.clock import Clock
 from storage.settings import PROJECT_ROOT
+
+
+def read_protobuf(body: bytes) -> Iterator[LogRecord]:
+    return otlp_protobuf.read_protobuf(body, Census(100))
+
+
+def read_json(body: bytes) -> Iterator[LogRecord]:
+    return otlp_json.read_json(body, Census(100))
 
 
 def both(message: ExportLogsServiceRequest) -> list[LogRecord]:

@@ -1,20 +1,18 @@
-"""`POST /v1/logs` as a client of OTLP sees it: answers in its encoding, partial success exact, nothing lost or doubled."""
+"""`POST /v1/logs` as clients of OTLP see it: answers in their encoding, partial success exact, nothing lost."""
 
 import gzip
 import json
 import math
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
 
 import httpx
 import pytest
-from delivering import SetClock
 from door import serving
 from google.protobuf.message import Message
 from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
-from otlp import EVENT, as_json, event, log, request, request_of_bytes
+from otlp import as_json, event, log, request, request_of_bytes
 
 from gateway.bodies import MOST_BYTES, MOST_RECORDS
 from gateway.options import DoorOptions
@@ -177,6 +175,8 @@ def test_partial_success_counts_conflicts_and_tells_where_a_missing_field_is_rea
         (b"not gzip", PROTOBUF | {"Content-Encoding": "gzip"}, 400, "gzip"),
         (gzip.compress(bytes(MOST_BYTES + 1)), PROTOBUF | {"Content-Encoding": "gzip"}, 413, str(MOST_BYTES)),
         (request_of_bytes([b""] * (MOST_RECORDS + 1)), PROTOBUF, 413, str(MOST_RECORDS)),
+        (b"\x0a\x00" * (3 * MOST_RECORDS + 1), PROTOBUF, 413, "scopes"),
+        (b'{"resourceLogs":[' + b"{}," * 3 * MOST_RECORDS + b"{}]}", JSON, 413, "scopes"),
         (b"{}", {"Content-Type": "text/plain"}, 415, "application/x-protobuf"),
         (b"", PROTOBUF | {"Content-Encoding": "br"}, 415, "gzip"),
         (b"", PROTOBUF | {"X-API-Key": "nonsense"}, 401, "key"),
@@ -203,27 +203,47 @@ def test_a_full_door_and_a_slow_body_are_503_and_a_spent_quota_is_429_each_with_
     database: Database, connection: Connection, tenant: str
 ) -> None:
     _, text = create_key(connection, tenant, ["ingest"], now=Clock().now())
+    headers = PROTOBUF | {"X-API-Key": text}
     content = request(log(event(1))).SerializeToString()
-    options = DoorOptions(most_bytes_in_flight=32 * 1024, body_seconds=1.5)
-    with serving(database, SetClock(), options) as client, ExitStack() as held:
-        client.headers |= PROTOBUF | {"X-API-Key": text}
-        slow = socket.create_connection((client.base_url.host, client.base_url.port or 0))
-        held.enter_context(slow)
-        head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nX-API-Key: {text}\r\nContent-Type: {PROTOBUF['Content-Type']}\r\n"
-        slow.sendall(f"{head}Content-Length: 30000\r\n\r\nx".encode())
-        # The slow one has its bytes reserved once another request finds the door full.
-        while (full := client.post(PATH, content=content)).status_code == 200:
-            pass
-        assert (full.status_code, full.headers["retry-after"]) == (503, "1")
-        assert "nothing was landed" in message_of(full)
-        answered = slow.recv(65536).decode(errors="replace")
-        assert answered.startswith("HTTP/1.1 503")
-        assert "retry-after: 1" in answered.lower()
-        assert client.post(PATH, content=content).status_code == 200
+    with serving(database, options=DoorOptions(most_bytes_in_flight=1)) as client:
+        full = client.post(PATH, content=content, headers=headers)
+    assert (full.status_code, full.headers["retry-after"]) == (503, "1")
+    assert "nothing was landed" in message_of(full)
+    with serving(database, options=DoorOptions(body_seconds=0.1)) as client:
+        slow = socket.create_connection((client.base_url.host, client.base_url.port or 0), timeout=30)
+        with slow, slow.makefile("rb") as answer:
+            head = (
+                f"POST {PATH} HTTP/1.1\r\nHost: x\r\nX-API-Key: {text}\r\nContent-Type: {PROTOBUF['Content-Type']}\r\n"
+            )
+            slow.sendall(f"{head}Content-Length: 30000\r\n\r\nx".encode())
+            answered = answer.read().decode(errors="replace").lower()
+        assert answered.startswith("http/1.1 503")
+        assert "retry-after: 1" in answered
+        assert "did not arrive" in answered
+    with serving(database) as client:
+        assert client.post(PATH, content=content, headers=headers).status_code == 200
         set_monthly_limit(connection, tenant, 1)
-        spent = client.post(PATH, content=content)
-        assert spent.status_code == 429
-        assert int(spent.headers["retry-after"]) > 0
-        assert "1" in message_of(spent)
+        spent = client.post(PATH, content=content, headers=headers)
+    assert spent.status_code == 429
+    assert int(spent.headers["retry-after"]) > 0
+    assert "1" in message_of(spent)
     assert stored(connection) == ["response-1:reliability"]
-    assert EVENT.encode() in content
+
+
+def test_a_database_that_is_away_is_a_503_that_acknowledges_nothing(
+    client: httpx.Client, connection: Connection
+) -> None:
+    content = request(log(event(1))).SerializeToString()
+    connection.execute("alter table raw.ingest_batches rename to away")
+    connection.execute("create view raw.ingest_batches as select * from raw.away")
+    connection.execute(
+        "create function raw.leave() returns trigger language plpgsql as "
+        "$$ begin raise exception sqlstate '57P01'; end $$"
+    )
+    connection.execute(
+        "create trigger leave instead of insert on raw.ingest_batches for each row execute function raw.leave()"
+    )
+    answer = client.post(PATH, content=content, headers=PROTOBUF)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert "nothing was acknowledged" in message_of(answer)
+    assert stored(connection) == []
