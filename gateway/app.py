@@ -21,6 +21,7 @@ from gateway.metrics import Metrics
 from gateway.metrics_route import metrics_route
 from gateway.observation import Observation
 from gateway.options import DoorOptions
+from gateway.otlp_routes import otlp_routes
 from gateway.recommendation_routes import recommendation_routes
 from gateway.silence_routes import silence_routes
 from gateway.standing import StandingBoard
@@ -63,6 +64,7 @@ def create_app(database: Database, clock: Clock, box: SecretBox, options: DoorOp
     app.add_middleware(Observation, metrics=metrics)
     door = IngestDoor(landing, clock, budget, metrics, options)
     app.include_router(ingest_routes(door, guard(keyring, "ingest")))
+    app.include_router(otlp_routes(door, guard(keyring, "ingest")))
     app.include_router(manifest_routes(pool, budget, guard(keyring, "ingest")))
     reader, admin = guard(keyring, "read"), guard(keyring, "admin", options.admin_networks)
     app.include_router(evaluation_routes(pool, reader))

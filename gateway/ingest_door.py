@@ -85,6 +85,7 @@ class IngestDoor:
         judged: Judged,
         *,
         door: str = "http",
+        source: str | None = None,
         in_transaction: InTransaction | None = None,
     ) -> Receipt:
         """Land a batch, counted in metrics and noted for the log; true once it returns, because it is committed.
@@ -97,11 +98,16 @@ class IngestDoor:
             require_allowance(connection, judged.tenant_id)
         except LimitReachedError as reached:
             raise _too_many(reached) from None
-        receipt = land_judged(connection, judged, door=door, in_transaction=in_transaction)
+        receipt = land_judged(connection, judged, door=door, source=source, in_transaction=in_transaction)
         records = self._metrics.landed(door, judged.kind, receipt)
         self._rates.spend(judged.tenant_id, records)
         notes.facts |= {"door": door, "batch_id": str(receipt.batch_id), **verdicts(receipt)}
         return receipt
+
+    def ignored(self, door: str, notes: Notes, records: int) -> None:
+        """Count and note records that are none of the door's business."""
+        self._metrics.ignored(door, records)
+        notes.facts |= {"door": door, "ignored": records}
 
 
 def _too_many(reached: LimitReachedError) -> ProblemError:

@@ -28,6 +28,12 @@ class Metrics:
         self._batches = Histogram(
             "tidemark_batch_records", "Records in a batch.", ("door", "kind"), buckets=_RECORDS, registry=self.registry
         )
+        self._ignored = Counter(
+            "tidemark_ignored_log_records",
+            "Log records that told no evaluation, passed over.",
+            ("door",),
+            registry=self.registry,
+        )
         self._requests = Histogram(
             "tidemark_request_seconds",
             "Time from a request's head to the end of its answer.",
@@ -47,6 +53,10 @@ class Metrics:
         total = sum(counted.values())
         self._batches.labels(door, kind).observe(total)
         return total
+
+    def ignored(self, door: str, records: int) -> None:
+        """Count log records of another kind."""
+        self._ignored.labels(door).inc(records)
 
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count one request in."""

@@ -17,6 +17,7 @@ from storage.errors import ConflictError, DatabaseUnavailableError, NotFoundErro
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
+DATABASE_AWAY = (DatabaseUnavailableError, psycopg.OperationalError)
 
 _SCHEMA = {
     "type": "object",
@@ -64,6 +65,11 @@ def unavailable(detail: str, retry_after: int = RETRY_AFTER_SECONDS, **members: 
     return ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": str(retry_after)}, **members)
 
 
+def database_away() -> ProblemError:
+    """What `DATABASE_AWAY` comes to."""
+    return unavailable("the database does not answer, or is too busy; nothing was acknowledged")
+
+
 def documented(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
     """What OpenAPI says of these statuses."""
     content = {MEDIA_TYPE: {"schema": _SCHEMA}}
@@ -89,7 +95,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ConflictError, _conflict)
     app.add_exception_handler(HTTPException, _framework)
     app.add_exception_handler(RequestValidationError, _invalid)
-    for away in (DatabaseUnavailableError, psycopg.OperationalError):
+    for away in DATABASE_AWAY:
         app.add_exception_handler(away, _database_away)
 
 
@@ -143,4 +149,4 @@ def _invalid(_request: Request, error: Exception) -> Response:
 
 
 def _database_away(_request: Request, _error: Exception) -> Response:
-    return problem_response(unavailable("the database does not answer, or is too busy; nothing was acknowledged"))
+    return problem_response(database_away())

@@ -38,6 +38,12 @@ def as_lines(_context: schemathesis.SerializationContext, value: object) -> byte
     return str(value).encode(errors="replace")
 
 
+@schemathesis.serializer("application/x-protobuf")
+def as_protobuf(_context: schemathesis.SerializationContext, value: object) -> bytes:
+    """Bytes as they are."""
+    return value if isinstance(value, bytes) else str(value).encode(errors="replace")
+
+
 @pytest.fixture
 def client(database: Database, connection: Connection, tenant: str) -> Iterator[httpx.Client]:
     _, text = create_key(connection, tenant, SCOPES, now=Clock().now())
@@ -50,7 +56,7 @@ def test_every_route_answers_as_documented(client: httpx.Client, connection: Con
     schema = schemathesis.openapi.from_url(str(client.base_url.join("/openapi.json")))
     # Without marts a dashboard is 503 and rightly so; `test_dashboards` has them built.
     operations = [one.ok() for one in schema.exclude(path_regex="^/v1/dashboard/").get_all_operations()]
-    assert len(operations) >= 6
+    assert len(operations) >= 7
     for operation in operations:
         _conforms(operation, client.headers["X-API-Key"])
     landed = connection.execute("select coalesce(sum(accepted), 0) from raw.ingest_batches").fetchone()
@@ -66,7 +72,7 @@ def test_every_example_of_a_body_is_accepted(client: httpx.Client) -> None:
         for media_type, content in methods.get("post", {}).get("requestBody", {}).get("content", {}).items()
         if "example" in content
     ]
-    assert len(bodies) == 12
+    assert len(bodies) == 13
     for path, media_type, example in bodies:
         content = example if isinstance(example, str) else json.dumps(example)
         answer = client.post(path, content=content, headers={"Content-Type": media_type})
