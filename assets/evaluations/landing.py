@@ -22,6 +22,8 @@ from assets.evaluations.feedback_rows import insert_feedback, judge_feedback
 from assets.evaluations.verdicts import Kind, Line, Outcome, Problem, Receipt, in_line_order
 from storage.database import Connection
 
+InTransaction = Callable[[Connection, Receipt], None]
+
 _ATTEMPTS = 3
 
 _WRITE_RECEIPT = """
@@ -61,6 +63,7 @@ def land(
     door: str,
     now: datetime,
     source: str | None = None,
+    in_transaction: InTransaction | None = None,
 ) -> Receipt:
     """Land one batch of evaluations or of feedback and return its receipt, after the commit.
 
@@ -72,8 +75,11 @@ def land(
         door: through which door they came (`cli`, `http`, …).
         now: the server's time, aware.
         source: what the sender calls it (a file's name), for people.
+        in_transaction: called last before the commit, with what must stand or fall with the batch; again if the
+            landing has to be repeated.
     """
-    return land_judged(connection, judge(tenant_id, kind, lines, now), door=door, source=source)
+    judged = judge(tenant_id, kind, lines, now)
+    return land_judged(connection, judged, door=door, source=source, in_transaction=in_transaction)
 
 
 def judge(tenant_id: str, kind: Kind, lines: Sequence[Line], now: datetime) -> Judged:
@@ -85,7 +91,14 @@ def judge(tenant_id: str, kind: Kind, lines: Sequence[Line], now: datetime) -> J
     return Judged(tenant_id, kind, rejected, partial(insert_feedback, tenant_id, feedback))
 
 
-def land_judged(connection: Connection, judged: Judged, *, door: str, source: str | None = None) -> Receipt:
+def land_judged(
+    connection: Connection,
+    judged: Judged,
+    *,
+    door: str,
+    source: str | None = None,
+    in_transaction: InTransaction | None = None,
+) -> Receipt:
     """The other half of `land`: returns after the commit."""
     assert connection.autocommit, "a landing commits by itself, so it can't be part of another transaction"  # noqa: S101
 
@@ -97,6 +110,8 @@ def land_judged(connection: Connection, judged: Judged, *, door: str, source: st
             receipt = Receipt(batch_id, outcome.accepted, outcome.duplicates, problems)
             keep_problems(connection, judged.tenant_id, judged.kind, batch_id, problems)
             write_receipt(connection, judged, receipt, outcome.touched_days, door=door, source=source)
+            if in_transaction is not None:
+                in_transaction(connection, receipt)
         return receipt
 
     return repeat_after_deadlock(once)
