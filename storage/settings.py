@@ -32,6 +32,9 @@ class Settings(BaseSettings):
         None, ge=31, description="days that evaluations themselves are kept; for ever if unset, aggregates always"
     )
     dagster_retention_days: int = Field(30, ge=1, description="days that Dagster's finished runs and events are kept")
+    drop_folder: str = Field(
+        "", description="whose TENANT/*.ndjson|csv|parquet are landed: a path or an fsspec URL; HOME/drop if unset"
+    )
     gateway_host: str = Field("127.0.0.1", min_length=1, description="address on which the HTTP door listens")
     gateway_port: Port = Field(8000, description="its port")
     dagster_port: Port = Field(3000, description="Dagster's web page, on 127.0.0.1")
@@ -68,6 +71,11 @@ class Settings(BaseSettings):
         if self.database_url and self.dagster_database_url == self.database_url:
             raise ValueError("TIDEMARK_DAGSTER_DATABASE_URL must name another database than TIDEMARK_DATABASE_URL")
         return self
+
+    @property
+    def drop_folder_address(self) -> str:
+        """Where files are dropped: a local path, or a URL that fsspec knows."""
+        return self.drop_folder or str(self.home / "drop")
 
     @property
     def dagster_home(self) -> Path:
