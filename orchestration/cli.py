@@ -9,7 +9,7 @@ from types import FrameType
 
 import typer
 
-from orchestration.commands import alert, data, key, platform_commands, retention, tenant, threshold, webhook
+from orchestration.commands import alert, data, drop, key, platform_commands, retention, tenant, threshold, webhook
 from orchestration.commands.demo_command import demo
 from orchestration.commands.docs_command import docs
 from orchestration.commands.recommend import recommend
@@ -47,6 +47,7 @@ app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options"
 for name, group in {
     "tenant": tenant.app,
     "key": key.app,
+    "drop": drop.app,
     "rejects": data.rejects,
     "webhook": webhook.app,
     "threshold": threshold.app,

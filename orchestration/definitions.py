@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from assets.drop_folder.assets import dropped_files
 from assets.evaluations.assets import landing_assets
 from assets.forecasts.assets import definitions as forecasts
 from assets.reports.assets import definitions as reports
@@ -10,8 +11,10 @@ from assets.warehouse.assets import care_assets, warehouse_assets
 from assets.warehouse.checks import readers_see_only_their_tenants
 from orchestration.arrivals_sensor import arrivals_sensor
 from orchestration.dagster_retention import dagster_retention
+from orchestration.drop_sensor import drop_folder_sensor
 from orchestration.jobs import (
     ALERT_MARTS_JOB,
+    DROP_FOLDER_JOB,
     NIGHTLY_JOB_DEFINITION,
     REPORTS_JOB,
     nightly,
@@ -46,6 +49,7 @@ def build_definitions(
     return dg.Definitions(
         assets=[
             *landing_assets(DAYS),
+            dropped_files,
             *warehouse,
             *care,
             *forecasts(),
@@ -55,9 +59,9 @@ def build_definitions(
             *reports(),
         ],
         asset_checks=[readers_see_only_their_tenants],
-        jobs=[refresh_job([*warehouse, *care]), ALERT_MARTS_JOB, NIGHTLY_JOB_DEFINITION, REPORTS_JOB],
+        jobs=[refresh_job([*warehouse, *care]), ALERT_MARTS_JOB, NIGHTLY_JOB_DEFINITION, REPORTS_JOB, DROP_FOLDER_JOB],
         schedules=[nightly, weekly_reports],
-        sensors=[arrivals_sensor(), alert_sensor(ALERT_MARTS_JOB.name), *webhooks()],
+        sensors=[arrivals_sensor(), drop_folder_sensor(), alert_sensor(ALERT_MARTS_JOB.name), *webhooks()],
         resources={
             "database": dg.ResourceDefinition(lambda _: database or open_database(current_settings())),
             "settings": dg.ResourceDefinition(lambda _: current_settings()),

@@ -119,13 +119,19 @@ def land_lines(
     """
     with ThreadPoolExecutor(1, "landing") as postgres:
         under_way: Future[Receipt] | None = None
-        for batch in in_batches(lines):
-            judged = judge(tenant_id, kind, batch, clock.now())
+        try:
+            for batch in in_batches(lines):
+                judged = judge(tenant_id, kind, batch, clock.now())
+                if under_way is not None:
+                    yield under_way.result()
+                under_way = postgres.submit(
+                    land_judged, connection, judged, door=door, source=source, in_transaction=with_batch(batch)
+                )
+        except UsageError:
+            # Before the source's end is told, its last batch has landed; or it has not, and that is the worse news.
             if under_way is not None:
                 yield under_way.result()
-            under_way = postgres.submit(
-                land_judged, connection, judged, door=door, source=source, in_transaction=with_batch(batch)
-            )
+            raise
         if under_way is not None:
             yield under_way.result()
 
