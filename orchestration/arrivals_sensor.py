@@ -1,11 +1,10 @@
 """The arrivals sensor: follows landed batches and asks for one run a tick over the days they touch."""
 
-from datetime import timedelta
-
 import dagster as dg
 from dagster import DagsterRunStatus, RunRecord, RunsFilter
 
 from assets.evaluations.arrivals import Arrivals, arrivals_since
+from orchestration.patience import pause_after
 from orchestration.refresh import HORIZON_TAG, REFRESH_JOB, Refresh, plan_refresh, position
 from orchestration.under_way import refresh_under_way
 from storage.clock import Clock
@@ -36,7 +35,7 @@ def arrivals_sensor() -> dg.SensorDefinition:
             return dg.SkipReason("Nothing has landed since the last refresh.")
         plan = plan_refresh(landed, clock.now().date())
         failures = _failures_since(context.instance, refreshed_to)
-        wait = _wait_after(failures, clock)
+        wait = pause_after(failures, clock)
         return dg.SkipReason(wait) if wait else _request(landed, plan, len(failures))
 
     return arrivals
@@ -55,14 +54,3 @@ def _failures_since(instance: dg.DagsterInstance, horizon: int) -> list[RunRecor
         RunsFilter(job_name=REFRESH_JOB, statuses=[DagsterRunStatus.FAILURE]), limit=_FAILURES_BEFORE_HELP
     )
     return [record for record in failed if int(record.dagster_run.tags.get(HORIZON_TAG, 0)) > horizon]
-
-
-def _wait_after(failures: list[RunRecord], clock: Clock) -> str | None:
-    """Why not to try yet: after each failure in a row the pause doubles, from one minute up to 16."""
-    if not failures:
-        return None
-    pause = timedelta(minutes=2 ** (len(failures) - 1))
-    resume = max(record.create_timestamp for record in failures) + pause
-    if clock.now() >= resume:
-        return None
-    return f"The last {len(failures)} refreshes failed: next try at {resume:%H:%M:%S} UTC. Their runs tell why."

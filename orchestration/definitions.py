@@ -3,6 +3,7 @@
 import dagster as dg
 
 from assets.access.assets import audit_assets
+from assets.drop_folder.assets import dropped_files
 from assets.evaluations.assets import landing_assets
 from assets.forecasts.assets import definitions as forecasts
 from assets.reports.assets import definitions as reports
@@ -11,8 +12,10 @@ from assets.warehouse.assets import care_assets, warehouse_assets
 from assets.warehouse.checks import declared_batches_arrived, readers_see_only_their_tenants
 from orchestration.arrivals_sensor import arrivals_sensor
 from orchestration.dagster_retention import dagster_retention
+from orchestration.drop_sensor import drop_folder_sensor
 from orchestration.jobs import (
     ALERT_MARTS_JOB,
+    DROP_FOLDER_JOB,
     NIGHTLY_JOB_DEFINITION,
     RECONCILE_BATCHES_JOB,
     REPORTS_JOB,
@@ -49,6 +52,7 @@ def build_definitions(
     return dg.Definitions(
         assets=[
             *landing_assets(DAYS),
+            dropped_files,
             *warehouse,
             *care,
             *forecasts(),
@@ -65,10 +69,12 @@ def build_definitions(
             RECONCILE_BATCHES_JOB,
             NIGHTLY_JOB_DEFINITION,
             REPORTS_JOB,
+            DROP_FOLDER_JOB,
         ],
         schedules=[nightly, weekly_reports],
         sensors=[
             arrivals_sensor(),
+            drop_folder_sensor(),
             manifest_sensor(RECONCILE_BATCHES_JOB.name),
             alert_sensor(ALERT_MARTS_JOB.name),
             *webhooks(),

@@ -7,6 +7,7 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from assets.cadence import CHECK_TAGS, EACH_BUILD, NIGHTLY
+from assets.drop_folder import assets as drop_folder
 from orchestration.partitions import DAYS
 from orchestration.refresh import NIGHTLY_JOB, REFRESH_JOB
 
@@ -14,7 +15,8 @@ from orchestration.refresh import NIGHTLY_JOB, REFRESH_JOB
 BUILDS_MARTS = {"tidemark/builds_marts": "true"}
 
 REPORTS = dg.AssetSelection.groups("reports")
-_NIGHTLY_SELECTION = dg.AssetSelection.all() - REPORTS
+DROP_FOLDER = dg.AssetSelection.groups(drop_folder.GROUP)
+_NIGHTLY_SELECTION = dg.AssetSelection.all() - REPORTS - DROP_FOLDER
 
 
 def refresh_job(checked: Sequence[dg.AssetsDefinition]) -> UnresolvedAssetJobDefinition:
@@ -66,6 +68,11 @@ RECONCILE_BATCHES_JOB = dg.define_asset_job(
 # Without the tag: it reads one snapshot a tenant, so it need not wait for runs that build marts, nor they for it.
 REPORTS_JOB = dg.define_asset_job(
     "write_reports", selection=REPORTS, description="Each tenant's report, from the marts as they are."
+)
+
+# Without the tag too: what it lands is taken up by a refresh, as whatever came through another door is.
+DROP_FOLDER_JOB = dg.define_asset_job(
+    "land_dropped_files", selection=DROP_FOLDER, description="Lands what lies ready in the drop folder."
 )
 
 # Running by itself, because it tells nobody anything and keeps few files; a report that must be switched on first

@@ -21,7 +21,7 @@ from storage.locks import AdvisoryLock
 IN_PROCESS_TAG = "tidemark/in_process"
 _POLL_SECONDS = 1.0
 _PATIENCE_SECONDS = 900.0
-_UNDER_WAY = [
+UNDER_WAY = [
     DagsterRunStatus.QUEUED,
     DagsterRunStatus.NOT_STARTED,
     DagsterRunStatus.STARTING,
@@ -73,7 +73,7 @@ def _lock(connection: Connection) -> bool:
 
 
 def _started(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
-    return list(instance.get_runs(RunsFilter(tags=BUILDS_MARTS, statuses=_UNDER_WAY)))
+    return list(instance.get_runs(RunsFilter(tags=BUILDS_MARTS, statuses=UNDER_WAY)))
 
 
 def _of_the_daemon(instance: dg.DagsterInstance) -> bool:

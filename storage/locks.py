@@ -11,5 +11,7 @@ class AdvisoryLock(IntEnum):
     REFRESH = 7_430_113_855_203
     SERVING = 7_430_113_855_204
     AUDIT_SEAL = 7_430_113_855_205
+    DROPPED_FILE = 7_430_113_855_206
+    """The seed of each file's own lock."""
     MART_REBUILD = 7_430_113_855_220
     """Taken by dbt's macro rebuild_one_at_a_time, which has the number too."""

@@ -36,6 +36,9 @@ class Settings(BaseSettings):
         90, ge=30, description="days that entries of the audit log are kept; seals always"
     )
     dagster_retention_days: int = Field(30, ge=1, description="days that Dagster's finished runs and events are kept")
+    drop_folder: str = Field(
+        "", description="whose TENANT/*.ndjson|csv|parquet are landed: a path or an fsspec URL; HOME/drop if unset"
+    )
     gateway_host: str = Field("127.0.0.1", min_length=1, description="address on which the HTTP door listens")
     gateway_port: Port = Field(8000, description="its port")
     gateway_max_in_flight_bytes: int = Field(
@@ -79,6 +82,11 @@ class Settings(BaseSettings):
         if self.database_url and self.dagster_database_url == self.database_url:
             raise ValueError("TIDEMARK_DAGSTER_DATABASE_URL must name another database than TIDEMARK_DATABASE_URL")
         return self
+
+    @property
+    def drop_folder_address(self) -> str:
+        """Where files are dropped: a local path, or a URL that fsspec knows."""
+        return self.drop_folder or str(self.home / "drop")
 
     @property
     def dagster_home(self) -> Path:

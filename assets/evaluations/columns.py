@@ -1,7 +1,6 @@
 """Columns of a table as fields of a record: the mapping that a user gives, checked against the contract."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from assets.evaluations.contract import Evaluation, Feedback
@@ -31,7 +30,7 @@ def parse_mapping(pairs: Sequence[str]) -> dict[str, str]:
     return mapping
 
 
-def fields_of_columns(path: Path, kind: Kind, columns: Sequence[str], mapping: Mapping[str, str]) -> list[str | None]:
+def fields_of_columns(name: str, kind: Kind, columns: Sequence[str], mapping: Mapping[str, str]) -> list[str | None]:
     """The field of each column, None where the column is left out.
 
     Raises:
@@ -40,28 +39,28 @@ def fields_of_columns(path: Path, kind: Kind, columns: Sequence[str], mapping: M
     known = set(_RECORDS[kind].__annotations__)
     if "" in columns:
         raise UsageError(
-            f"{path}: column {list(columns).index('') + 1} has no name. Name it, or leave it out when writing the file "
+            f"{name}: column {list(columns).index('') + 1} has no name. Name it, or leave it out when writing the file "
             "(pandas: to_csv(index=False))."
         )
     absent = sorted(set(mapping) - set(columns))
     if absent:
-        raise UsageError(f"{path} has no column {', '.join(absent)}, which --map names. It has: {', '.join(columns)}.")
+        raise UsageError(f"{name} has no column {', '.join(absent)}, which --map names. It has: {', '.join(columns)}.")
     fields = [mapping.get(column, column) or None for column in columns]
     unknown = sorted(field for field in fields if field and field not in known and not _is_feature(kind, field))
     if unknown:
         raise UsageError(
-            f"{path}: {', '.join(unknown)}: no field of the contract. Map each column to a field (--map "
+            f"{name}: {', '.join(unknown)}: no field of the contract. Map each column to a field (--map "
             f"{unknown[0]}=template), to a feature (--map {unknown[0]}=features.{unknown[0]}), or leave it out (--map "
             f"{unknown[0]}=)."
         )
     doubled = sorted({field for field in fields if field and fields.count(field) > 1})
     if doubled:
-        raise UsageError(f"{path}: more than one column stands for {', '.join(doubled)}; leave one out with --map.")
+        raise UsageError(f"{name}: more than one column stands for {', '.join(doubled)}; leave one out with --map.")
     needed = sorted(_RECORDS[kind].__required_keys__)
     missing = [name for name in needed if name not in fields]
     if missing:
         raise UsageError(
-            f"{path} has no column {', '.join(missing)}, which every record needs. Its columns: {', '.join(columns)}. "
+            f"{name} has no column {', '.join(missing)}, which every record needs. Its columns: {', '.join(columns)}. "
             f"Say which one it is: --map COLUMN={missing[0]}"
         )
     return fields

@@ -3,12 +3,12 @@
 import csv
 import json
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from typing import BinaryIO
 
 from assets.evaluations.columns import COUNTS, AsWritten, fields_of_columns, record_of_row, whole
 from assets.evaluations.contract import Refused
-from assets.evaluations.physical_lines import physical_lines
-from assets.evaluations.verdicts import Kind, Line
+from assets.evaluations.physical_lines import physical_lines, without_mark
+from assets.evaluations.verdicts import BEGINNING, Kind, Line, Place
 from storage.errors import UsageError
 
 # A quote that is never closed would swallow the rest of the file: past so many lines it is taken for a mistake.
@@ -23,11 +23,13 @@ _JSON = ("features", "embedding")
 class _Tape:
     """A file's physical lines, which remembers those of the row at hand and can be wound back to its second one."""
 
-    def __init__(self, lines: Iterator[bytes]) -> None:
-        self._lines = lines
+    def __init__(self, name: str, file: BinaryIO) -> None:
+        self._name = name
+        self._file = file
+        self._lines = physical_lines(name, file)
         self._pending: list[bytes] = []
         self.row: list[bytes] = []
-        self.number = 0
+        self.before = BEGINNING
 
     def __iter__(self) -> "Iterator[str]":
         return self
@@ -37,18 +39,29 @@ class _Tape:
             raise csv.Error(f"a quote is opened and not closed within {_MOST_LINES_A_ROW} lines")
         line = self._pending.pop(0) if self._pending else next(self._lines)
         self.row.append(line)
-        return line.decode("utf-8", "surrogateescape")
+        text = line if self.before.lines or len(self.row) > 1 else without_mark(line)
+        return text.decode("utf-8", "surrogateescape")
+
+    @property
+    def after(self) -> Place:
+        return Place(self.before.offset + sum(map(len, self.row)), self.before.lines + len(self.row))
 
     def next_row(self) -> None:
-        self.number += len(self.row)
+        self.before = self.after
         self.row = []
+
+    def go_on_from(self, start: Place) -> None:
+        """Only where nothing has been wound back."""
+        self._file.seek(start.offset)
+        self._lines = physical_lines(self._name, self._file, start.lines)
+        self.before = start
 
     def rewind_to_second_line(self) -> None:
         self._pending = self.row[1:] + self._pending
         self.row = self.row[:1]
 
 
-def read_csv(path: Path, kind: Kind, mapping: Mapping[str, str]) -> Iterator[Line]:
+def read_csv(name: str, file: BinaryIO, kind: Kind, mapping: Mapping[str, str], start: Place) -> Iterator[Line]:
     """The rows of a CSV file with a header, UTF-8, comma-separated (RFC 4180).
 
     Cells are converted where the field is a number, a boolean or JSON; a cell that doesn't convert stays text, so that
@@ -58,37 +71,38 @@ def read_csv(path: Path, kind: Kind, mapping: Mapping[str, str]) -> Iterator[Lin
         UsageError: there is no header, or its columns don't make records.
     """
     csv.field_size_limit(_LARGEST_CELL)
-    with path.open("rb") as file:
-        tape = _Tape(physical_lines(path, file))
-        columns = _header(path, tape)
-        fields = fields_of_columns(path, kind, columns, mapping)
-        converters = [_converter(field) for field in fields]
+    tape = _Tape(name, file)
+    columns = _header(name, tape)
+    fields = fields_of_columns(name, kind, columns, mapping)
+    converters = [_converter(field) for field in fields]
+    tape.next_row()
+    if start > tape.before:
+        tape.go_on_from(start)
+    while (cells := _next_cells(tape, len(columns))) is not None:
+        payload = b"".join(tape.row).rstrip(b"\r\n")
+        number = tape.before.lines + 1
+        if isinstance(cells, Refused):
+            yield Line(number, payload, refused=cells, after=tape.after)
+        elif cells:
+            converted = [convert(cell) if cell else None for convert, cell in zip(converters, cells, strict=True)]
+            yield _line(number, payload, record_of_row(fields, converted), tape.after)
         tape.next_row()
-        while (cells := _next_cells(tape, len(columns))) is not None:
-            payload = b"".join(tape.row).rstrip(b"\r\n")
-            number = tape.number + 1
-            if isinstance(cells, Refused):
-                yield Line(number, payload, refused=cells)
-            elif cells:
-                converted = [convert(cell) if cell else None for convert, cell in zip(converters, cells, strict=True)]
-                yield _line(number, payload, record_of_row(fields, converted))
-            tape.next_row()
 
 
-def _header(path: Path, tape: _Tape) -> list[str]:
+def _header(name: str, tape: _Tape) -> list[str]:
     try:
         columns = next(csv.reader(tape, strict=True))
     except StopIteration:
         columns = []
     except csv.Error as error:
-        raise UsageError(f"{path}: its first line is no CSV header: {error}.") from error
+        raise UsageError(f"{name}: its first line is no CSV header: {error}.") from error
     if not any(columns):
-        raise UsageError(f"{path} is empty: a CSV file starts with a line of column names.")
+        raise UsageError(f"{name} is empty: a CSV file starts with a line of column names.")
     written = b"".join(tape.row)
     if b"\x00" in written or any("\udc80" <= letter <= "\udcff" for column in columns for letter in column):
-        raise UsageError(f"{path} is not UTF-8 text: save it as CSV UTF-8.")
+        raise UsageError(f"{name} is not UTF-8 text: save it as CSV UTF-8.")
     if len(columns) == 1 and any(mark in columns[0] for mark in ";\t|"):
-        raise UsageError(f"{path} is not separated by commas: save it with commas between the columns.")
+        raise UsageError(f"{name} is not separated by commas: save it with commas between the columns.")
     return columns
 
 
@@ -106,11 +120,12 @@ def _next_cells(tape: _Tape, width: int) -> list[str] | Refused | None:
     return Refused(None, "csv_row", problem)
 
 
-def _line(number: int, payload: bytes, record: dict[str, object]) -> Line:
+def _line(number: int, payload: bytes, record: dict[str, object], after: Place) -> Line:
     try:
-        return Line(number, payload, record=json.dumps(record, ensure_ascii=False).encode())
+        return Line(number, payload, record=json.dumps(record, ensure_ascii=False).encode(), after=after)
     except UnicodeEncodeError:
-        return Line(number, payload, refused=Refused(None, "encoding", "is not UTF-8: save the file as UTF-8"))
+        refused = Refused(None, "encoding", "is not UTF-8: save the file as UTF-8")
+        return Line(number, payload, refused=refused, after=after)
 
 
 def _converter(field: str | None) -> Callable[[str], object]:

@@ -1,12 +1,12 @@
 """A whole file through the landing, batch by batch, in memory that doesn't grow with the file."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from assets.evaluations.files import Format, read_lines
-from assets.evaluations.landing import judge, land_judged
+from assets.evaluations.landing import InTransaction, judge, land_judged
 from assets.evaluations.verdicts import Kind, Line, Problem, Receipt
 from storage.clock import Clock
 from storage.database import Connection
@@ -68,8 +68,6 @@ def push_file(
 ) -> PushReport:
     """Land a file, batch by batch; pushing it again is harmless.
 
-    While PostgreSQL lands a batch, the next one is read and judged; it waits until the former is committed.
-
     Args:
         connection: in autocommit mode.
         tenant_id: an existing tenant.
@@ -85,31 +83,73 @@ def push_file(
         UsageError: the file can't be read, or holds no record.
     """
     report = PushReport()
-    with ThreadPoolExecutor(1, "landing") as postgres:
-        under_way: Future[Receipt] | None = None
-        for lines in in_batches(read_lines(path, kind, file_format, mapping or {})):
-            judged = judge(tenant_id, kind, lines, clock.now())
-            if under_way is not None:
-                report.add(under_way.result())
-                on_batch(report)
-            under_way = postgres.submit(land_judged, connection, judged, door=door, source=path.name)
-        if under_way is not None:
-            report.add(under_way.result())
-            on_batch(report)
+    lines = read_lines(path, kind, file_format, mapping or {})
+    for receipt in land_lines(connection, tenant_id, kind, lines, clock=clock, door=door, source=path.name):
+        report.add(receipt)
+        on_batch(report)
     if not report.batches:
         raise UsageError(f"{path} holds no record: it is empty, or has only blank lines or a header.")
     return report
 
 
+def land_lines(
+    connection: Connection,
+    tenant_id: str,
+    kind: Kind,
+    lines: Iterable[Line],
+    *,
+    clock: Clock,
+    door: str,
+    source: str,
+    with_batch: Callable[[Sequence[Line]], InTransaction | None] = lambda _: None,
+) -> Iterator[Receipt]:
+    """Land lines however many there are; a receipt is handed over after its commit.
+
+    While PostgreSQL lands a batch, the next one is read and judged; it waits until the former is committed.
+
+    Args:
+        connection: in autocommit mode.
+        tenant_id: an existing tenant.
+        kind: what the lines are.
+        lines: in the order of their source. If they end in an exception, what came before it lands.
+        clock: the server's time.
+        door: recorded in the receipts.
+        source: what the sender calls it.
+        with_batch: makes of a batch what is to be written in the transaction that lands it.
+    """
+    with ThreadPoolExecutor(1, "landing") as postgres:
+        under_way: Future[Receipt] | None = None
+        try:
+            for batch in in_batches(lines):
+                judged = judge(tenant_id, kind, batch, clock.now())
+                if under_way is not None:
+                    yield under_way.result()
+                under_way = postgres.submit(
+                    land_judged, connection, judged, door=door, source=source, in_transaction=with_batch(batch)
+                )
+        except UsageError:
+            # Before the source's end is told, its last batch has landed; or it has not, and that is the worse news.
+            if under_way is not None:
+                yield under_way.result()
+            raise
+        if under_way is not None:
+            yield under_way.result()
+
+
 def in_batches(lines: Iterable[Line]) -> Iterator[list[Line]]:
-    """Group lines up to 10,000 records or 32 MiB a batch."""
+    """Group lines up to 10,000 records or 32 MiB a batch; what came before a UsageError of theirs is a batch too."""
     batch: list[Line] = []
     size = 0
-    for line in lines:
-        batch.append(line)
-        size += len(line.payload)
-        if len(batch) >= MOST_LINES_A_BATCH or size >= MOST_BYTES_A_BATCH:
+    try:
+        for line in lines:
+            batch.append(line)
+            size += len(line.payload)
+            if len(batch) >= MOST_LINES_A_BATCH or size >= MOST_BYTES_A_BATCH:
+                yield batch
+                batch, size = [], 0
+    except UsageError:
+        if batch:
             yield batch
-            batch, size = [], 0
+        raise
     if batch:
         yield batch

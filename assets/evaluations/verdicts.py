@@ -11,6 +11,21 @@ from assets.evaluations.contract import Refused
 Kind = Literal["evaluations", "feedback"]
 
 
+class Place(NamedTuple):
+    """Where a file can be read on from: before it, all is done.
+
+    Attributes:
+        offset: bytes of the (unpacked) text, or rows of a Parquet file.
+        lines: physical lines, or rows.
+    """
+
+    offset: int
+    lines: int
+
+
+BEGINNING = Place(0, 0)
+
+
 class Line(NamedTuple):
     """One record as a door received it.
 
@@ -19,12 +34,14 @@ class Line(NamedTuple):
         payload: its bytes, exactly as sent.
         record: the JSON document to judge, where `payload` is of another format (a CSV line, a Parquet row).
         refused: why the door itself couldn't make a record of it.
+        after: where its file goes on behind it, for a reader that wants to come back.
     """
 
     number: int
     payload: bytes
     record: bytes | None = None
     refused: Refused | None = None
+    after: Place = BEGINNING
 
 
 @dataclass(frozen=True, slots=True)
