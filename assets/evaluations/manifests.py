@@ -19,8 +19,9 @@ from storage.errors import UsageError
 from storage.tenants import require_tenant
 
 MAX_BATCH_KEY_LENGTH = 200
+MAX_CHECKSUM_LENGTH = 200
 MAX_EXPECTED = 2**63 - 1
-_CHECKSUM = re.compile(r"[0-9a-f]{16}")
+_CHECKSUM = re.compile(r"[0-9a-fA-F]{16}")
 
 _DECLARE = """
 insert into raw.batch_manifests as declared (tenant_id, batch_key, expected, checksum)
@@ -125,13 +126,15 @@ def declare_manifest(
         tenant_id: an existing tenant.
         batch_key: the sender's own name of the batch, 1 to 200 characters without NUL.
         expected: how many records it has, from 0.
-        checksum: of its records, by `batch_checksum`, if the sender made one.
+        checksum: of its records, by `batch_checksum`; another one is kept and shown, but there is nothing to compare
+            it with.
 
     Raises:
         UsageError: an unknown tenant, or a value that can't be declared; the message names the field.
     """
     require_tenant(connection, tenant_id)
-    checksum = None if checksum is None else checksum.lower()
+    if checksum is not None and _CHECKSUM.fullmatch(checksum):
+        checksum = checksum.lower()
     _check(batch_key, expected, checksum)
     names = {"tenant_id": tenant_id, "batch_key": batch_key, "expected": expected, "checksum": checksum}
     connection.execute(_DECLARE, names)
@@ -146,11 +149,8 @@ def _check(batch_key: str, expected: int, checksum: str | None) -> None:
         raise UsageError(f"batch_key must have 1 to {MAX_BATCH_KEY_LENGTH} characters, none of them NUL")
     if not 0 <= expected <= MAX_EXPECTED:
         raise UsageError("expected must be the number of the batch's records, 0 or more")
-    if checksum is not None and not _CHECKSUM.fullmatch(checksum):
-        raise UsageError(
-            "checksum must be 16 hexadecimal digits: the first 8 bytes of the SHA-256 of each record_id, xored; "
-            "or leave it out"
-        )
+    if checksum is not None and (not 1 <= len(checksum) <= MAX_CHECKSUM_LENGTH or "\0" in checksum):
+        raise UsageError(f"checksum must have 1 to {MAX_CHECKSUM_LENGTH} characters, none of them NUL")
 
 
 def list_manifests(connection: Connection, tenant_id: str, *, limit: int = 100) -> list[Mapping[str, object]]:

@@ -83,6 +83,7 @@ refused as (
 counted as (
     select
         concerned.*,
+        case when concerned.checksum ~ '^[0-9a-f]{16}$' then concerned.checksum end as comparable_checksum,
         coalesce(landed.landed_count, 0) as landed_count,
         greatest(concerned.expected - coalesce(landed.landed_count, 0), 0) as missing_count,
         coalesce(refused.rejected_count, 0) as rejected_count,
@@ -101,7 +102,7 @@ judged as (
         *,
         greatest(missing_count - rejected_count - conflict_count, 0) as never_sent_count,
         case
-            when landed_count >= expected and coalesce(checksum = landed_checksum, true) then 'COMPLETE'
+            when landed_count >= expected and coalesce(comparable_checksum = landed_checksum, true) then 'COMPLETE'
             when now() < due_at then 'WAITING'
             when landed_count > 0 then 'PARTIAL'
             else 'MISSING'
@@ -130,6 +131,8 @@ final as (
             when status = 'WAITING' then null
             when status = 'COMPLETE' and landed_count > expected then 'surplus'
             when status = 'COMPLETE' and last_landed_at > due_at then 'late'
+            when status = 'COMPLETE' and checksum is not null and (comparable_checksum = landed_checksum) is null
+                then 'checksum_not_compared'
             when status = 'COMPLETE' then null
             when missing_count = 0 then 'checksum_differs'
             -- What explains the most of it; of equals, what somebody can mend here.
