@@ -55,9 +55,13 @@ MAY: dict[str, dict[str, str]] = {
     | {
         "raw.ingest_batches": "is",
         "access.api_keys": "su",
+        "access.idempotent_answers": "disu",
+        "access.tenant_limits": "s",
+        "access.tenant_usage_counters": "s",
         "alerting.alerts": "isu",
         "alerting.delivery_attempts": "s",
         "alerting.events": "is",
+        "alerting.heartbeats": "s",
         "alerting.positions": "isu",
         "alerting.silences": "disu",
         "alerting.thresholds": "s",

@@ -89,7 +89,7 @@ grant select (record_key) on raw.evaluations to tidemark_ingest;
 grant select (feedback_id, payload_hash) on raw.feedback to tidemark_ingest;
 grant
     select (tenant_id, kind, verdict, payload_sha256, occurrences, last_received_at),
-    update (occurrences, last_received_at)
+    update (occurrences, last_received_at, replayed_at)
 on raw.rejected_records to tidemark_ingest;
 grant select, update (expected, checksum, declared_at) on raw.batch_manifests to tidemark_ingest;
 
@@ -101,7 +101,12 @@ grant usage on schema marts, intermediate, alerting, ml to tidemark_api;
 grant select on intermediate.marks to tidemark_api;
 grant select, update (last_used_at) on access.api_keys to tidemark_api;
 grant execute on function access.record_audit (text, text, text, text, jsonb) to tidemark_api;
-grant select on ml.extractor_posteriors, raw.ingest_batches, alerting.thresholds to tidemark_api;
+grant
+    select
+on ml.extractor_posteriors, raw.ingest_batches, alerting.thresholds, alerting.heartbeats, access.tenant_limits,
+    access.tenant_usage_counters
+to tidemark_api;
+grant select, insert, update, delete on access.idempotent_answers to tidemark_api;
 grant select, insert, update on alerting.alerts, alerting.webhooks, alerting.webhook_deliveries, alerting.positions
 to tidemark_api;
 grant select, insert, update, delete on alerting.silences to tidemark_api;
@@ -119,7 +124,6 @@ grant usage, create on schema staging, intermediate, marts to tidemark_dbt;
 grant usage on schema raw, access, alerting, ml to tidemark_dbt;
 grant execute on function access.reader_tenant_ids (), access.api_tenant_id () to tidemark_dbt;
 grant select on raw.dropped_months to tidemark_dbt;
-grant select (webhook_id, tenant_id, url, status, created_at) on alerting.webhooks to tidemark_dbt;
 do $$
 declare
     relation regclass;
@@ -132,9 +136,7 @@ begin
     ]::regclass []
     loop
         execute format('create policy dbt_reads_all_tenants on %s for select to tidemark_dbt using (true)', relation);
-        if relation <> 'alerting.webhooks'::regclass then
-            execute format('grant select on %s to tidemark_dbt', relation);
-        end if;
+        execute format('grant select on %s to tidemark_dbt', relation);
     end loop;
 
     for relation, relation_kind in
