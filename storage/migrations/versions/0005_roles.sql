@@ -119,7 +119,6 @@ grant usage, create on schema staging, intermediate, marts to tidemark_dbt;
 grant usage on schema raw, access, alerting, ml to tidemark_dbt;
 grant execute on function access.reader_tenant_ids (), access.api_tenant_id () to tidemark_dbt;
 grant select on raw.dropped_months to tidemark_dbt;
-grant select (webhook_id, tenant_id, url, status, created_at) on alerting.webhooks to tidemark_dbt;
 do $$
 declare
     relation regclass;
@@ -132,9 +131,7 @@ begin
     ]::regclass []
     loop
         execute format('create policy dbt_reads_all_tenants on %s for select to tidemark_dbt using (true)', relation);
-        if relation <> 'alerting.webhooks'::regclass then
-            execute format('grant select on %s to tidemark_dbt', relation);
-        end if;
+        execute format('grant select on %s to tidemark_dbt', relation);
     end loop;
 
     for relation, relation_kind in
