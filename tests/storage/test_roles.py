@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import date
 
 import httpx
 import psycopg
@@ -15,7 +16,11 @@ import pytest
 from door import serving
 from mart_records import evaluation, push
 
+from assets.warehouse.build import run_dbt
+from assets.warehouse.reconciliation import reconcile
+from assets.warehouse.retention import retain
 from storage.api_keys import create_key
+from storage.audit_seals import seal_ended_days, verify_log
 from storage.clock import Clock
 from storage.database import Connection, Database, connect
 from storage.embedded import client_program
@@ -180,6 +185,16 @@ def test_the_door_serves_as_a_login_that_can_neither_make_keys_nor_open_secrets(
         assert not api.execute("select rolbypassrls from pg_roles where rolname = current_user").fetchall()[0][0]
 
 
+def test_dbt_builds_as_a_login_that_can_read_no_secret_and_change_nothing_that_was_landed(
+    logins: dict[str, PostgresUrl], database: Database, connection: Connection, tenant: str
+) -> None:
+    push(connection, tenant, "evaluations", [evaluation()])
+    run_dbt(["run"], replace(database, platform=logins["tidemark_dbt"]))
+    assert connection.execute("select total_evaluations from marts.overview").fetchall() == [(1,)]
+    with connect(logins["tidemark_dbt"], autocommit=True) as dbt:
+        _is_refused(dbt, *FORBIDDEN[:10], *FORBIDDEN[12:], "select secret_sha256 from access.api_keys")
+
+
 def _is_refused(connection: Connection, *statements: str) -> None:
     for statement in statements:
         try:
@@ -215,7 +230,8 @@ def test_an_owner_that_is_no_superuser_migrates_and_cannot_touch_the_audit_log(s
         migrate(url)
         with connect(url, autocommit=True) as owner:
             create_tenant(owner, "acme")
-            assert push(owner, "acme", "evaluations", [evaluation()]).accepted == 1
+            record = evaluation(created_at="2026-01-15T00:00:00Z")
+            assert push(owner, "acme", "evaluations", [record]).accepted == 1
             assert owner.execute("select action, actor <> '' from access.audit_log").fetchall() == [
                 ("tenant.create", True)
             ]
@@ -238,6 +254,19 @@ def test_an_owner_that_is_no_superuser_migrates_and_cannot_touch_the_audit_log(s
                 "set session_replication_role = replica",
                 "set role audit_owner",
             )
+            # All it needs else it may: dbt builds by becoming another role, and so does retention drop.
+            deployment = Database(platform=url, dagster=url.with_database("dagster"))
+            run_dbt(["run"], deployment)
+            assert reconcile(owner).holds
+            assert find_leaks(owner) == []
+            assert retain(owner, 31, date(2026, 6, 1)).evaluations == 1
+            assert owner.execute("select count(*) from marts.overview").fetchall() == [(1,)]
+            seal_ended_days(owner, 90)
+            assert verify_log(owner).tampering == []
             # Its own tables are its own, in that schema too.
             owner.execute("create table access.notes (tenant_id text); alter table access.notes add column note text")
             owner.execute("drop table access.notes")
+            # Who made the role could join it again, until a superuser ends that.
+            with connect(server.with_database("tidemark")) as admin:
+                admin.execute("revoke audit_owner from plain_owner cascade")
+            _is_refused(owner, "grant audit_owner to plain_owner")
