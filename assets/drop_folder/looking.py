@@ -81,7 +81,9 @@ def look(
         before = known.pop(file.path, None)
         if before is None or before.mark != file.mark:
             note(connection, file, before.version if before else 1, now)
-        elif before.state not in ("waiting", "landing") or _is_being_landed(connection, before):
+        elif before.state not in ("waiting", "landing"):
+            continue
+        if before is not None and _is_being_landed(connection, before):
             continue
         settled = at_once or _has_settled(file, before, now)
         if settled or _never_rests(file, before, now):
@@ -102,7 +104,7 @@ def _never_rests(file: DroppedFile, before: Known | None, now: datetime) -> bool
 
 
 def _is_being_landed(connection: Connection, known: Known) -> bool:
-    if known.state != "landing":
+    if known.read_mark is None:
         return False
     with only_worker(connection, known.path) as alone:
         return not alone
