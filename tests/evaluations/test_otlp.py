@@ -218,7 +218,18 @@ def test_a_record_that_cannot_be_read_takes_no_other_down_nor_does_a_resource() 
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"[]", b"{", b"nonsense", b"{} {}", b'{"resourceLogs":{}}', b'{"resourceLogs":[7]}', b'{"a" 1}', b"{1:2}"],
+    [
+        b"",
+        b"[]",
+        b"{",
+        b"nonsense",
+        b"{} {}",
+        b'{"resourceLogs":{}}',
+        b'{"resourceLogs":[7]}',
+        b'{"a" 1}',
+        b"{1:2}",
+        b'{"a":' + b"[" * 20_000 + b"]" * 20_000 + b"}",
+    ],
 )
 def test_json_that_cannot_be_told_apart_is_unreadable(body: bytes) -> None:
     with pytest.raises(UnreadableError, match="at byte"):
