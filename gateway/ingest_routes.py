@@ -9,7 +9,6 @@ from uuid import UUID
 
 import orjson
 from fastapi import APIRouter, Depends, Request, Response
-from starlette.concurrency import run_in_threadpool
 from structlog.contextvars import bound_contextvars
 
 from assets.evaluations.contract import EVALUATION, FEEDBACK
@@ -92,7 +91,7 @@ async def _push(
                 return _landed_once(door, connection, notes, judged, asked)
 
         with bound_contextvars(tenant=key.tenant_id, door="http"):
-            answer = await run_in_threadpool(verdict)
+            answer = await door.in_turn(verdict)
     headers = {REPLAYED_HEADER: "true"} if answer.replayed else {}
     return Response(answer.body, answer.status, headers=headers, media_type="application/json")
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from functools import lru_cache
+from secrets import randbits
 from struct import Struct
 from typing import NamedTuple
 
@@ -32,9 +33,6 @@ _FIRST_FIELDS = Struct("!hi16si16si16siq")
 _FIELDS = 21
 _OTHERS = frozenset(("template_version", "score", "label", "propensity", "batch_key", "correlation_id", "embedding"))
 _NO_OTHERS = NULL * len(_OTHERS)
-
-_FREE_BITS_OF_UUID7 = (1 << 128) - 1 - (0xF << 76) - (0b11 << 62)
-_MARKS_OF_UUID7 = (7 << 76) | (0b10 << 62)
 
 
 class EvaluationRow(NamedTuple):
@@ -154,9 +152,9 @@ def _template_id(tenant_id: str, template: str) -> bytes:
 
 
 def _time_ordered_ids(now: datetime, count: int) -> Iterator[bytes]:
-    """UUIDs of version 7 (RFC 9562), which an index takes at its end."""
-    prefix = int(now.timestamp() * 1000).to_bytes(6)
-    noise = os.urandom(10 * count)
-    for start in range(0, 10 * count, 10):
-        bits = int.from_bytes(prefix + noise[start : start + 10])
-        yield (bits & _FREE_BITS_OF_UUID7 | _MARKS_OF_UUID7).to_bytes(16)
+    """UUIDs of version 7 (RFC 9562), which an index takes at its end: 48 bits of time, then random ones."""
+    version, variant = 0x7000 | randbits(12), 0x80 | randbits(6)
+    first_bytes = int(now.timestamp() * 1000).to_bytes(6) + version.to_bytes(2) + variant.to_bytes(1)
+    noise = os.urandom(7 * count)
+    for start in range(0, 7 * count, 7):
+        yield first_bytes + noise[start : start + 7]
