@@ -11,11 +11,21 @@ import orjson
 
 _BLANKS = rb"[ \t\n\r]*+"
 _STRING = rb'"(?:[^"\\]++|\\.)*+"'
+# Brackets so deep within one another are passed over in one step: a log record of OTLP is.
+_DEPTH_OF_A_STEP = 4
 _NEXT_VALUE = re.compile(_BLANKS + rb'([\[{]|%b|[^\s\[\]{},:"]++)' % _STRING, re.DOTALL)
-# What has no bracket within is passed over whole, which leaves few steps to a record.
 _PLAIN = rb'(?:[^"\[\]{}]++|%b)' % _STRING
-_NEXT_BRACKET = re.compile(rb"(?:%b|\{%b*+\}|\[%b*+\])*+([\[\]{}])" % ((_PLAIN,) * 3), re.DOTALL)
 _MOST_DEPTH = 10_000
+
+
+def _next_bracket() -> re.Pattern[bytes]:
+    passed = _PLAIN
+    for _ in range(_DEPTH_OF_A_STEP):
+        passed = rb"(?:%b|\{%b*+\}|\[%b*+\])" % (_PLAIN, passed, passed)
+    return re.compile(passed + rb"*+([\[\]{}])", re.DOTALL)
+
+
+_NEXT_BRACKET = _next_bracket()
 _COLON = re.compile(_BLANKS + b":")
 _AFTER_VALUE = re.compile(_BLANKS + rb"([,\]}])")
 _BLANK = re.compile(_BLANKS)

@@ -61,7 +61,7 @@ def _resource(body: bytes, begin: int) -> dict[str, object] | Refused:
             if member == "resource":
                 return _attributes(_object("resource", orjson.loads(value_at(body, value))).get("attributes"))
     except orjson.JSONDecodeError as error:
-        return Refused("resource", "json_invalid", f"is not JSON: {error.msg}")
+        return Refused("resource", "otlp_json", f"is not JSON: {error.msg}")
     except Refused as why:
         return why
     return {}
@@ -71,7 +71,7 @@ def _log_record(payload: bytes, resource: dict[str, object] | Refused) -> LogRec
     try:
         record = _object(None, orjson.loads(payload))
     except orjson.JSONDecodeError as error:
-        return unreadable(payload, Refused(None, "json_invalid", f"is not JSON: {error.msg}"))
+        return unreadable(payload, Refused(None, "otlp_json", f"is not JSON: {error.msg}"))
     except Refused as why:
         return unreadable(payload, why)
     if not _is_event(record):

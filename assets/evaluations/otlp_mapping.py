@@ -88,7 +88,7 @@ def attributes_of(pairs: Iterable[tuple[str, object]]) -> dict[str, object]:
     attributes: dict[str, object] = {}
     for name, value in pairs:
         if name in attributes:
-            raise Refused(shown(name), "duplicate_key", "is said twice: send each attribute once")
+            raise Refused(shown(name), "otlp_form", "is said twice: send each attribute once")
         attributes[name] = value
     return attributes
 

@@ -93,7 +93,7 @@ def _resource(body: bytes, resource_logs: _Span) -> dict[str, object] | Refused:
     try:
         return _attributes(Resource.FromString(encoded).attributes)
     except DecodeError:
-        return Refused("resource", "protobuf_invalid", "is not a Resource in protobuf, or not in UTF-8")
+        return Refused("resource", "otlp_protobuf", "is not a Resource in protobuf, or not in UTF-8")
     except Refused as why:
         return why
 
@@ -104,7 +104,7 @@ def _log_record(payload: bytes, resource: dict[str, object] | Refused) -> LogRec
     try:
         record = logs_pb2.LogRecord.FromString(payload)
     except DecodeError:
-        why = Refused(None, "protobuf_invalid", "is not a LogRecord in protobuf, or not in UTF-8")
+        why = Refused(None, "otlp_protobuf", "is not a LogRecord in protobuf, or not in UTF-8")
         return unreadable(payload, why)
     named = (one.value.string_value for one in record.attributes if one.key == EVENT_NAME_ATTRIBUTE)
     if EVENT_NAME not in (record.event_name, *named):

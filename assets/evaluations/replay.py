@@ -18,8 +18,8 @@ from storage.errors import UsageError
 
 _MOST_AT_ONCE = 1000
 _MOST_BYTES_AT_ONCE = 32 * 1024 * 1024
-# Refused by a reader of files, which made no record of it: without its file it can't be judged again.
-_UNREADABLE = ["csv_row", "encoding", "parquet_value"]
+# Refused by a reader, which made no record of it: without its file, or its request, it can't be judged again.
+_UNREADABLE = ["csv_row", "encoding", "parquet_value", "otlp_form", "otlp_json", "otlp_protobuf"]
 
 _WAITING = """
 select rejects.rejected_id, rejects.kind, rejects.batch_id, rejects.line, batches.source,

@@ -196,7 +196,7 @@ def test_a_record_that_cannot_be_read_takes_no_other_down_nor_does_a_resource() 
     read = list(read_protobuf(otlp.request_of_bytes([good, not_utf8, cut, b"\xff\xff", b""])))
     assert [one.payload for one in read] == [good, not_utf8, cut, b"\xff\xff", b""]
     codes = [getattr(one.event, "code", type(one.event).__name__) for one in read]
-    assert codes == ["Event", "protobuf_invalid", "protobuf_invalid", "NoneType", "NoneType"]
+    assert codes == ["Event", "otlp_protobuf", "otlp_protobuf", "NoneType", "NoneType"]
     twice = log(event(1))
     twice.attributes.append(twice.attributes[0])
     wrong_resource = otlp.request_of_bytes([good, b""], resource=b"\x0a\x03\x0a\x01\xff")
@@ -212,13 +212,24 @@ def test_a_record_that_cannot_be_read_takes_no_other_down_nor_does_a_resource() 
     body = '{"resourceLogs":[{"scopeLogs":[{"logRecords":[' + sent + "]}]}]}"
     from_json = list(read_json(body.encode()))
     codes = [getattr(one.event, "code", type(one.event).__name__) for one in from_json]
-    assert codes == ["Event", "json_invalid", "json_invalid", "Event", *["NoneType"] * 4]
+    assert codes == ["Event", "otlp_json", "otlp_json", "Event", *["NoneType"] * 4]
     assert from_json[1].payload == nan.encode()
 
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"[]", b"{", b"nonsense", b"{} {}", b'{"resourceLogs":{}}', b'{"resourceLogs":[7]}', b'{"a" 1}', b"{1:2}"],
+    [
+        b"",
+        b"[]",
+        b"{",
+        b"nonsense",
+        b"{} {}",
+        b'{"resourceLogs":{}}',
+        b'{"resourceLogs":[7]}',
+        b'{"a" 1}',
+        b"{1:2}",
+        b'{"a":' + b"[" * 20_000 + b"]" * 20_000 + b"}",
+    ],
 )
 def test_json_that_cannot_be_told_apart_is_unreadable(body: bytes) -> None:
     with pytest.raises(UnreadableError, match="at byte"):

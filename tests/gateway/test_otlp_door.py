@@ -5,6 +5,7 @@ import json
 import math
 import socket
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
@@ -14,6 +15,7 @@ from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
 from otlp import as_json, event, log, request, request_of_bytes
 
+from assets.evaluations.replay import replay
 from gateway.bodies import MOST_BYTES, MOST_RECORDS
 from gateway.options import DoorOptions
 from storage.api_keys import create_key
@@ -163,6 +165,21 @@ def test_partial_success_counts_conflicts_and_tells_where_a_missing_field_is_rea
     assert many.rejected_log_records == 30
     assert many.error_message.count("log record") == 10
     assert "and 20 more" in many.error_message
+
+
+def test_a_refused_event_lands_by_a_replay_and_one_that_could_not_be_read_stays(
+    client: httpx.Client, connection: Connection, tenant: str
+) -> None:
+    ahead = log(event(1), time_unix_nano=int((Clock().now().timestamp() + 3600) * 10**9))
+    not_utf8 = log(event(2)).SerializeToString().replace(b"reader-2", b"reader\xff\xfe")
+    resource = request(ahead).resource_logs[0].resource.SerializeToString()
+    body = request_of_bytes([ahead.SerializeToString(), not_utf8], resource)
+    assert push(client, body).partial_success.rejected_log_records == 2
+    report = replay(connection, tenant, clock=Clock(now=lambda: datetime.now(UTC) + timedelta(hours=1)))
+    assert (report.accepted, report.rejected, report.unreadable) == (1, 0, 1)
+    assert stored(connection) == ["response-1:reliability"]
+    left = connection.execute("select payload, code from raw.rejected_records where replayed_at is null").fetchall()
+    assert [(bytes(payload), code) for payload, code in left] == [(not_utf8, "otlp_protobuf")]
 
 
 @pytest.mark.parametrize(
