@@ -70,7 +70,7 @@ def _wait(instance: dg.DagsterInstance, clock: Clock) -> str | None:
 
 
 def _nothing(seen: Look) -> str:
-    parts = [f"{seen.waiting} files may still be being written" if seen.waiting else "No new file"]
+    parts = [f"Files that may still be being written: {seen.waiting}" if seen.waiting else "No new file"]
     if seen.left_alone:
         parts.append(f"left alone: {', '.join(item.path for item in seen.left_alone[:_NAMED])}")
     return "; ".join(parts) + "."

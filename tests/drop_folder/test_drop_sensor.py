@@ -78,7 +78,7 @@ def test_ticks_ask_for_one_run_when_files_rest_and_the_run_lands_them(
     )
     house.lay(f"{tenant}/b.csv", b"colour\nred\n")
     house.lay("nobody/c.ndjson", b"{}")
-    assert house.tick() == "2 files may still be being written; left alone: nobody."
+    assert house.tick() == "Files that may still be being written: 2; left alone: nobody."
     asked = house.tick()
     assert isinstance(asked, dg.RunRequest)
     assert asked.tags["tidemark/files"] == "2"
