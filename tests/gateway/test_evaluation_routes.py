@@ -187,8 +187,9 @@ def test_what_a_page_costs_is_the_rows_on_it_whatever_the_history_and_its_statis
             for after in (None, (datetime(2026, 8, 3, tzinfo=UTC), UUID(int=2**127))):
                 with seeing(pool, "initech") as connection:
                     before = _rows_read(connection)
-                    assert len(find_evaluations(connection, "initech", Wanted(), after=after, limit=10)) == 10
-                    assert _rows_read(connection) - before == 10, (prepare, after)
+                    wanted = Wanted(decision="accept")
+                    assert len(find_evaluations(connection, "initech", wanted, after=after, limit=500)) == 500
+                    assert _rows_read(connection) - before == 500, (prepare, after)
 
 
 def _rows_read(connection: Connection) -> int:
