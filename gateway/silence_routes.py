@@ -1,4 +1,4 @@
-"""`/v1/silences`: times during which matching alerts notify nobody."""
+"""`/v1/silences`: times during which matching alerts are to notify nobody, kept for whoever notifies."""
 
 from datetime import datetime
 from http import HTTPStatus
@@ -80,7 +80,7 @@ def silence_routes(pool: Pool, reader: Guard, admin: Guard, clock: Clock, budget
 
     @router.post(
         "",
-        summary="Set a silence.",
+        summary="Set a silence. It is kept and shown; this version's deliveries do not heed it yet.",
         status_code=HTTPStatus.CREATED,
         response_class=Response,
         responses=documented_answer("The silence.", *_MEMBERS, status=HTTPStatus.CREATED) | WRITE_REFUSALS,

@@ -1,7 +1,7 @@
-"""Silences: times during which matching alerts notify nobody; set, listed and ended, with their audit entries.
+"""Silences: times during which matching alerts are to notify nobody; set, listed and ended, with their audit entries.
 
-Belongs here: rows of `alerting.silences` and what a matcher may say. Does not belong here: what the scan makes of them.
-Another tenant's silence reads as unknown.
+Belongs here: rows of `alerting.silences` and what a matcher may say. Does not belong here: heeding them, which nothing
+does yet. Another tenant's silence reads as unknown.
 """
 
 from collections.abc import Mapping, Sequence

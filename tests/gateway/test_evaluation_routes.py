@@ -87,6 +87,7 @@ class World:
             found += [row["evaluation_id"] for row in page["data"]]
             if page["next_cursor"] is None:
                 return found
+            assert len(found) <= len(RECORDS)
             assert len(page["data"]) == limit
             cursor = {"cursor": page["next_cursor"]}
 
@@ -165,19 +166,38 @@ def test_pages_hold_exactly_what_the_filters_admit_once_each_and_the_newest_firs
     assert world.ids(limit if limit > 1 or len(expected) < 20 else 20, **wanted) == expected
 
 
+_HISTORY = """
+insert into raw.evaluations (
+    evaluation_id, tenant_id, record_key, record_id, batch_id, template_id, template, extractor_vendor, extractor_model,
+    decision, created_at
+)
+select
+    gen_random_uuid(), 'initech', gen_random_uuid(), 'r' || number, gen_random_uuid(), gen_random_uuid(), 'invoice',
+    'v', 'm', 'accept', timestamptz '2026-08-01T00:00:00Z' + number / 5000 * interval '1 day'
+from generate_series(1, 20000) as number
+"""
+
+
 def test_what_a_page_costs_is_the_rows_on_it_whatever_the_history_and_its_statistics(world: World) -> None:
+    world.owner.execute("select raw.ensure_evaluations_month('2026-08-01')")
+    world.owner.execute(_HISTORY)
     with connection_pool(world.database.platform) as pool:
         for prepare in ("select 1", "analyze raw.evaluations"):
             world.owner.execute(prepare)  # type: ignore[call-overload]
-            with seeing(pool, "acme") as connection:
-                find_evaluations(connection, "acme", Wanted(), limit=10)
-                rows = connection.execute(
-                    """select sum(seq_tup_read), sum(idx_tup_fetch) from pg_stat_xact_all_tables
-                    where schemaname = 'raw' and relname like 'evaluations%'"""
-                ).fetchone()
-            assert rows is not None
-            assert rows[0] in (0, None)
-            assert rows[1] <= 11
+            for after in (None, (datetime(2026, 8, 3, tzinfo=UTC), UUID(int=2**127))):
+                with seeing(pool, "initech") as connection:
+                    before = _rows_read(connection)
+                    wanted = Wanted(decision="accept")
+                    assert len(find_evaluations(connection, "initech", wanted, after=after, limit=500)) == 500
+                    assert _rows_read(connection) - before == 500, (prepare, after)
+
+
+def _rows_read(connection: Connection) -> int:
+    row = connection.execute(
+        """select sum(seq_tup_read + coalesce(idx_tup_fetch, 0))::bigint from pg_stat_xact_all_tables
+        where schemaname = 'raw' and relname like 'evaluations%'"""
+    ).fetchone()
+    return int(row[0]) if row else 0
 
 
 def test_one_evaluation_is_shown_as_it_was_sent_with_the_newest_feedback(world: World) -> None:

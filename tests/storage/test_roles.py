@@ -50,6 +50,7 @@ LANDING = {
     "raw.ingest_batches": "i",
     "raw.rejected_records": "isu",
     "raw.batch_manifests": "isu",
+    "raw.dropped_files": "isu",
     "raw.dropped_months": "s",
     "access.tenants": "s",
     "access.templates": "is",

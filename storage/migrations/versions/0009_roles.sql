@@ -92,6 +92,7 @@ grant
     update (occurrences, last_received_at, replayed_at)
 on raw.rejected_records to tidemark_ingest;
 grant select, update (expected, checksum, declared_at) on raw.batch_manifests to tidemark_ingest;
+grant select, insert, update on raw.dropped_files to tidemark_ingest;
 
 -- tidemark_api: the HTTP door ----------------------------------------------------------------------------------------
 
