@@ -89,7 +89,7 @@ grant select (record_key) on raw.evaluations to tidemark_ingest;
 grant select (feedback_id, payload_hash) on raw.feedback to tidemark_ingest;
 grant
     select (tenant_id, kind, verdict, payload_sha256, occurrences, last_received_at),
-    update (occurrences, last_received_at)
+    update (occurrences, last_received_at, replayed_at)
 on raw.rejected_records to tidemark_ingest;
 grant select, update (expected, checksum, declared_at) on raw.batch_manifests to tidemark_ingest;
 
