@@ -94,7 +94,7 @@ leaks as (
     union all
     select null, name, 'row-level security is off' from of_tenants where not relrowsecurity
     union all
-    select role::regrole::name, name, 'a policy shows more than the tenants of its role'
+    select role::regrole::name, name, 'a policy shows more than the reader''s tenants'
     from of_tenants
     inner join pg_policy on polrelid = of_tenants.oid
     cross join unnest(polroles) as role
@@ -106,7 +106,7 @@ leaks as (
         -- Whose tables these are sees all of them anyway; the audit log it doesn't own.
         and not exists (select from pg_class where oid = 'raw.evaluations'::regclass and relowner = role)
 )
-select name, why, coalesce(array_agg(rolname::text order by rolname) filter (where rolname is not null), '{}')
+select name, why, coalesce(array_agg(distinct rolname::text order by rolname::text) filter (where rolname is not null), '{}')
 from leaks group by name, why order by name, why
 """
 _OF_READER = "(tenant_id = ANY (( SELECT access.reader_tenant_ids() AS reader_tenant_ids)::text[]))"
