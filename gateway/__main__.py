@@ -5,6 +5,7 @@ import sys
 import uvicorn
 
 from gateway.app import create_app
+from gateway.options import DoorOptions
 from storage.clock import Clock
 from storage.database import open_database
 from storage.errors import TidemarkError, UsageError
@@ -19,7 +20,7 @@ def main() -> None:
     try:
         settings = load_settings()
         configure_logging(settings)
-        app = create_app(open_database(settings), Clock())
+        app = create_app(open_database(settings), Clock(), DoorOptions.of(settings))
     except TidemarkError as error:
         sys.stderr.write(f"gateway: {error}\n")
         raise SystemExit(2 if isinstance(error, UsageError) else 1) from None
@@ -30,6 +31,8 @@ def main() -> None:
         # Not its access log: that has whole query strings in it, and people put keys into those by mistake.
         access_log=False,
         server_header=False,
+        # Else a peer on loopback could call itself what it likes; see `networks`.
+        proxy_headers=False,
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
 

@@ -1,4 +1,4 @@
-"""The application: the routes put together. Nothing happens at import; the pool opens when the server starts."""
+"""The application: the routes put together. Nothing happens at import; the pools open when the server starts."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,24 +9,40 @@ from fastapi import FastAPI
 from gateway import problems
 from gateway.dashboard_routes import dashboard_routes
 from gateway.health import health_route
+from gateway.in_flight import InFlight
+from gateway.ingest_door import IngestDoor
+from gateway.ingest_routes import ingest_routes
 from gateway.keyring import Keyring, guard
+from gateway.manifest_routes import manifest_routes
+from gateway.metrics import Metrics
+from gateway.metrics_route import metrics_route
+from gateway.observation import Observation
+from gateway.options import DoorOptions
+from gateway.standing import StandingBoard
 from storage.clock import Clock
 from storage.database import Database
-from storage.pool import connection_pool
+from storage.pool import connection_pool, landing_pool
 
 
-def create_app(database: Database, clock: Clock) -> FastAPI:
+def create_app(database: Database, clock: Clock, options: DoorOptions | None = None) -> FastAPI:
     """The HTTP door of one deployment, whose database is migrated."""
+    options = options or DoorOptions()
     pool = connection_pool(database.platform)
+    landing = landing_pool(database.platform)
     keyring = Keyring(pool, clock)
+    budget = InFlight(options.most_bytes_in_flight)
+    standing = StandingBoard(pool, database, clock)
+    metrics = Metrics(lambda: budget.used, standing.read)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         # Not waited for: with the database away the door answers 503 rather than not at all.
         pool.open()
+        landing.open()
         try:
             yield
         finally:
+            landing.close()
             pool.close()
 
     app = FastAPI(
@@ -37,8 +53,13 @@ def create_app(database: Database, clock: Clock) -> FastAPI:
         redirect_slashes=False,
     )
     problems.install(app)
+    app.add_middleware(Observation, metrics=metrics)
+    door = IngestDoor(landing, clock, budget, metrics, options)
+    app.include_router(ingest_routes(door, guard(keyring, "ingest")))
+    app.include_router(manifest_routes(pool, budget, guard(keyring, "ingest")))
     app.include_router(dashboard_routes(pool, guard(keyring, "read")))
-    app.include_router(health_route(pool))
+    app.include_router(health_route(pool, standing))
+    app.include_router(metrics_route(metrics, options.admin_networks))
     return app
 
 

@@ -1,5 +1,8 @@
 """`GET /health`: can this door serve? For supervisors and load balancers, so without a key and without details.
 
+Also told, and no reason for 503, because records can land all the same: how long alerts lag behind, and when those who
+work behind the door were last seen.
+
 503 where no request can be answered: the database is away, or its schema isn't this version's. Marts that aren't built
 yet are told but leave the door open: the first refresh comes after the first records, which come in here.
 """
@@ -11,6 +14,7 @@ from fastapi import APIRouter, Response
 
 from gateway.dashboards import DASHBOARDS
 from gateway.problems import ProblemError, documented, unavailable
+from gateway.standing import Standing, StandingBoard
 from storage.database import Connection
 from storage.migrate import head_revision
 from storage.pool import Pool
@@ -24,7 +28,7 @@ select
 """
 
 
-def health_route(pool: Pool) -> APIRouter:
+def health_route(pool: Pool, standing: StandingBoard) -> APIRouter:
     """The route, asking through `pool`."""
     router = APIRouter(tags=["operation"])
     head = head_revision()
@@ -32,7 +36,7 @@ def health_route(pool: Pool) -> APIRouter:
     @router.get("/health", summary="Whether this door can serve.", responses=documented(HTTPStatus.SERVICE_UNAVAILABLE))
     def health(response: Response) -> dict[str, object]:
         response.headers["Cache-Control"] = "no-store"
-        return {"status": "ok", "checks": _checks(pool, head)}
+        return {"status": "ok", "checks": _checks(pool, head) | _behind(standing.read())}
 
     return router
 
@@ -48,6 +52,17 @@ def _checks(pool: Pool, head: str) -> dict[str, object]:
     are_built, built_at = row or (False, None)
     marts_state = "ok" if are_built else "not built yet: run `tidemark refresh`"
     return {"database": "ok", "schema": "ok", "marts": marts_state, "marts_built_at": built_at if are_built else None}
+
+
+def _behind(standing: Standing | None) -> dict[str, object]:
+    if standing is None:
+        return {}
+    return {
+        "backlog_batches": standing.backlog_batches,
+        "backlog_age_seconds": round(standing.backlog_age_seconds, 3),
+        "dispatcher_seen_at": standing.deliverer_seen_at,
+        "daemon_seen_at": standing.daemon_seen_at,
+    }
 
 
 def _require_revision(connection: Connection, head: str) -> None:

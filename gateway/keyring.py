@@ -3,15 +3,18 @@
 Belongs here: 401 and 403. Does not belong here: what a key is and where it is kept (`storage.api_keys`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from hashlib import sha256
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import Security
+from fastapi import Request, Security
 from fastapi.security import APIKeyHeader
 
+from gateway.networks import is_near
+from gateway.observation import notes_of
+from gateway.options import Network
 from gateway.problems import ProblemError
 from storage.api_keys import ApiKey, Scope, verify_key
 from storage.clock import Clock
@@ -26,7 +29,7 @@ _CHALLENGE = {"WWW-Authenticate": 'ApiKey realm="tidemark"'}
 _HEADER = APIKeyHeader(name="X-API-Key", auto_error=False, description="Made by `tidemark key create`.")
 
 Presented = Annotated[str | None, Security(_HEADER)]
-Guard = Callable[[Presented], ApiKey]
+Guard = Callable[[Request, Presented], ApiKey]
 
 
 class Keyring:
@@ -58,19 +61,30 @@ class Keyring:
         return key
 
 
-def guard(keyring: Keyring, scope: Scope) -> Guard:
-    """A dependency that lets only keys of this scope pass, and hands the route the key."""
+def guard(keyring: Keyring, scope: Scope, admin_networks: Sequence[Network] = ()) -> Guard:
+    """A dependency that lets only keys of this scope pass, and hands the route the key.
 
-    def required(presented: Presented) -> ApiKey:
+    Args:
+        keyring: recognizes keys.
+        scope: what a key must have.
+        admin_networks: if any, what needs scope admin is open to their peers and loopback alone.
+    """
+
+    def required(request: Request, presented: Presented) -> ApiKey:
         if not presented:
             raise ProblemError(HTTPStatus.UNAUTHORIZED, "send your key in the header X-API-Key", headers=_CHALLENGE)
         try:
             key = keyring.recognize(presented)
         except KeyRefusedError as refused:
             raise ProblemError(HTTPStatus.UNAUTHORIZED, str(refused), headers=_CHALLENGE) from None
+        notes_of(request).tenant = key.tenant_id
         if scope not in key.scopes:
             detail = f"this needs a key of scope {scope}; yours has {', '.join(key.scopes)}"
             raise ProblemError(HTTPStatus.FORBIDDEN, detail, missing_scope=scope)
+        if scope == "admin" and admin_networks and not is_near(request, admin_networks):
+            raise ProblemError(
+                HTTPStatus.FORBIDDEN, "administration is not open to your network (TIDEMARK_ADMIN_NETWORKS)"
+            )
         return key
 
     return required

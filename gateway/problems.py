@@ -71,17 +71,17 @@ def documented(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
 
 
 def install(app: FastAPI) -> None:
-    """Make every error of the app a problem document."""
+    """Make every error of the app a problem document, but for faults of our own: `observation` answers those."""
     app.add_exception_handler(ProblemError, _own)
     app.add_exception_handler(UsageError, _usage)
     app.add_exception_handler(HTTPException, _framework)
     app.add_exception_handler(RequestValidationError, _invalid)
     for away in (DatabaseUnavailableError, psycopg.OperationalError):
         app.add_exception_handler(away, _database_away)
-    app.add_exception_handler(Exception, _unexpected)
 
 
-def _document(problem: ProblemError) -> Response:
+def problem_response(problem: ProblemError) -> Response:
+    """The problem as an answer."""
     body = {
         # No pages of their own: the status and the detail say it all.
         "type": "about:blank",
@@ -95,11 +95,11 @@ def _document(problem: ProblemError) -> Response:
 
 def _own(_request: Request, error: Exception) -> Response:
     assert isinstance(error, ProblemError)  # noqa: S101 - Starlette's signature knows plain exceptions only
-    return _document(error)
+    return problem_response(error)
 
 
 def _usage(_request: Request, error: Exception) -> Response:
-    return _document(ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)))
+    return problem_response(ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)))
 
 
 def _framework(request: Request, error: Exception) -> Response:
@@ -109,19 +109,15 @@ def _framework(request: Request, error: Exception) -> Response:
         HTTPStatus.NOT_FOUND: "there is nothing at this path; /openapi.json lists what there is",
         HTTPStatus.METHOD_NOT_ALLOWED: f"{request.method} is not possible here",
     }
-    return _document(ProblemError(status, details.get(status, str(error.detail)), headers=error.headers))
+    return problem_response(ProblemError(status, details.get(status, str(error.detail)), headers=error.headers))
 
 
 def _invalid(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - as above
     # The location and the message alone: what was sent may be a secret.
     issues = [(".".join(str(part) for part in issue["loc"][1:]), str(issue["msg"])) for issue in error.errors()]
-    return _document(BadParametersError(issues))
+    return problem_response(BadParametersError(issues))
 
 
 def _database_away(_request: Request, _error: Exception) -> Response:
-    return _document(unavailable("the database does not answer, or is too busy; nothing was changed"))
-
-
-def _unexpected(_request: Request, _error: Exception) -> Response:
-    return _document(ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, "this is our fault; the server's log says more"))
+    return problem_response(unavailable("the database does not answer, or is too busy; nothing was acknowledged"))

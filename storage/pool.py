@@ -1,5 +1,8 @@
 """A pool of connections to the platform's database, for a process that answers many requests at once."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from psycopg_pool import ConnectionPool
 
 from storage.database import CONNECTION_PARAMETERS, Connection
@@ -17,12 +20,24 @@ def connection_pool(url: PostgresUrl) -> Pool:
     `with pool.connection() as connection:` commits at the end of the block and rolls back on an exception. It raises
     psycopg.OperationalError (PoolTimeout) if the server is away or every connection stays busy for three seconds.
     """
-    # Each connection is asked before it is lent: when the server was restarted, a request waits a moment and succeeds.
     # Nothing is prepared: a statement prepared before a mart gets a column fails after it.
+    return _pool(url, "tidemark", {"prepare_threshold": None})
+
+
+def landing_pool(url: PostgresUrl) -> Pool:
+    """The same for landings, whose connections are in autocommit mode because a landing is its own transaction.
+
+    Apart from the readers' pool, so that slow questions can't take the connections that records need.
+    """
+    return _pool(url, "tidemark-landing", {"autocommit": True})
+
+
+def _pool(url: PostgresUrl, name: str, parameters: Mapping[str, Any]) -> Pool:
+    # Each connection is asked before it is lent: when the server was restarted, a request waits a moment and succeeds.
     return ConnectionPool(
         url.libpq(),
         connection_class=Connection,
-        kwargs={**CONNECTION_PARAMETERS, "prepare_threshold": None},
+        kwargs={**CONNECTION_PARAMETERS, **parameters},
         min_size=1,
         max_size=_MOST_CONNECTIONS,
         timeout=_WAIT_SECONDS,
@@ -30,5 +45,5 @@ def connection_pool(url: PostgresUrl) -> Pool:
         reconnect_timeout=_WAIT_SECONDS,
         check=ConnectionPool.check_connection,
         open=False,
-        name="tidemark",
+        name=name,
     )

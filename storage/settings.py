@@ -15,6 +15,7 @@ from storage.errors import UsageError
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 Port = Annotated[int, Field(ge=1, le=65535)]
+Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode]
 
 
 class Settings(BaseSettings):
@@ -34,11 +35,15 @@ class Settings(BaseSettings):
     dagster_retention_days: int = Field(30, ge=1, description="days that Dagster's finished runs and events are kept")
     gateway_host: str = Field("127.0.0.1", min_length=1, description="address on which the HTTP door listens")
     gateway_port: Port = Field(8000, description="its port")
+    gateway_max_in_flight_bytes: int = Field(
+        64 * 1024 * 1024, ge=8 * 1024 * 1024, description="bytes of unanswered requests at once; above it 503"
+    )
+    admin_networks: Networks = Field(
+        (), description="CIDRs beside loopback that may read /metrics; if set, admin keys open from there alone"
+    )
     dagster_port: Port = Field(3000, description="Dagster's web page, on 127.0.0.1")
     secret_keys: SecretStr | None = Field(None, description="comma-separated Fernet keys; generated if unset")
-    webhook_allowed_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
-        (), description="CIDRs that webhooks may reach although not public"
-    )
+    webhook_allowed_networks: Networks = Field((), description="CIDRs that webhooks may reach although not public")
     log_format: Literal["console", "json", "auto"] = Field("auto", description="console on a terminal, else json")
 
     @field_validator("home", mode="after")
@@ -46,7 +51,7 @@ class Settings(BaseSettings):
     def _absolute_home(cls, value: Path) -> Path:
         return value.expanduser().resolve()
 
-    @field_validator("webhook_allowed_networks", mode="before")
+    @field_validator("webhook_allowed_networks", "admin_networks", mode="before")
     @classmethod
     def _split_networks(cls, value: object) -> object:
         if isinstance(value, str):

@@ -6,18 +6,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import httpx
+import structlog
 import uvicorn
 
 from gateway.app import create_app
+from gateway.options import DoorOptions
 from storage.clock import Clock
 from storage.database import Database
+from storage.logging import configure_logging
+from storage.settings import Settings
 
 
 @contextmanager
-def serving(database: Database, clock: Clock | None = None) -> Iterator[httpx.Client]:
+def serving(
+    database: Database, clock: Clock | None = None, options: DoorOptions | None = None
+) -> Iterator[httpx.Client]:
     """A client of the door, which is open for the length of the block."""
-    app = create_app(database, clock or Clock())
-    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", access_log=False))
+    # As in a deployment; structlog's own default writes local variables into a log, and takes seconds for it.
+    configure_logging(Settings(_env_file=None, log_format="json"))  # type: ignore[call-arg]
+    app = create_app(database, clock or Clock(), options)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", access_log=False, proxy_headers=False))
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         # Listening before the server runs: the first request waits in the queue instead of a sleep here.
@@ -30,6 +38,7 @@ def serving(database: Database, clock: Clock | None = None) -> Iterator[httpx.Cl
         finally:
             server.should_exit = True
             thread.join(20)
+            structlog.reset_defaults()
     assert not thread.is_alive()
 
 

@@ -6,7 +6,7 @@ any order, leaves the same rows (invariant 2).
 """
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
 import psycopg
@@ -15,6 +15,8 @@ from assets.evaluations.evaluation_rows import insert_evaluations
 from assets.evaluations.feedback_rows import insert_feedback
 from assets.evaluations.verdicts import Kind, Line, Problem, Receipt, in_line_order
 from storage.database import Connection
+
+InTransaction = Callable[[Connection, Receipt], None]
 
 _ATTEMPTS = 3
 
@@ -47,6 +49,7 @@ def land(
     door: str,
     now: datetime,
     source: str | None = None,
+    in_transaction: InTransaction | None = None,
 ) -> Receipt:
     """Land one batch of evaluations or of feedback and return its receipt, after the commit.
 
@@ -58,11 +61,13 @@ def land(
         door: through which door they came (`cli`, `http`, …).
         now: the server's time, aware.
         source: what the sender calls it (a file's name), for people.
+        in_transaction: called last before the commit, with what must stand or fall with the batch; again if the
+            landing has to be repeated.
     """
     assert connection.autocommit, "land() commits by itself, so it can't be part of another transaction"  # noqa: S101
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            return _land_once(connection, tenant_id, kind, lines, door, now, source)
+            return _land_once(connection, tenant_id, kind, lines, door, now, source, in_transaction)
         except psycopg.errors.DeadlockDetected:
             # Keys are taken in order, which leaves only evaluation_ids crossed between two batches. Repeating is safe.
             if attempt == _ATTEMPTS:
@@ -78,6 +83,7 @@ def _land_once(
     door: str,
     now: datetime,
     source: str | None,
+    in_transaction: InTransaction | None,
 ) -> Receipt:
     insert = insert_evaluations if kind == "evaluations" else insert_feedback
     with connection.transaction():
@@ -101,6 +107,8 @@ def _land_once(
             },
         )
         connection.execute("select pg_notify('tidemark_batches', %s)", (tenant_id,))
+        if in_transaction is not None:
+            in_transaction(connection, receipt)
     return receipt
 
 

@@ -5,6 +5,8 @@ from typing import Annotated
 import typer
 
 from orchestration.commands.shared import JsonOption, console, print_json, show, transaction
+from storage.errors import UsageError
+from storage.limits import monthly_usage, set_monthly_limit
 from storage.tenants import create_tenant
 
 app = typer.Typer(no_args_is_help=True, help="Tenants: who owns records.")
@@ -23,6 +25,31 @@ def create(
         print_json({"tenant": tenant, "created": created})
     else:
         console.print(f"Tenant {tenant} {'created' if created else 'exists already'}.", highlight=False)
+
+
+@app.command()
+def limit(
+    tenant: Annotated[str, typer.Argument(help="Whose limit this is.")],
+    records_a_month: Annotated[str, typer.Option(help="Accepted records in a UTC month; none for any number.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Limit what a tenant may land over the network in a month; what is above it is answered 429."""
+    records = None if records_a_month == "none" else _number(records_a_month)
+    with transaction() as (_, connection):
+        set_monthly_limit(connection, tenant, records)
+        usage = monthly_usage(connection, tenant)
+    if as_json:
+        print_json({"tenant": tenant, "records_a_month": usage.limit, "accepted_this_month": usage.accepted})
+    else:
+        allowed = "any number of records" if usage.limit is None else f"{usage.limit} records"
+        text = f"Tenant {tenant} may land {allowed} a month; {usage.accepted} were accepted in this one."
+        console.print(text, highlight=False, soft_wrap=True)
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise UsageError(f"--records-a-month {text!r}: give a number of records, or none")
+    return int(text)
 
 
 @app.command("list")

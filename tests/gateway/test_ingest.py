@@ -1,0 +1,298 @@
+"""Pushing over HTTP: every form of a body, a verdict on each record, limits, and what is refused lands nothing."""
+
+import gzip
+import json
+import socket
+import threading
+import zlib
+from collections.abc import Iterator
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+from door import problem, serving
+from hypothesis import given
+from hypothesis import strategies as st
+from poison import POISON, good, line
+
+from gateway.bodies import MOST_BYTES, MOST_RECORDS
+from gateway.options import DoorOptions
+from gateway.problems import ProblemError
+from gateway.record_lines import JSON, split_records
+from storage.api_keys import create_key
+from storage.clock import Clock
+from storage.database import Connection, Database
+from storage.tenants import create_tenant
+
+PATH = "/v1/evaluations"
+NDJSON = {"Content-Type": "application/x-ndjson"}
+
+
+@pytest.fixture
+def client(database: Database, connection: Connection, tenant: str) -> Iterator[httpx.Client]:
+    _, text = create_key(connection, tenant, ["ingest"], now=Clock().now())
+    options = DoorOptions(most_bytes_in_flight=2 * MOST_BYTES, body_seconds=1.0)
+    with serving(database, options=options) as client:
+        client.headers["X-API-Key"] = text
+        yield client
+
+
+def ndjson(*records: object) -> bytes:
+    return b"".join(line(record) + b"\n" for record in records)
+
+
+def count(connection: Connection, table: str = "raw.evaluations") -> int:
+    row = connection.execute(f"select count(*) from {table}").fetchone()  # type: ignore[arg-type]  # noqa: S608
+    return int(row[0]) if row else -1
+
+
+def test_each_record_gets_its_verdict_and_the_status_sums_them_up(client: httpx.Client, connection: Connection) -> None:
+    mixed = [good(1), good(2), good(2, drift_score=0.2), good(3, drift_score="high"), good(1)]
+    answer = client.post(PATH, content=ndjson(*mixed), headers=NDJSON)
+    assert answer.status_code == 207
+    body = answer.json()
+    assert [body[name] for name in ("accepted", "duplicates", "conflicts", "rejected")] == [2, 1, 1, 1]
+    assert [(error["line"], error["verdict"], error["field"]) for error in body["errors"]] == [
+        (3, "conflict", "record_id"),
+        (4, "rejected", "drift_score"),
+    ]
+    receipt = connection.execute(
+        "select accepted, duplicates, conflicts, rejected, door from raw.ingest_batches where batch_id = %s",
+        (body["batch_id"],),
+    ).fetchone()
+    assert receipt == (2, 1, 1, 1, "http")
+
+    again = client.post(PATH, content=ndjson(good(1), good(2)), headers=NDJSON)
+    assert (again.status_code, again.json()["duplicates"]) == (200, 2)
+    none = client.post(PATH, content=ndjson({}, []), headers=NDJSON)
+    assert (none.status_code, none.json()["rejected"]) == (422, 2)
+    assert none.headers["content-type"] == "application/json"
+    many = client.post(PATH, content=b"{}\n" * 150, headers=NDJSON).json()
+    assert (many["rejected"], len(many["errors"])) == (150, 100)
+
+
+@pytest.mark.parametrize(
+    "kind", ["ndjson", "crlf", "bom", "blanks", "no newline", "array", "object", "chunked", "gzip"]
+)
+def test_every_form_of_a_body_lands_its_records(client: httpx.Client, connection: Connection, kind: str) -> None:
+    first, second = line(good(1, template='Ünï, [{"\\')), line(good(2))
+    array = b" [ " + first + b" ,\r\n" + second + b"]\n"
+    lines = first + b"\n" + second + b"\n"
+    packed = gzip.compress(lines[:50]) + gzip.compress(lines[50:])
+    forms: dict[str, tuple[object, dict[str, str]]] = {
+        "ndjson": (lines, NDJSON),
+        "crlf": (first + b"\r\n" + second + b"\r\n", {"Content-Type": 'application/jsonlines; charset="UTF-8"'}),
+        "bom": (b"\xef\xbb\xbf" + lines, NDJSON),
+        "blanks": (b"\n \t\r\n" * 3000 + first + b"\n\n\n" + second + b"\n\n ", NDJSON),
+        "no newline": (first + b"\n" + second, {"Content-Type": "application/ndjson"}),
+        "array": (array, {"Content-Type": JSON}),
+        "object": (first, {"Content-Type": "application/json; charset=utf-8"}),
+        "chunked": (iter([lines[:10], lines[10:]]), NDJSON),
+        "gzip": (packed, NDJSON | {"Content-Encoding": "gzip"}),
+    }
+    content, headers = forms[kind]
+    answer = client.post(PATH, content=content, headers=headers)  # type: ignore[arg-type]
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["accepted"] == count(connection) == (1 if kind == "object" else 2)
+
+
+def test_every_poison_line_alone_among_good_ones_is_one_dead_letter_byte_for_byte(
+    client: httpx.Client, connection: Connection
+) -> None:
+    for number, poison in enumerate(POISON):
+        lines = [line(good(f"{number}-{index}")) for index in range(100)]
+        lines.insert(50, poison.payload)
+        answer = client.post(PATH, content=b"\n".join(lines), headers=NDJSON)
+        assert answer.status_code == 207, (poison.name, answer.text[:500])
+        body = answer.json()
+        assert (body["accepted"], body["rejected"]) == (100, 1), poison.name
+        assert (body["errors"][0]["line"], body["errors"][0]["code"]) == (51, poison.code), poison.name
+    kept = {bytes(row[0]) for row in connection.execute("select payload from raw.rejected_records")}
+    assert kept == {poison.payload for poison in POISON}
+
+
+def test_what_can_not_be_a_body_of_records_is_a_problem_and_lands_nothing(
+    client: httpx.Client, connection: Connection
+) -> None:
+    lines = ndjson(good(1), good(2))
+    packed = gzip.compress(lines)
+    unpackable = NDJSON | {"Content-Encoding": "gzip"}
+    refused: list[tuple[bytes, dict[str, str], int, str]] = [
+        (b"", NDJSON, 422, "no record"),
+        (b"\n \n", NDJSON, 422, "no record"),
+        (b"[]", {"Content-Type": JSON}, 422, "no record"),
+        (b"", {"Content-Type": JSON}, 422, "no record"),
+        (b"[" + line(good(1)) + b",", {"Content-Type": JSON}, 400, f"byte {len(line(good(1))) + 2}"),
+        (b"[" + line(good(1)) + b",]", {"Content-Type": JSON}, 400, "no record before it"),
+        (b"[{}] []", {"Content-Type": JSON}, 400, "more than one array"),
+        (b'[{"a": "b', {"Content-Type": JSON}, 400, "never ends"),
+        (b"[{}}", {"Content-Type": JSON}, 400, "closes nothing"),
+        (lines, {"Content-Type": "text/csv"}, 415, "application/x-ndjson"),
+        (lines, {}, 415, "application/json"),
+        (lines, {"Content-Type": "application/x-ndjson; charset=utf-16"}, 415, "utf-8"),
+        (lines, NDJSON | {"Content-Encoding": "br"}, 415, "gzip"),
+        (packed[:-4], unpackable, 400, "ends too early"),
+        (packed[:30] + b"\0\0\0" + packed[33:], unpackable, 400, "corrupt"),
+        (packed + b"tail", unpackable, 400, "corrupt"),
+        (b"", unpackable, 400, "ends too early"),
+        (gzip.compress(b"") * (MOST_RECORDS + 1), unpackable, 400, "members"),
+    ]
+    for content, headers, status, reason in refused:
+        document = problem(client.post(PATH, content=content, headers=headers), status)
+        assert reason in str(document["detail"]), document
+    assert count(connection, "raw.ingest_batches") == 0
+
+
+def test_both_limits_are_named_with_what_was_seen_and_hold_without_a_content_length(
+    client: httpx.Client, connection: Connection
+) -> None:
+    bomb = zlib.compressobj(9, wbits=31)
+    packed_bomb = b"".join(bomb.compress(b" " * 2**20) for _ in range(64)) + bomb.flush()
+    assert len(packed_bomb) < 2**20
+    full = b"\n".join(line(good(number)) for number in range(MOST_RECORDS))
+    one_more = full + b"\n{}"
+    too_large: list[tuple[object, dict[str, str], dict[str, int]]] = [
+        (b" " * (MOST_BYTES + 1), NDJSON, {"bytes": MOST_BYTES + 1}),
+        ((b" " * 2**20 for _ in range(9)), NDJSON, {"bytes": MOST_BYTES + 2**20}),
+        (packed_bomb, NDJSON | {"Content-Encoding": "gzip"}, {"bytes": MOST_BYTES + 1}),
+        (one_more, NDJSON, {"records": MOST_RECORDS + 1}),
+        (b"[" + one_more.replace(b"\n", b",") + b"]", {"Content-Type": JSON}, {"records": MOST_RECORDS + 1}),
+    ]
+    for content, headers, seen in too_large:
+        document = problem(client.post(PATH, content=content, headers=headers), 413)  # type: ignore[arg-type]
+        assert document["limits"] == {"bytes": MOST_BYTES, "records": MOST_RECORDS}
+        assert set(document["seen"]) == set(seen)  # type: ignore[call-overload]
+        assert str(MOST_BYTES) in str(document["detail"])
+        assert str(MOST_RECORDS) in str(document["detail"])
+    assert count(connection, "raw.ingest_batches") == 0
+    answer = client.post(PATH, content=gzip.compress(full), headers=NDJSON | {"Content-Encoding": "gzip"})
+    assert (answer.status_code, answer.json()["accepted"]) == (200, MOST_RECORDS)
+
+
+def test_feedback_lands_by_its_own_route_or_by_that_of_its_evaluation_even_before_it(
+    client: httpx.Client, connection: Connection
+) -> None:
+    early = uuid4()
+    path = f"/v1/evaluations/{early}/feedback"
+    assert client.post(path, json={"success": True}).json()["accepted"] == 1
+    assert client.post(path, json={"evaluation_id": str(early).upper(), "success": True}).status_code == 200
+    assert client.post("/v1/feedback", json=[{"record_id": "good-1", "success": False}]).json()["accepted"] == 1
+    stored = connection.execute("select evaluation_id, success from raw.feedback order by received_at").fetchall()
+    assert stored[0] == (early, True)
+    assert [row[1] for row in stored][-1] is False
+
+    other = client.post(path, json={"evaluation_id": str(uuid4()), "success": True})
+    assert (other.status_code, other.json()["errors"][0]["code"]) == (422, "evaluation_reference")
+    both = client.post(path, json={"record_id": "good-1", "success": True})
+    assert (both.status_code, both.json()["errors"][0]["code"]) == (422, "evaluation_reference")
+    assert client.post(path, content=b'{"success":', headers={"Content-Type": JSON}).json()["rejected"] == 1
+    kept = {bytes(row[0]) for row in connection.execute("select payload from raw.rejected_records")}
+    assert b'{"success":' in kept
+    document = problem(client.post("/v1/evaluations/7/feedback", json={"success": True}), 422)
+    assert "evaluation_id" in str(document["detail"])
+
+
+def test_what_one_tenant_pushed_is_no_duplicate_of_another_tenants(
+    client: httpx.Client, connection: Connection
+) -> None:
+    create_tenant(connection, "other")
+    _, text = create_key(connection, "other", ["ingest"], now=Clock().now())
+    headers = NDJSON | {"Idempotency-Key": "same"}
+    mine = client.post(PATH, content=ndjson(good(1)), headers=headers)
+    theirs = client.post(PATH, content=ndjson(good(1)), headers=headers | {"X-API-Key": text})
+    assert mine.json()["accepted"] == theirs.json()["accepted"] == 1
+    assert mine.json()["batch_id"] != theirs.json()["batch_id"]
+    tenants = connection.execute("select tenant_id from raw.evaluations order by 1").fetchall()
+    assert tenants == [("acme",), ("other",)]
+    _, reader = create_key(connection, "other", ["read"], now=Clock().now())
+    document = problem(client.post(PATH, content=ndjson(good(2)), headers=NDJSON | {"X-API-Key": reader}), 403)
+    assert document["missing_scope"] == "ingest"
+
+
+def test_a_full_door_sends_away_before_the_body_is_read_and_lets_in_again(
+    client: httpx.Client, connection: Connection
+) -> None:
+    began, go_on = threading.Event(), threading.Event()
+
+    def slowly() -> Iterator[bytes]:
+        yield ndjson(good(1)) + b" " * (MOST_BYTES - 2**20)
+        began.set()
+        assert go_on.wait(10)
+        yield ndjson(good(2))
+
+    answers: list[httpx.Response] = []
+    sender = threading.Thread(target=lambda: answers.append(client.post(PATH, content=slowly(), headers=NDJSON)))
+    with httpx.Client(base_url=client.base_url, headers=client.headers) as others:
+        sender.start()
+        assert began.wait(10)
+        in_flight = _in_flight(others)
+        while in_flight < MOST_BYTES - 2**20:
+            in_flight = _in_flight(others)
+        # Only its head is sent: the answer comes although the body never does.
+        with socket.create_connection((client.base_url.host, client.base_url.port or 80)) as raw:
+            head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nX-API-Key: {client.headers['X-API-Key']}\r\n"
+            raw.sendall(f"{head}Content-Type: {JSON}\r\nContent-Length: {MOST_BYTES}\r\n\r\n".encode())
+            raw.settimeout(10)
+            # The first one fits and waits for its body; with the second the budget is spent.
+            refused = others.post(PATH, content=b" " * MOST_BYTES, headers=NDJSON)
+            problem(refused, 503)
+            assert refused.headers["retry-after"] == "1"
+        go_on.set()
+        sender.join(10)
+    assert answers[0].json()["accepted"] == 2
+    assert client.post(PATH, content=ndjson(good(3)), headers=NDJSON).status_code == 200
+
+
+def _in_flight(client: httpx.Client) -> float:
+    text = client.get("/metrics").text
+    return next(float(row.split()[1]) for row in text.splitlines() if row.startswith("tidemark_in_flight_bytes "))
+
+
+def test_a_body_that_never_ends_is_given_up_and_its_bytes_are_free_again(client: httpx.Client) -> None:
+    with socket.create_connection((client.base_url.host, client.base_url.port or 80)) as raw:
+        head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nX-API-Key: {client.headers['X-API-Key']}\r\n"
+        raw.sendall(f"{head}Content-Type: {JSON}\r\nContent-Length: 100\r\n\r\n[".encode())
+        raw.settimeout(10)
+        assert b" 408 " in raw.recv(1000).split(b"\r\n")[0]
+    assert _in_flight(client) == 0
+
+
+@given(
+    records=st.lists(
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+            lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+            max_leaves=8,
+        ),
+        min_size=1,
+        max_size=5,
+    ),
+    ascii_only=st.booleans(),
+    indent=st.sampled_from([None, 0, 2]),
+)
+def test_the_elements_of_any_array_come_out_as_their_own_bytes(
+    records: list[object], ascii_only: bool, indent: int | None
+) -> None:
+    parts = [json.dumps(record, ensure_ascii=ascii_only, indent=indent).encode(errors="replace") for record in records]
+    lines = split_records(b"[" + b" ,\n ".join(parts) + b" ]", JSON)
+    assert [(one.number, one.payload) for one in lines] == list(enumerate(parts, start=1))
+
+
+@given(body=st.binary(max_size=40) | st.text('[]{},":\\ a1', max_size=40).map(str.encode))
+def test_no_body_takes_the_splitting_down_and_no_byte_that_means_something_is_lost(body: bytes) -> None:
+    for form in (JSON, "application/x-ndjson"):
+        try:
+            lines = split_records(body, form)
+        except ProblemError:
+            continue
+        assert all(one.payload.strip() for one in lines)
+        if form != JSON:
+            numbered = enumerate(body.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1)
+            expected = [(number, part.rstrip(b"\r")) for number, part in numbered if part.strip()]
+            assert [(one.number, one.payload) for one in lines] == expected
+
+
+def test_ids_of_evaluations_may_be_chosen_by_the_sender(client: httpx.Client, connection: Connection) -> None:
+    chosen = str(uuid4())
+    assert client.post(PATH, json=good(1, evaluation_id=chosen)).status_code == 200
+    assert connection.execute("select evaluation_id from raw.evaluations").fetchone() == (UUID(chosen),)
