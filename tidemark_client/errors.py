@@ -1,6 +1,6 @@
 """The client's errors. Each message says what is wrong and what to do; none holds the API key."""
 
-from typing import Self
+from typing import Any, Self
 
 from tidemark_client.results import PushResult
 
@@ -20,6 +20,10 @@ class InvalidRecordError(TidemarkClientError, ValueError):
         self.code = code
         self.reason = reason
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An error is pickled with its arguments, which BaseException takes for its message: worker processes raise it.
+        return type(self), (self.field, self.code, self.reason)
+
 
 class RecordsRejectedError(TidemarkClientError):
     """Everything was sent, and some of it was refused. `result` holds the counts and the problems."""
@@ -32,6 +36,9 @@ class RecordsRejectedError(TidemarkClientError):
             "Correct and send these again; on_reject=a function of your own takes the problems instead of this error."
         )
         self.result = result
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.result,)
 
 
 class DeliveryError(TidemarkClientError):
@@ -58,6 +65,9 @@ class DeliveryError(TidemarkClientError):
         self.unsent = unsent
         self.kept = kept
         self.unread = unread
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.reason, self.result, self.unsent, self.kept, self.unread)
 
     def counting(self, result: PushResult, unsent: int, kept: int, unread: bool = False) -> Self:
         """The same error, which knows what landed and what did not."""

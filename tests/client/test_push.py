@@ -2,6 +2,7 @@
 
 import json
 import math
+import pickle
 import subprocess
 import sys
 import threading
@@ -87,7 +88,7 @@ def _of_kind(kind: str, number: int) -> Any:
     }[kind]
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     kinds=st.lists(Kind, max_size=25),
     script=st.lists(st.sampled_from(ACTS), max_size=12),
@@ -148,6 +149,8 @@ def test_refused_records_raise_after_everything_was_sent(door: Door) -> None:
     assert [(problem.index, problem.verdict) for problem in result.problems] == [(1, "rejected"), (2, "conflict")]
     assert json.loads(result.problems[0].payload)["record_id"] == "r-1"
     assert "record 1: rejected: template: must not be empty" in str(raised.value)
+    # As worker processes hand their errors on.
+    assert pickle.loads(pickle.dumps(raised.value)).result == result  # noqa: S301 - our own
     assert set(door.landed) == {"r-0", "r-3"}
 
 

@@ -35,7 +35,7 @@ def _segments(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"*{SUFFIX}"))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(steps=Steps)
 def test_it_is_a_queue_that_survives_being_reopened_and_stays_within_its_bytes(steps: list[tuple[str, object]]) -> None:
     with tempfile.TemporaryDirectory() as name:
@@ -68,7 +68,7 @@ def test_it_is_a_queue_that_survives_being_reopened_and_stays_within_its_bytes(s
         spool.close()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(lines=Lines, cut=st.floats(0, 1), flip=st.booleans(), zeros=st.integers(0, 40))
 def test_of_a_torn_or_damaged_file_the_whole_records_before_come_back(
     lines: list[bytes], cut: float, flip: bool, zeros: int
