@@ -11,6 +11,7 @@ from assets.evaluations.verdicts import Kind, Line, Problem, Receipt
 from storage.clock import Clock
 from storage.database import Connection
 from storage.errors import UsageError
+from storage.garbage import rare_garbage_collection
 
 MOST_LINES_A_BATCH = 10_000
 MOST_BYTES_A_BATCH = 32 * 1024 * 1024
@@ -85,7 +86,7 @@ def push_file(
         UsageError: the file can't be read, or holds no record.
     """
     report = PushReport()
-    with ThreadPoolExecutor(1, "landing") as postgres:
+    with rare_garbage_collection(), ThreadPoolExecutor(1, "landing") as postgres:
         under_way: Future[Receipt] | None = None
         for lines in in_batches(read_lines(path, kind, file_format, mapping or {})):
             judged = judge(tenant_id, kind, lines, clock.now())
