@@ -120,7 +120,7 @@ def _take_keys(connection: Connection, tenant_id: str, rows: Sequence[Evaluation
             keys.sort()
             copy_rows(connection, _COPY_KEYS, keys, last_fields(tenant_id))
     except UniqueViolation:
-        # Another batch was quicker, or another record has an evaluation_id: rare, and three times as dear.
+        # Another batch was quicker, or another record has an evaluation_id: rare, and twice as dear.
         return _take_free_keys(connection, tenant_id, rows)
     return rows
 
