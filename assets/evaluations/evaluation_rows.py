@@ -88,7 +88,20 @@ def _row(tenant_id: str, line: Line, now: datetime, new_ids: Iterator[bytes]) ->
     created_at = microseconds(record["created_at"])
     day = created_at // _MICROSECONDS_A_DAY
     template = _template_id(tenant_id, record["template"])
-    first_fields = _FIRST_FIELDS.pack(_FIELDS, 16, key, 16, evaluation_id, 16, template, 8, created_at)
+    drift_score, reliability_score = record.get("drift_score"), record.get("reliability_score")
+    features = record.get("features")
+    fields = (
+        _FIRST_FIELDS.pack(_FIELDS, 16, key, 16, evaluation_id, 16, template, 8, created_at),
+        text(record_id),
+        repeated_text(record["template"]),
+        repeated_text(record["extractor_vendor"]),
+        repeated_text(record["extractor_model"]),
+        repeated_text(record.get("decision", "undecided")),
+        NULL if drift_score is None else number(drift_score),
+        NULL if reliability_score is None else number(reliability_score),
+        NULL if features is None else jsonb(orjson.dumps(features)),
+        _NO_OTHERS if _OTHERS.isdisjoint(record) else _other_fields(record),
+    )
     return EvaluationRow(
         line,
         key,
@@ -97,30 +110,12 @@ def _row(tenant_id: str, line: Line, now: datetime, new_ids: Iterator[bytes]) ->
         day,
         record["template"],
         template,
-        first_fields + text(record_id) + _common_fields(record) + _other_fields(record),
+        b"".join(fields),
         _feedback(record, key, own_hash) if has_feedback(record) else None,
     )
 
 
-def _common_fields(record: Evaluation) -> bytes:
-    drift_score, reliability_score = record.get("drift_score"), record.get("reliability_score")
-    features = record.get("features")
-    return b"".join(
-        (
-            repeated_text(record["template"]),
-            repeated_text(record["extractor_vendor"]),
-            repeated_text(record["extractor_model"]),
-            repeated_text(record.get("decision", "undecided")),
-            NULL if drift_score is None else number(drift_score),
-            NULL if reliability_score is None else number(reliability_score),
-            NULL if features is None else jsonb(orjson.dumps(features)),
-        )
-    )
-
-
 def _other_fields(record: Evaluation) -> bytes:
-    if _OTHERS.isdisjoint(record):
-        return _NO_OTHERS
     score, propensity, embedding = record.get("score"), record.get("propensity"), record.get("embedding")
     return b"".join(
         (

@@ -11,6 +11,7 @@ from assets.evaluations.verdicts import Kind, Line, Problem, Receipt
 from storage.clock import Clock
 from storage.database import Connection
 from storage.errors import UsageError
+from storage.garbage import rare_garbage_collection
 
 MOST_LINES_A_BATCH = 10_000
 MOST_BYTES_A_BATCH = 32 * 1024 * 1024
@@ -117,7 +118,7 @@ def land_lines(
         source: what the sender calls it.
         with_batch: makes of a batch what is to be written in the transaction that lands it.
     """
-    with ThreadPoolExecutor(1, "landing") as postgres:
+    with rare_garbage_collection(), ThreadPoolExecutor(1, "landing") as postgres:
         under_way: Future[Receipt] | None = None
         try:
             for batch in in_batches(lines):

@@ -5,7 +5,6 @@ dbt's command line spends seconds on starting; `dbtRunner` with a kept manifest 
 Belongs here: calling dbt. Does not belong here: anything of Dagster, and what to do about a failure.
 """
 
-import gc
 import os
 import tempfile
 import threading
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from storage.errors import TidemarkError
+from storage.garbage import rare_garbage_collection
 from storage.postgres_url import PostgresUrl
 
 APPLICATION = "tidemark-dbt"
@@ -23,9 +23,6 @@ _BAD = frozenset({"error", "fail", "runtime error", "partial success"})
 # dbt keeps flags, adapters and its event manager in module globals, and the address travels by environment:
 # two commands at once in one process would read each other's.
 _ONE_AT_A_TIME = threading.Lock()
-# dbt makes hundreds of thousands of small objects a command, few of them in cycles: by Python's own threshold (700)
-# looking for cycles among them and all that Dagster holds takes a sixth of the time.
-_GC_THRESHOLD = 200_000
 _LIBPQ = {"sslmode": "PGSSLMODE", "sslrootcert": "PGSSLROOTCERT", "sslcert": "PGSSLCERT", "sslkey": "PGSSLKEY"}
 
 
@@ -76,7 +73,7 @@ def invoke_dbt(
         application: by which name its connections are known to PostgreSQL.
         variables: what the project's macros ask the environment for.
     """
-    with _ONE_AT_A_TIME, _environment({**_address(url, application), **(variables or {})}), _rare_garbage_collection():
+    with _ONE_AT_A_TIME, _environment({**_address(url, application), **(variables or {})}), rare_garbage_collection():
         from dbt.cli.main import dbtRunner
         from dbt.contracts.graph.manifest import Manifest
 
@@ -126,16 +123,6 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-@contextmanager
-def _rare_garbage_collection() -> Iterator[None]:
-    before = gc.get_threshold()
-    gc.set_threshold(_GC_THRESHOLD, *before[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
 
 
 def _outcome(result: Any) -> Outcome:

