@@ -1,12 +1,15 @@
 """What validation, idempotency and receipts cost: a file pushed, against raw COPY of the same rows.
 
 Both go into the same partitioned table with its indexes, in fresh databases of one embedded server; COPY gets its rows
-ready-made, in the table's own form, and keeps no keys. Then the same file is pushed again.
+ready-made, in the table's own form, and keeps no keys. Then the same file is pushed again; then records land in batches
+of the size that comes by HTTP, and one by one.
 """
 
 import random
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -16,8 +19,11 @@ from tempfile import TemporaryDirectory
 
 import orjson
 
+from assets.evaluations.landing import land
 from assets.evaluations.push import push_file
+from assets.evaluations.verdicts import Line
 from benchmarks.rows import Row, spread
+from benchmarks.warehouse_history import is_full
 from storage.clock import Clock
 from storage.database import Connection, connect
 from storage.embedded import start_embedded, stop_embedded
@@ -30,34 +36,54 @@ _FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 _DAYS = 60
 _SHARE_WITH_FEATURES = 0.2
 
+_SMALL_BATCH = 1000
+_SINGLES = 500
+
+# Of this program alone: the operating system's own account of a child begins with its parent's memory.
+_PUSH_AND_TELL_PEAK = """
+import re, sys
+from pathlib import Path
+from benchmarks.bench_push import _push
+from storage.database import connect
+from storage.postgres_url import PostgresUrl
+with connect(PostgresUrl.parse(sys.argv[1]), autocommit=True) as connection:
+    _push(connection, Path(sys.argv[2]))
+print(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text()).group(1))
+"""
+
 _MAKE_PARTITIONS = """
 select raw.ensure_evaluations_month(month::date)
 from generate_series(%(first)s::date, %(last)s::date, interval '1 month') as month
 """
 
 
-def run(records: int = 100_000, repeats: int = 3) -> list[Row]:
-    """Measure `repeats` times, alternating.
-
-    Args:
-        records: how many, 20 % of them with features.
-        repeats: medians are taken over so many.
-    """
-    first, again, copied = [], [], []
+def run(repeats: int = 3) -> list[Row]:
+    """Medians over `repeats` turns, alternating; with `--full` of 1M records, else of 200,000 (20 % with features)."""
+    records = 1_000_000 if is_full() else 200_000
     with TemporaryDirectory(prefix="tidemark-bench-") as name:
         folder = Path(name)
         file = folder / "records.ndjson"
         write_records(file, records)
         with _server(folder / "postgres") as server:
-            for _ in range(repeats):
-                with _fresh_database(server) as connection:
-                    first.append(_seconds(connection, partial(_push, connection, file)))
-                    again.append(_seconds(connection, partial(_push, connection, file)))
-                    rows = _rows_as_copied(connection)
-                    assert _count(connection) == records
-                with _fresh_database(server) as connection:
-                    copied.append(_seconds(connection, partial(_copy, connection, rows)))
-                    assert _count(connection) == records
+            return [
+                *_whole_files(server, file, records, repeats),
+                *_small_batches(server, file, repeats),
+                _memory(server, folder, file, records),
+            ]
+
+
+def _whole_files(server: PostgresUrl, file: Path, records: int, repeats: int) -> list[Row]:
+    first, again, copied = [], [], []
+    for _ in range(repeats):
+        with _fresh_database(server) as connection:
+            first.append(_seconds(connection, partial(_push, connection, file)))
+            again.append(_seconds(connection, partial(_push, connection, file)))
+            rows = _rows_as_copied(connection)
+            assert _count(connection) == records
+        with _fresh_database(server) as connection:
+            copied.append(_seconds(connection, partial(_copy, connection, rows)))
+            assert _count(connection) == records
+        del rows
     rate = f"{records / median(first):,.0f} records/s pushed"
     return [
         Row(
@@ -73,6 +99,55 @@ def run(records: int = 100_000, repeats: int = 3) -> list[Row]:
             f"first {spread(first)}, again {spread(again)}",
         ),
     ]
+
+
+def _small_batches(server: PostgresUrl, file: Path, repeats: int) -> list[Row]:
+    with file.open("rb") as source:
+        lines = [Line(number, next(source).rstrip()) for number in range(1, 50 * _SMALL_BATCH + _SINGLES + 1)]
+    batches = [lines[start : start + _SMALL_BATCH] for start in range(0, 50 * _SMALL_BATCH, _SMALL_BATCH)]
+    singles = [[line] for line in lines[-_SINGLES:]]
+    cpu, batched, single = [], [], []
+    for _ in range(repeats):
+        with _fresh_database(server) as connection:
+            started = time.process_time()
+            batched.append(_seconds(connection, partial(_land_each, connection, batches)))
+            cpu.append(time.process_time() - started)
+            single.append(_seconds(connection, partial(_land_each, connection, singles)))
+    number = len(batches) * _SMALL_BATCH
+    rate, single_rate = number / median(batched), _SINGLES / median(single)
+    return [
+        Row(
+            "records per CPU second of Python, landed in batches of 1000 / 60,000",
+            number / median(cpu) / 60_000,
+            ">= 1",
+            f"{number:,} records: {spread(cpu)} of CPU, {number / median(cpu):,.0f} records a CPU second",
+        ),
+        Row(
+            "rate of batches of 1000 / rate of single records",
+            rate / single_rate,
+            ">= 40",
+            f"{rate:,.0f} records/s in batches, {single_rate:,.0f} one by one",
+        ),
+    ]
+
+
+def _memory(server: PostgresUrl, folder: Path, file: Path, records: int) -> Row:
+    small = folder / "small.ndjson"
+    write_records(small, records // 10)
+    with _fresh_database(server):
+        peaks = [_peak_of_push(server.with_database("bench"), path) for path in (small, file)]
+    return Row(
+        "peak memory of pushing a file / that of a file a tenth as large",
+        peaks[1] / peaks[0],
+        "<= 1.1",
+        f"{records // 10:,} records {peaks[0] / 1024:.0f} MiB, {records:,} records {peaks[1] / 1024:.0f} MiB",
+    )
+
+
+def _peak_of_push(url: PostgresUrl, file: Path) -> int:
+    """The most memory that a process of its own had resident, in KiB."""
+    command = [sys.executable, "-c", _PUSH_AND_TELL_PEAK, url.libpq(), str(file)]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def write_records(path: Path, count: int) -> None:
@@ -128,6 +203,11 @@ def _seconds(connection: Connection, work: Callable[[], object]) -> float:
 
 def _push(connection: Connection, file: Path) -> None:
     push_file(connection, _TENANT, "evaluations", file, clock=Clock())
+
+
+def _land_each(connection: Connection, batches: Sequence[Sequence[Line]]) -> None:
+    for lines in batches:
+        land(connection, _TENANT, "evaluations", lines, door="http", now=datetime.now(UTC))
 
 
 def _rows_as_copied(connection: Connection) -> list[bytes]:

@@ -19,6 +19,7 @@ from gateway.problems import ProblemError
 
 MOST_BYTES = 8 * 1024 * 1024
 MOST_RECORDS = 10_000
+LIMITS = {"bytes": MOST_BYTES, "records": MOST_RECORDS}
 
 _LENGTH = re.compile(r"\d{1,18}", re.ASCII)
 _GZIP_WINDOW = 31
@@ -47,7 +48,7 @@ def media_type(request: Request, admitted: Collection[str]) -> str:
 
 @asynccontextmanager
 async def received(
-    request: Request, budget: InFlight, seconds: float, *, most_bytes: int = MOST_BYTES
+    request: Request, budget: InFlight, seconds: float, *, limits: Mapping[str, int] = LIMITS
 ) -> AsyncIterator[bytes]:
     """The unpacked body; its bytes count as in flight until the block ends, which is after the answer is made.
 
@@ -55,30 +56,30 @@ async def received(
         request: nothing of its body has been read yet.
         budget: where its bytes are counted.
         seconds: how long it may take to arrive.
-        most_bytes: the cap, packed as well as unpacked.
+        limits: of them `bytes` is the cap, packed as well as unpacked; all of them are named where it is exceeded.
 
     Raises:
         ProblemError: 400 broken gzip, 408 too slow, 413 too large, 415 another encoding, 503 the door is full.
     """
     packed = _is_packed(request)
     length = _content_length(request)
-    if length > most_bytes:
-        raise too_large(f"the request has {length} bytes", {"bytes": length}, most_bytes)
+    if length > limits["bytes"]:
+        raise too_large(f"the request has {length} bytes", {"bytes": length}, limits)
     with budget.reservation(length) as reservation:
         try:
             async with asyncio.timeout(seconds):
-                body = await _read(request, packed, most_bytes, reservation)
+                body = await _read(request, packed, limits, reservation)
         except TimeoutError:
             detail = f"the body did not arrive within {seconds:g} s; nothing was landed"
             raise ProblemError(HTTPStatus.REQUEST_TIMEOUT, detail, headers={"Connection": "close"}) from None
         yield body
 
 
-def too_large(what: str, seen: Mapping[str, int], most_bytes: int = MOST_BYTES) -> ProblemError:
-    """413, naming both limits and what was seen."""
-    detail = f"{what}; a request may have {most_bytes} bytes unpacked and {MOST_RECORDS} records: send it in parts"
-    limits = {"bytes": most_bytes, "records": MOST_RECORDS}
-    return ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail, limits=limits, seen=dict(seen))
+def too_large(what: str, seen: Mapping[str, int], limits: Mapping[str, int] = LIMITS) -> ProblemError:
+    """413, naming the limits and what was seen."""
+    allowed = " and ".join(f"{most} {name}" for name, most in limits.items())
+    detail = f"{what}; a request may have {allowed}, unpacked"
+    return ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail, limits=dict(limits), seen=dict(seen))
 
 
 def _unsupported(detail: str, headers: dict[str, str]) -> ProblemError:
@@ -97,22 +98,22 @@ def _content_length(request: Request) -> int:
     return int(text) if _LENGTH.fullmatch(text) else 0
 
 
-async def _read(request: Request, packed: bool, most_bytes: int, reservation: Reservation) -> bytes:
-    parts: list[bytes] = []
-    arrived = size = 0
+async def _read(request: Request, packed: bool, limits: Mapping[str, int], reservation: Reservation) -> bytes:
+    # Not a list of parts: a sender may make each of them one byte.
+    body = bytearray()
+    arrived, most_bytes = 0, limits["bytes"]
     unpacker = _Gunzip() if packed else None
     async for chunk in request.stream():
         arrived += len(chunk)
-        part = chunk if unpacker is None else unpacker.feed(chunk, most_bytes + 1 - size)
-        size += len(part)
-        if max(size, arrived) > most_bytes:
-            what = "the body unpacks to" if size > most_bytes else "the body has"
-            raise too_large(f"{what} more than {most_bytes} bytes", {"bytes": max(size, arrived)}, most_bytes)
-        reservation.grow(size)
-        parts.append(part)
+        part = chunk if unpacker is None else unpacker.feed(chunk, most_bytes + 1 - len(body))
+        body += part
+        seen = max(len(body), arrived)
+        if seen > most_bytes:
+            raise too_large(f"the body has more than {most_bytes} bytes", {"bytes": seen}, limits)
+        reservation.grow(len(body))
     if unpacker is not None:
         unpacker.require_end()
-    return b"".join(parts)
+    return bytes(body)
 
 
 class _Gunzip:

@@ -14,7 +14,7 @@ from gateway.in_flight import InFlight
 from gateway.problems import BadParametersError, ProblemError
 from gateway.record_lines import JSON
 
-MOST_BYTES = 64 * 1024
+LIMITS = {"bytes": 64 * 1024}
 _SECONDS = 10.0
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -27,7 +27,7 @@ async def read_document(request: Request, budget: InFlight, model: type[Model]) 
         ProblemError: 400 no JSON, 413 more than 64 KiB, 415 not JSON by its type, 422 naming each member that is wrong.
     """
     media_type(request, (JSON,))
-    async with received(request, budget, _SECONDS, most_bytes=MOST_BYTES) as body:
+    async with received(request, budget, _SECONDS, limits=LIMITS) as body:
         try:
             return model.model_validate_json(body)
         except ValidationError as error:

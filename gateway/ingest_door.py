@@ -4,25 +4,32 @@ Belongs here: the one way from a request to `land()`. Does not belong here: form
 (`ingest_routes`).
 """
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from http import HTTPStatus
+from typing import TypeVar
 
 from fastapi import Request
+from starlette.concurrency import run_in_threadpool
 
-from assets.evaluations.landing import InTransaction, land
+from assets.evaluations.landing import InTransaction, Judged, judge, land_judged
 from assets.evaluations.verdicts import Kind, Line, Receipt
 from gateway.bodies import received
 from gateway.in_flight import InFlight
 from gateway.metrics import Metrics, verdicts
 from gateway.observation import Notes, notes_of
 from gateway.options import DoorOptions
-from gateway.problems import ProblemError
+from gateway.problems import ProblemError, unavailable
 from gateway.rates import Rates
 from storage.clock import Clock
 from storage.database import Connection
 from storage.limits import LimitReachedError, require_allowance
-from storage.pool import Pool
+from storage.pool import MOST_CONNECTIONS, Pool
+
+Result = TypeVar("Result")
+
+_TURN_SECONDS = 5.0
 
 
 class IngestDoor:
@@ -35,6 +42,8 @@ class IngestDoor:
         self._metrics = metrics
         self._options = options
         self._rates = Rates(options.records_a_second, clock)
+        # As many as there are connections: more would only judge at once, and keep readers waiting for a thread.
+        self._turns = asyncio.Semaphore(MOST_CONNECTIONS)
 
     @asynccontextmanager
     async def receive(self, request: Request) -> AsyncIterator[bytes]:
@@ -42,6 +51,26 @@ class IngestDoor:
         async with received(request, self._budget, self._options.body_seconds) as body:
             notes_of(request).facts["bytes"] = len(body)
             yield body
+
+    async def in_turn(self, work: Callable[[], Result]) -> Result:
+        """Do blocking work in the thread pool, a few at a time.
+
+        Raises:
+            ProblemError: 503, its turn did not come in time.
+        """
+        try:
+            async with asyncio.timeout(_TURN_SECONDS):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise unavailable("too many batches wait for the database; nothing was landed, send this again") from None
+        try:
+            return await run_in_threadpool(work)
+        finally:
+            self._turns.release()
+
+    def judge(self, tenant_id: str, kind: Kind, lines: Sequence[Line]) -> Judged:
+        """A batch by the contract and the door's clock; needs no connection, so none waits for it."""
+        return judge(tenant_id, kind, lines, self._clock.now())
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
@@ -53,27 +82,24 @@ class IngestDoor:
         self,
         connection: Connection,
         notes: Notes,
-        tenant_id: str,
-        kind: Kind,
-        lines: Sequence[Line],
+        judged: Judged,
         *,
         door: str = "http",
         in_transaction: InTransaction | None = None,
     ) -> Receipt:
-        """Land one batch, counted in metrics and noted for the log; true once it returns, because it is committed.
+        """Land a batch, counted in metrics and noted for the log; true once it returns, because it is committed.
 
         Raises:
             ProblemError: 429, the tenant pushes too fast, or its month is full.
         """
-        self._rates.require(tenant_id)
+        self._rates.require(judged.tenant_id)
         try:
-            require_allowance(connection, tenant_id)
+            require_allowance(connection, judged.tenant_id)
         except LimitReachedError as reached:
             raise _too_many(reached) from None
-        now = self._clock.now()
-        receipt = land(connection, tenant_id, kind, lines, door=door, now=now, in_transaction=in_transaction)
-        self._rates.spend(tenant_id, len(lines))
-        self._metrics.landed(door, kind, receipt)
+        receipt = land_judged(connection, judged, door=door, in_transaction=in_transaction)
+        records = self._metrics.landed(door, judged.kind, receipt)
+        self._rates.spend(judged.tenant_id, records)
         notes.facts |= {"door": door, "batch_id": str(receipt.batch_id), **verdicts(receipt)}
         return receipt
 

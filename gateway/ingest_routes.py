@@ -9,11 +9,11 @@ from uuid import UUID
 
 import orjson
 from fastapi import APIRouter, Depends, Request, Response
-from starlette.concurrency import run_in_threadpool
 from structlog.contextvars import bound_contextvars
 
 from assets.evaluations.contract import EVALUATION, FEEDBACK
-from assets.evaluations.verdicts import Kind, Line, Receipt
+from assets.evaluations.landing import Judged
+from assets.evaluations.verdicts import Kind, Receipt
 from gateway.bodies import media_type
 from gateway.idempotency import (
     REPLAYED_HEADER,
@@ -78,19 +78,20 @@ async def _push(
     notes = notes_of(request)
     async with door.receive(request) as body:
 
-        def judge() -> Answer:
+        def verdict() -> Answer:
             lines = split_records(body, form)
             if evaluation_id is not None:
                 lines = [about(evaluation_id, line) for line in lines]
+            judged = door.judge(key.tenant_id, kind, lines)
             with door.connection() as connection:
                 if idempotent is None:
-                    return answer_of(door.land(connection, notes, key.tenant_id, kind, lines))
+                    return answer_of(door.land(connection, notes, judged))
                 mark = fingerprint(kind.encode(), str(evaluation_id or "").encode(), form.encode(), body)
                 asked = IdempotentRequest(key.tenant_id, idempotent, mark)
-                return _landed_once(door, connection, notes, kind, lines, asked)
+                return _landed_once(door, connection, notes, judged, asked)
 
         with bound_contextvars(tenant=key.tenant_id, door="http"):
-            answer = await run_in_threadpool(judge)
+            answer = await door.in_turn(verdict)
     headers = {REPLAYED_HEADER: "true"} if answer.replayed else {}
     return Response(answer.body, answer.status, headers=headers, media_type="application/json")
 
@@ -99,8 +100,7 @@ def _landed_once(
     door: IngestDoor,
     connection: Connection,
     notes: Notes,
-    kind: Kind,
-    lines: list[Line],
+    judged: Judged,
     asked: IdempotentRequest,
 ) -> Answer:
     def keep(transaction: Connection, receipt: Receipt) -> None:
@@ -110,7 +110,7 @@ def _landed_once(
         if stored is not None:
             notes.facts["replayed"] = True
             return stored
-        return answer_of(door.land(connection, notes, asked.tenant_id, kind, lines, in_transaction=keep))
+        return answer_of(door.land(connection, notes, judged, in_transaction=keep))
 
 
 def answer_of(receipt: Receipt) -> Answer:

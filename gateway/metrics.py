@@ -39,11 +39,14 @@ class Metrics:
         in_flight.set_function(bytes_in_flight)
         self.registry.register(_Behind(standing))
 
-    def landed(self, door: str, kind: str, receipt: Receipt) -> None:
-        """Count one batch in."""
-        for verdict, records in verdicts(receipt).items():
+    def landed(self, door: str, kind: str, receipt: Receipt) -> int:
+        """Count one batch in; returns how many records it had."""
+        counted = verdicts(receipt)
+        for verdict, records in counted.items():
             self._records.labels(door, kind, verdict).inc(records)
-        self._batches.labels(door, kind).observe(sum(verdicts(receipt).values()))
+        total = sum(counted.values())
+        self._batches.labels(door, kind).observe(total)
+        return total
 
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count one request in."""

@@ -23,6 +23,8 @@ ADMITTED = (*NDJSON, JSON)
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BLANKS = b" \t\r\n"
 _NOT_BLANK = re.compile(rb"[^ \t\n\r\x0b\x0c]")
+# A record has a handful; millions of brackets would only cost time.
+_MOST_MARKS = 50 * MOST_RECORDS
 # Up to the next mark that stands outside of strings; a lone quotation mark begins a string that never ends.
 _SKIPPED = rb'(?:[^"\[\]{}%b]++|"(?:[^"\\]++|\\.)*+")*+'
 _BETWEEN_RECORDS = re.compile(_SKIPPED % b"," + rb'([\[\]{},"]|\Z)', re.DOTALL)
@@ -92,8 +94,11 @@ def _split_json(body: bytes) -> Iterator[Line]:
         yield Line(1, body.strip(_BLANKS))
         return
     begin = position = first.end()
-    depth, number = 1, 0
+    depth, number, marks = 1, 0, 0
     while depth:
+        marks += 1
+        if marks > _MOST_MARKS:
+            raise _broken("more brackets than records have", position)
         found = (_BETWEEN_RECORDS if depth == 1 else _WITHIN_A_RECORD).match(body, position)
         mark = found[1] if found else b""
         if found is None or mark in (b"", b'"'):

@@ -11,7 +11,7 @@ from storage.postgres_url import PostgresUrl
 Pool = ConnectionPool[Connection]
 
 _WAIT_SECONDS = 3.0
-_MOST_CONNECTIONS = 8
+MOST_CONNECTIONS = 8
 
 
 def connection_pool(url: PostgresUrl) -> Pool:
@@ -39,7 +39,7 @@ def _pool(url: PostgresUrl, name: str, parameters: Mapping[str, Any]) -> Pool:
         connection_class=Connection,
         kwargs={**CONNECTION_PARAMETERS, **parameters},
         min_size=1,
-        max_size=_MOST_CONNECTIONS,
+        max_size=MOST_CONNECTIONS,
         timeout=_WAIT_SECONDS,
         # Else its pauses grow to minutes, and a server that is back stays unseen as long.
         reconnect_timeout=_WAIT_SECONDS,

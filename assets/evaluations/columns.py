@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-from pydantic import BaseModel
+from typing import Any
 
 from assets.evaluations.contract import Evaluation, Feedback
 from assets.evaluations.verdicts import Kind
@@ -11,7 +10,7 @@ from storage.errors import UsageError
 
 COUNTS = ("fields_correct", "fields_total")
 _FEATURE = "features."
-_MODELS: dict[Kind, type[BaseModel]] = {"evaluations": Evaluation, "feedback": Feedback}
+_RECORDS: dict[Kind, Any] = {"evaluations": Evaluation, "feedback": Feedback}
 
 
 def parse_mapping(pairs: Sequence[str]) -> dict[str, str]:
@@ -38,7 +37,7 @@ def fields_of_columns(path: Path, kind: Kind, columns: Sequence[str], mapping: M
     Raises:
         UsageError: a column has no field, two have the same, or one that every record needs is missing.
     """
-    known = set(_MODELS[kind].model_fields)
+    known = set(_RECORDS[kind].__annotations__)
     if "" in columns:
         raise UsageError(
             f"{path}: column {list(columns).index('') + 1} has no name. Name it, or leave it out when writing the file "
@@ -58,7 +57,7 @@ def fields_of_columns(path: Path, kind: Kind, columns: Sequence[str], mapping: M
     doubled = sorted({field for field in fields if field and fields.count(field) > 1})
     if doubled:
         raise UsageError(f"{path}: more than one column stands for {', '.join(doubled)}; leave one out with --map.")
-    needed = sorted(name for name, field in _MODELS[kind].model_fields.items() if field.is_required())
+    needed = sorted(_RECORDS[kind].__required_keys__)
     missing = [name for name in needed if name not in fields]
     if missing:
         raise UsageError(
@@ -68,20 +67,39 @@ def fields_of_columns(path: Path, kind: Kind, columns: Sequence[str], mapping: M
     return fields
 
 
+class AsWritten(dict[str, object]):
+    """A JSON object that says a key twice: `json.dumps` writes it as it was, for the contract to refuse."""
+
+    def __init__(self, pairs: Sequence[tuple[str, object]]) -> None:
+        super().__init__(pairs)
+        self._pairs = pairs
+
+    def items(self) -> Any:
+        """The pairs, as a sequence."""
+        return self._pairs
+
+    @classmethod
+    def of(cls, pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
+        """A plain dictionary where no key comes twice."""
+        plain = dict(pairs)
+        return plain if len(plain) == len(pairs) else cls(pairs)
+
+
 def record_of_row(fields: Sequence[str | None], cells: Sequence[object]) -> dict[str, object]:
     """One row as a record: empty cells are left out, `features.*` columns become one object."""
     record: dict[str, object] = {}
-    features: dict[str, object] = {}
+    features: list[tuple[str, object]] = []
     for field, cell in zip(fields, cells, strict=True):
         if field is None or cell is None:
             continue
         if field.startswith(_FEATURE):
-            features[field.removeprefix(_FEATURE)] = cell
+            features.append((field.removeprefix(_FEATURE), cell))
         else:
             record[field] = cell
     if features:
-        given = record.get("features")
-        record["features"] = {**given, **features} if isinstance(given, dict) else features
+        given = record.get("features", {})
+        if isinstance(given, dict):
+            record["features"] = AsWritten.of([*given.items(), *features])
     return record
 
 

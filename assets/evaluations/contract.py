@@ -8,81 +8,84 @@ import math
 import re
 import uuid
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from hashlib import blake2b
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Required, TypeVar, cast
 
 import orjson
 from pydantic import (
     AfterValidator,
     AwareDatetime,
-    BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
+    PlainValidator,
     TypeAdapter,
     ValidationError,
-    model_validator,
 )
 from pydantic_core import PydanticCustomError
+from typing_extensions import TypedDict  # pydantic takes the standard library's from Python 3.12 on
+
+from assets.evaluations.duplicate_keys import first_repeated_key
 
 MAX_FEATURES_BYTES = 64 * 1024
 MAX_CLOCK_AHEAD = timedelta(minutes=5)
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 EMBEDDING_LENGTH = 384
 _LARGEST_HALF = 65504.0  # embeddings are stored as halfvec
+_COUNTS = frozenset(("fields_correct", "fields_total"))
+_SCORES = frozenset(("drift_score", "reliability_score", "score"))
 
-_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
+# A pattern and not a function, which would cost each string of each record a call into Python.
+_NEITHER_NUL_NOR_BLANK = r"^[^\x00]*[^\s\x00][^\x00]*$"
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]([01]\d|2[0-3]):\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_NUL = "has a NUL character, which PostgreSQL can't store: remove it"
+_CONTENT = blake2b(digest_size=16)
 _NAMESPACE = uuid.UUID("6f1a3f0e-0e57-5c8e-9a3b-7a4b1a9b6d11")
 
 
-def _no_nul(value: str) -> str:
-    if "\x00" in value:
-        raise PydanticCustomError("nul_character", "has a NUL character, which PostgreSQL can't store: remove it")
-    return value
-
-
-def _rfc3339(value: object) -> object:
+def _time(value: object) -> datetime:
     # Parsed here and not by pydantic, which would take "1700000000" for a time too.
-    if isinstance(value, str):
-        try:
-            if _RFC3339.fullmatch(value):
-                return datetime.fromisoformat(value.upper())
-        except ValueError:
-            pass
+    if not isinstance(value, str):
+        raise PydanticCustomError("datetime_type", "input should be a valid datetime, as a string")
+    try:
+        time = datetime.fromisoformat(value.upper()) if _RFC3339.fullmatch(value) else None
+    except ValueError:
+        time = None
+    if time is None:
         raise PydanticCustomError(
             "datetime_format", "must be an RFC 3339 time with an offset, such as 2026-05-01T12:00:00Z"
         )
-    return value
+    if time.tzinfo is not UTC:
+        time = _in_utc(time)
+    if time < EARLIEST:
+        raise PydanticCustomError("datetime_too_early", "must not be before 2000-01-01")
+    return time
 
 
 def _in_utc(value: datetime) -> datetime:
     try:
-        value = value.astimezone(UTC)
+        return value.astimezone(UTC)
     except OverflowError:
-        value = datetime.min.replace(tzinfo=UTC)
-    if value < EARLIEST:
-        raise PydanticCustomError("datetime_too_early", "must not be before 2000-01-01")
-    return value
+        return datetime.min.replace(tzinfo=UTC)
 
 
 def _plain_features(value: dict[str, Any]) -> dict[str, Any]:
     for name, item in value.items():
-        _no_nul(name)
-        if isinstance(item, str):
-            _no_nul(item)
-        elif isinstance(item, float) and not math.isfinite(item):
+        if "\x00" in name or (isinstance(item, str) and "\x00" in item):
+            raise PydanticCustomError("nul_character", _NUL)
+        if isinstance(item, float) and not math.isfinite(item):
             raise PydanticCustomError("finite_number", "feature {name} must be finite", {"name": name})
-        elif isinstance(item, int) and abs(item) >= 2**63:
+        if isinstance(item, int) and abs(item) >= 2**63:
             raise PydanticCustomError("number_too_large", "feature {name} must fit 64 bits", {"name": name})
     if len(orjson.dumps(value)) > MAX_FEATURES_BYTES:
         raise PydanticCustomError("features_too_large", "must be at most 64 KiB of JSON")
     return value
 
 
-Text100 = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_no_nul)]
-Text200 = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_no_nul)]
+Text100 = Annotated[str, Field(min_length=1, max_length=100, pattern=_NEITHER_NUL_NOR_BLANK)]
+Text200 = Annotated[str, Field(min_length=1, max_length=200, pattern=_NEITHER_NUL_NOR_BLANK)]
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Time = Annotated[AwareDatetime, BeforeValidator(_rfc3339), AfterValidator(_in_utc)]
+Time = Annotated[datetime, PlainValidator(_time, json_schema_input_type=AwareDatetime)]
 EmbeddingValue = Annotated[float, Field(ge=-_LARGEST_HALF, le=_LARGEST_HALF, allow_inf_nan=False)]
 Feature = float | int | str | bool | None
 Features = Annotated[dict[str, Feature], AfterValidator(_plain_features)]
@@ -91,82 +94,49 @@ Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Total = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
 
-class _FieldCounts(BaseModel):
-    """Feedback as far as it is known; shared by evaluations that carry it and by feedback sent later."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-
-    success: bool | None = None
-    fields_correct: Count | None = None
-    fields_total: Total | None = None
-
-    @model_validator(mode="after")
-    def _counts_agree(self) -> Self:
-        if (self.fields_correct is None) != (self.fields_total is None):
-            raise PydanticCustomError("fields_incomplete", "fields_correct and fields_total go together")
-        if (
-            self.fields_correct is not None
-            and self.fields_total is not None
-            and self.fields_correct > self.fields_total
-        ):
-            raise PydanticCustomError("fields_exceed_total", "fields_correct must not exceed fields_total")
-        return self
-
-    @property
-    def has_feedback(self) -> bool:
-        """Whether anything is known of the result."""
-        return self.success is not None or self.fields_total is not None
+# Dictionaries and not models, which would cost half as much again on the hottest path.
+_STRICT = ConfigDict(strict=True, extra="forbid")
 
 
-class Evaluation(_FieldCounts):
-    """One evaluation record, as a pipeline sends it."""
+class Evaluation(TypedDict, total=False):
+    """One evaluation record, as a pipeline sends it; the rules that concern several fields are in `parse`."""
 
-    record_id: Text200 | None = None
-    evaluation_id: uuid.UUID | None = None
-    template: Text200
-    template_version: Text100 | None = None
-    extractor_vendor: Text100
-    extractor_model: Text100
-    drift_score: Fraction | None = None
-    reliability_score: Fraction | None = None
-    decision: Literal["accept", "review", "reject"] | None = None
-    created_at: Time
-    features: Features | None = None
-    embedding: (
-        Annotated[list[EmbeddingValue], Field(min_length=EMBEDDING_LENGTH, max_length=EMBEDDING_LENGTH)] | None
-    ) = None
-    score: Annotated[float, Field(allow_inf_nan=False)] | None = None
-    label: Text100 | None = None
-    propensity: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
-    batch_key: Text200 | None = None
-    correlation_id: Text200 | None = None
+    __pydantic_config__ = _STRICT  # type: ignore[misc]
 
-    @model_validator(mode="after")
-    def _carries_something(self) -> Self:
-        scores = (self.drift_score, self.reliability_score, self.score)
-        if scores == (None, None, None) and not self.features and not self.has_feedback:
-            raise PydanticCustomError(
-                "nothing_measured",
-                "needs at least one of drift_score, reliability_score, score, features or feedback",
-            )
-        return self
+    record_id: Text200 | None
+    evaluation_id: uuid.UUID | None
+    template: Required[Text200]
+    template_version: Text100 | None
+    extractor_vendor: Required[Text100]
+    extractor_model: Required[Text100]
+    drift_score: Fraction | None
+    reliability_score: Fraction | None
+    decision: Literal["accept", "review", "reject"] | None
+    created_at: Required[Time]
+    features: Features | None
+    embedding: Annotated[list[EmbeddingValue], Field(min_length=EMBEDDING_LENGTH, max_length=EMBEDDING_LENGTH)] | None
+    score: Annotated[float, Field(allow_inf_nan=False)] | None
+    label: Text100 | None
+    propensity: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None
+    batch_key: Text200 | None
+    correlation_id: Text200 | None
+    success: bool | None
+    fields_correct: Count | None
+    fields_total: Total | None
 
 
-class Feedback(_FieldCounts):
-    """What turned out later about one evaluation."""
+class Feedback(TypedDict, total=False):
+    """What turned out later about one evaluation; the rules that concern several fields are in `parse`."""
 
-    evaluation_id: uuid.UUID | None = None
-    record_id: Text200 | None = None
-    feedback_key: Text200 | None = None
-    created_at: Time | None = None
+    __pydantic_config__ = _STRICT  # type: ignore[misc]
 
-    @model_validator(mode="after")
-    def _names_its_evaluation(self) -> Self:
-        if (self.evaluation_id is None) == (self.record_id is None):
-            raise PydanticCustomError("evaluation_reference", "needs either evaluation_id or record_id, and not both")
-        if not self.has_feedback:
-            raise PydanticCustomError("nothing_measured", "needs success, or fields_correct with fields_total")
-        return self
+    evaluation_id: uuid.UUID | None
+    record_id: Text200 | None
+    feedback_key: Text200 | None
+    created_at: Time | None
+    success: bool | None
+    fields_correct: Count | None
+    fields_total: Total | None
 
 
 EVALUATION = TypeAdapter(Evaluation)
@@ -194,33 +164,98 @@ def parse(adapter: TypeAdapter[Record], payload: bytes, now: datetime) -> Record
         payload: the document's bytes, UTF-8.
         now: the server's time, aware; a record may be at most five minutes ahead of it.
 
+    Returns:
+        The fields that are not null.
+
     Raises:
         Refused: it isn't an admissible record.
     """
+    return parse_with_content(adapter, payload, now)[0]
+
+
+def parse_with_content(adapter: TypeAdapter[Record], payload: bytes, now: datetime) -> tuple[Record, bytes]:
+    """The same, with the record's `canonical` form, which the judgement needs anyway."""
     try:
-        record = adapter.validate_json(payload)
+        sent = adapter.validate_json(payload)
     except ValidationError as error:
         raise _first_problem(error) from None
-    if record.created_at is not None and record.created_at > now + MAX_CLOCK_AHEAD:
+    record = _without_nulls(sent)
+    content = canonical(record)
+    # Without a backslash a quote stands nowhere but around a key or a string, so that what the payload has more of them
+    # than its own content was said twice, or is the name of a null. A parser that looks at keys costs ten times this.
+    nulls = len(sent) - len(record)
+    if b"\\" in payload or payload.count(b'"') != content.count(b'"') + 2 * nulls:
+        _refuse_repeated_keys(payload)
+    created_at = record.get("created_at")
+    if created_at is not None and created_at > now and created_at > now + MAX_CLOCK_AHEAD:
         raise Refused("created_at", "datetime_in_future", "is more than 5 minutes ahead of the server's clock")
-    return record
+    _require_content(record, adapter is EVALUATION)
+    return record, content
 
 
 def canonical(record: Evaluation | Feedback) -> bytes:
-    """The record's content in one form, whatever its order, spacing or time zone: what equality is judged by."""
-    # Not by iterating over the model, which costs three times as much on the hottest path.
-    content = {name: value for name, value in record.__dict__.items() if value is not None}
-    return orjson.dumps(content, option=orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z)
+    """The content of a record without nulls in one form, whatever its order or spacing: what equality is judged by."""
+    return orjson.dumps(record, option=orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z)
 
 
-def payload_hash(content: bytes) -> uuid.UUID:
+def has_feedback(record: Evaluation | Feedback) -> bool:
+    """Whether a record without nulls says anything of how the result turned out."""
+    return "success" in record or "fields_total" in record
+
+
+def _without_nulls(record: Record) -> Record:
+    if None in record.values():
+        return cast(Record, {name: value for name, value in record.items() if value is not None})
+    return record
+
+
+def _refuse_repeated_keys(payload: bytes) -> None:
+    repeated = first_repeated_key(payload)
+    if repeated is not None:
+        raise Refused(_shown(repeated), "duplicate_key", "is said twice in one object: send each key once")
+
+
+def _require_content(record: Evaluation | Feedback, is_evaluation: bool) -> None:
+    if not _COUNTS.isdisjoint(record):
+        correct, total = record.get("fields_correct"), record.get("fields_total")
+        if correct is None or total is None:
+            raise Refused(None, "fields_incomplete", "fields_correct and fields_total go together")
+        if correct > total:
+            raise Refused(None, "fields_exceed_total", "fields_correct must not exceed fields_total")
+    if is_evaluation:
+        if _SCORES.isdisjoint(record) and not record.get("features") and not has_feedback(record):
+            raise Refused(
+                None,
+                "nothing_measured",
+                "needs at least one of drift_score, reliability_score, score, features or feedback",
+            )
+        return
+    if ("evaluation_id" in record) == ("record_id" in record):
+        raise Refused(None, "evaluation_reference", "needs either evaluation_id or record_id, and not both")
+    if not has_feedback(record):
+        raise Refused(None, "nothing_measured", "needs success, or fields_correct with fields_total")
+
+
+def payload_hash(content: bytes) -> bytes:
     """16 bytes of BLAKE2b over a canonical record."""
-    return uuid.UUID(bytes=blake2b(content, digest_size=16).digest())
+    return _digest(_CONTENT, content)
 
 
-def record_key(tenant_id: str, record_id: str) -> uuid.UUID:
+def record_key(tenant_id: str, record_id: str) -> bytes:
     """The idempotency key of a record: 16 bytes of BLAKE2b over tenant and record_id, small in an index."""
-    return uuid.UUID(bytes=blake2b(f"{tenant_id}\0{record_id}".encode(), digest_size=16, person=b"record").digest())
+    return _digest(_begun_with(tenant_id), record_id.encode())
+
+
+@lru_cache(maxsize=1024)
+def _begun_with(tenant_id: str) -> blake2b:
+    return blake2b(f"{tenant_id}\0".encode(), digest_size=16, person=b"record")
+
+
+def _digest(begun: blake2b, rest: bytes) -> bytes:
+    # A copy costs half of what it costs to begin.
+    digest = begun.copy()
+    digest.update(rest)
+    return digest.digest()
 
 
 def template_id(tenant_id: str, template: str) -> uuid.UUID:
@@ -234,12 +269,20 @@ def derived_record_id(content: bytes) -> str:
 
 
 def _first_problem(error: ValidationError) -> Refused:
-    problem = error.errors(include_url=False, include_input=False)[0]
+    problem = error.errors(include_url=False)[0]
     if problem["type"] == "json_invalid":
         return Refused(None, "json_invalid", f"is not JSON: {problem['ctx']['error']}")
     depth = 2 if problem["loc"][:1] == ("features",) else 1
-    # A field's name is the sender's: it may be long, or hold the NUL that PostgreSQL can't store.
-    field = ".".join(str(part) for part in problem["loc"][:depth])[:200].replace("\x00", "\\0") or None
+    field = _shown(".".join(str(part) for part in problem["loc"][:depth])) or None
     if problem["type"] == "extra_forbidden":
         return Refused(field, "unknown_field", "is not a field of the contract: remove it or move it into features")
+    if problem["type"] == "string_pattern_mismatch":
+        if "\x00" in problem["input"]:
+            return Refused(field, "nul_character", _NUL)
+        return Refused(field, "string_blank", "is blank: it needs a character that one can see")
     return Refused(field, problem["type"], problem["msg"][:1].lower() + problem["msg"][1:])
+
+
+def _shown(field: str) -> str:
+    # A field's name is the sender's: it may be long, or hold the NUL that PostgreSQL can't store.
+    return field[:200].replace("\x00", "\\0")

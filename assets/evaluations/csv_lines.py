@@ -5,15 +5,15 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from assets.evaluations.columns import COUNTS, fields_of_columns, record_of_row, whole
+from assets.evaluations.columns import COUNTS, AsWritten, fields_of_columns, record_of_row, whole
 from assets.evaluations.contract import Refused
+from assets.evaluations.physical_lines import physical_lines
 from assets.evaluations.verdicts import Kind, Line
 from storage.errors import UsageError
 
 # A quote that is never closed would swallow the rest of the file: past so many lines it is taken for a mistake.
 _MOST_LINES_A_ROW = 1000
 _LARGEST_CELL = 16 * 1024 * 1024
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 _BOOLEANS = {"true": True, "false": False}
 _NUMBERS = ("drift_score", "reliability_score", "score", "propensity")
@@ -36,8 +36,6 @@ class _Tape:
         if len(self.row) >= _MOST_LINES_A_ROW:
             raise csv.Error(f"a quote is opened and not closed within {_MOST_LINES_A_ROW} lines")
         line = self._pending.pop(0) if self._pending else next(self._lines)
-        if not self.number and not self.row:
-            line = line.removeprefix(_BYTE_ORDER_MARK)
         self.row.append(line)
         return line.decode("utf-8", "surrogateescape")
 
@@ -61,7 +59,7 @@ def read_csv(path: Path, kind: Kind, mapping: Mapping[str, str]) -> Iterator[Lin
     """
     csv.field_size_limit(_LARGEST_CELL)
     with path.open("rb") as file:
-        tape = _Tape(iter(file))
+        tape = _Tape(physical_lines(path, file))
         columns = _header(path, tape)
         fields = fields_of_columns(path, kind, columns, mapping)
         converters = [_converter(field) for field in fields]
@@ -156,6 +154,6 @@ def _feature(cell: str) -> object:
 
 def _json(cell: str) -> object:
     try:
-        return json.loads(cell)
+        return json.loads(cell, object_pairs_hook=AsWritten.of)
     except (ValueError, RecursionError):
         return cell

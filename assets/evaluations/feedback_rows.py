@@ -1,119 +1,125 @@
 """Feedback on its way into `raw`: append-only, idempotent, and allowed to come before its evaluation."""
 
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
+from typing import NamedTuple
 
-from assets.evaluations.contract import FEEDBACK, Feedback, Refused, canonical, parse, payload_hash, record_key
-from assets.evaluations.evaluation_rows import Outcome
-from assets.evaluations.verdicts import Line, Problem
+import orjson
+
+from assets.evaluations.contract import FEEDBACK, Refused, parse_with_content, payload_hash, record_key
+from assets.evaluations.verdicts import Line, Outcome, Problem
 from storage.database import Connection
 
+# In order, so that two overlapping batches can't deadlock on the ids.
 _INSERT = """
 insert into raw.feedback (
     feedback_id, tenant_id, batch_id, record_key, evaluation_id, payload_hash, feedback_key, success, fields_correct,
     fields_total, created_at
 )
-values (
-    %(feedback_id)s, %(tenant_id)s, %(batch_id)s, %(record_key)s, %(evaluation_id)s, %(payload_hash)s,
-    %(feedback_key)s, %(success)s, %(fields_correct)s, %(fields_total)s, %(created_at)s
+select
+    feedback_id, %(tenant_id)s, %(batch_id)s, record_key, evaluation_id, payload_hash, feedback_key, success,
+    fields_correct, fields_total, created_at
+from json_to_recordset(%(feedback)s) as incoming (
+    feedback_id uuid, record_key uuid, evaluation_id uuid, payload_hash uuid, feedback_key text, success boolean,
+    fields_correct integer, fields_total integer, created_at timestamptz
 )
+order by feedback_id
 on conflict do nothing
 returning feedback_id
 """
 
-_STORED_HASHES = "select feedback_id, payload_hash from raw.feedback where feedback_id = any(%s)"
+_STORED_HASHES = "select feedback_id, payload_hash from raw.feedback where feedback_id = any(%s::uuid[])"
 
 # Feedback restates the day of its evaluation; one that came too early restates nothing until that has landed.
 _TOUCHED_DAYS = """
 select created_on from raw.evaluation_keys
-where record_key = any(%(record_keys)s)
+where record_key = any(%(record_keys)s::uuid[])
 union
 select created_on from raw.evaluation_keys
-where tenant_id = %(tenant_id)s and evaluation_id = any(%(evaluation_ids)s)
+where tenant_id = %(tenant_id)s and evaluation_id = any(%(evaluation_ids)s::uuid[])
 """
 
 
-@dataclass(frozen=True, slots=True)
-class _Judged:
+class FeedbackRow(NamedTuple):
+    """An admissible feedback: its identity, its content's hash, and its columns."""
+
     line: Line
-    record: Feedback
     feedback_id: uuid.UUID
     hash: uuid.UUID
-    record_key: uuid.UUID | None
+    columns: Mapping[str, object]
+
+
+def judge_feedback(tenant_id: str, lines: Sequence[Line], now: datetime) -> tuple[list[FeedbackRow], list[Problem]]:
+    """What the contract admits, and what it refuses."""
+    rows: list[FeedbackRow] = []
+    problems: list[Problem] = []
+    for line in lines:
+        try:
+            rows.append(_row(tenant_id, line, now))
+        except Refused as why:
+            problems.append(Problem.rejected(line, why))
+    return rows, problems
 
 
 def insert_feedback(
-    connection: Connection, tenant_id: str, batch_id: uuid.UUID, lines: Sequence[Line], now: datetime
+    tenant_id: str, rows: Sequence[FeedbackRow], connection: Connection, batch_id: uuid.UUID
 ) -> Outcome:
-    """Judge the lines and insert what is new, within the caller's transaction."""
-    outcome = Outcome()
-    judged: list[_Judged] = []
-    for line in lines:
-        try:
-            judged.append(_judge(tenant_id, line, now))
-        except Refused as why:
-            outcome.problems.append(Problem.rejected(line, why))
-    firsts: dict[uuid.UUID, _Judged] = {}
-    for item in judged:
-        firsts.setdefault(item.feedback_id, item)
-    accepted = _insert_new(connection, tenant_id, batch_id, firsts, now)
-    outcome.accepted = len(accepted)
-    outcome.touched_days = _touched_days(connection, tenant_id, [firsts[key] for key in accepted])
-    rest = [item for item in judged if item.feedback_id not in accepted or firsts[item.feedback_id] is not item]
-    keys = [item.feedback_id for item in rest]
-    stored: dict[uuid.UUID, uuid.UUID] = dict(connection.execute(_STORED_HASHES, (keys,)).fetchall()) if keys else {}
-    for item in rest:
-        if stored[item.feedback_id] == item.hash:
+    """Insert what is new, within the caller's transaction."""
+    firsts: dict[uuid.UUID, FeedbackRow] = {}
+    for row in rows:
+        firsts.setdefault(row.feedback_id, row)
+    accepted = _insert_new(connection, tenant_id, batch_id, list(firsts.values())) if rows else set()
+    days = _touched_days(connection, tenant_id, [firsts[key] for key in accepted]) if accepted else set()
+    outcome = Outcome(accepted=len(accepted), touched_days=days)
+    rest = [row for row in rows if row.feedback_id not in accepted or firsts[row.feedback_id] is not row]
+    stored = _stored_hashes(connection, rest) if rest else {}
+    for row in rest:
+        if stored[row.feedback_id] == row.hash:
             outcome.duplicates += 1
         else:
-            outcome.problems.append(Problem.conflict(item.line, "feedback_key"))
+            outcome.problems.append(Problem.conflict(row.line, "feedback_key"))
     return outcome
 
 
-def _judge(tenant_id: str, line: Line, now: datetime) -> _Judged:
+def _row(tenant_id: str, line: Line, now: datetime) -> FeedbackRow:
     if line.refused is not None:
         raise line.refused
-    record = parse(FEEDBACK, line.payload if line.record is None else line.record, now)
-    own_hash = payload_hash(canonical(record))
-    identity = f"key\0{record.feedback_key}" if record.feedback_key is not None else f"content\0{own_hash}"
-    key = None if record.record_id is None else record_key(tenant_id, record.record_id)
-    return _Judged(line, record, payload_hash(f"feedback\0{tenant_id}\0{identity}".encode()), own_hash, key)
+    record, content = parse_with_content(FEEDBACK, line.payload if line.record is None else line.record, now)
+    own_hash = uuid.UUID(bytes=payload_hash(content))
+    identity = f"key\0{record['feedback_key']}" if "feedback_key" in record else f"content\0{own_hash}"
+    feedback_id = uuid.UUID(bytes=payload_hash(f"feedback\0{tenant_id}\0{identity}".encode()))
+    record_id = record.get("record_id")
+    columns = {
+        "feedback_id": feedback_id,
+        "record_key": None if record_id is None else uuid.UUID(bytes=record_key(tenant_id, record_id)),
+        "evaluation_id": record.get("evaluation_id"),
+        "payload_hash": own_hash,
+        "feedback_key": record.get("feedback_key"),
+        "success": record.get("success"),
+        "fields_correct": record.get("fields_correct"),
+        "fields_total": record.get("fields_total"),
+        "created_at": record.get("created_at", now),
+    }
+    return FeedbackRow(line, feedback_id, own_hash, columns)
 
 
 def _insert_new(
-    connection: Connection, tenant_id: str, batch_id: uuid.UUID, firsts: dict[uuid.UUID, _Judged], now: datetime
+    connection: Connection, tenant_id: str, batch_id: uuid.UUID, rows: Sequence[FeedbackRow]
 ) -> set[uuid.UUID]:
-    rows = [
-        {
-            "feedback_id": item.feedback_id,
-            "tenant_id": tenant_id,
-            "batch_id": batch_id,
-            "record_key": item.record_key,
-            "evaluation_id": item.record.evaluation_id,
-            "payload_hash": item.hash,
-            "feedback_key": item.record.feedback_key,
-            "success": item.record.success,
-            "fields_correct": item.record.fields_correct,
-            "fields_total": item.record.fields_total,
-            "created_at": item.record.created_at or now,
-        }
-        for _, item in sorted(firsts.items())
-    ]
-    accepted: set[uuid.UUID] = set()
-    if rows:
-        with connection.cursor() as cursor:
-            cursor.executemany(_INSERT, rows, returning=True)
-            for result in cursor.results():
-                accepted.update(row[0] for row in result)
-    return accepted
+    feedback = orjson.dumps([row.columns for row in rows]).decode()
+    names = {"tenant_id": tenant_id, "batch_id": batch_id, "feedback": feedback}
+    return {feedback_id for (feedback_id,) in connection.execute(_INSERT, names)}
 
 
-def _touched_days(connection: Connection, tenant_id: str, accepted: list[_Judged]) -> set[date]:
+def _stored_hashes(connection: Connection, rows: Sequence[FeedbackRow]) -> dict[uuid.UUID, uuid.UUID]:
+    return dict(connection.execute(_STORED_HASHES, ([row.feedback_id for row in rows],)).fetchall())
+
+
+def _touched_days(connection: Connection, tenant_id: str, rows: Sequence[FeedbackRow]) -> set[date]:
     names = {
         "tenant_id": tenant_id,
-        "record_keys": [item.record_key for item in accepted if item.record_key is not None],
-        "evaluation_ids": [item.record.evaluation_id for item in accepted if item.record.evaluation_id is not None],
+        "record_keys": [key for row in rows if (key := row.columns["record_key"]) is not None],
+        "evaluation_ids": [own for row in rows if (own := row.columns["evaluation_id"]) is not None],
     }
-    return {row[0] for row in connection.execute(_TOUCHED_DAYS, names)} if accepted else set()
+    return {day for (day,) in connection.execute(_TOUCHED_DAYS, names)}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from assets.evaluations.csv_lines import read_csv
 from assets.evaluations.parquet_lines import read_parquet
+from assets.evaluations.physical_lines import physical_lines
 from assets.evaluations.verdicts import Kind, Line
 from storage.errors import UsageError
 
@@ -29,7 +30,6 @@ _SUFFIXES = {
     ".parquet": Format.PARQUET,
     ".pq": Format.PARQUET,
 }
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 Reader = Callable[[Path, Kind, Mapping[str, str]], Iterator[Line]]
 
@@ -63,9 +63,7 @@ def read_lines(path: Path, kind: Kind, file_format: Format | None, mapping: Mapp
 
 def _read_ndjson(path: Path, _kind: Kind, _mapping: Mapping[str, str]) -> Iterator[Line]:
     with path.open("rb") as file:
-        for number, raw in enumerate(file, start=1):
-            payload = raw.rstrip(b"\r\n")
-            if number == 1:
-                payload = payload.removeprefix(_BYTE_ORDER_MARK)
-            if payload.strip():
+        for number, line in enumerate(physical_lines(path, file), start=1):
+            payload = line.rstrip(b"\r\n")
+            if payload and not payload.isspace():
                 yield Line(number, payload)

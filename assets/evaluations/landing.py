@@ -7,29 +7,24 @@ any order, leaves the same rows (invariant 2).
 
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import date, datetime
+from functools import partial
+from typing import TypeVar
 
 import psycopg
 
-from assets.evaluations.evaluation_rows import insert_evaluations
-from assets.evaluations.feedback_rows import insert_feedback
-from assets.evaluations.verdicts import Kind, Line, Problem, Receipt, in_line_order
+from assets.evaluations.dead_letters import keep_problems
+from assets.evaluations.evaluation_inserts import insert_evaluations
+from assets.evaluations.evaluation_rows import judge_evaluations
+from assets.evaluations.feedback_rows import insert_feedback, judge_feedback
+from assets.evaluations.verdicts import Kind, Line, Outcome, Problem, Receipt, in_line_order
 from storage.database import Connection
 
 InTransaction = Callable[[Connection, Receipt], None]
 
 _ATTEMPTS = 3
-
-_KEEP_PROBLEM = """
-insert into raw.rejected_records as kept
-    (tenant_id, kind, verdict, batch_id, line, field, code, reason, payload, record, occurrences)
-values
-    (%(tenant_id)s, %(kind)s, %(verdict)s, %(batch_id)s, %(line)s, %(field)s, %(code)s, %(reason)s, %(payload)s,
-     %(record)s, %(occurrences)s)
-on conflict (tenant_id, kind, verdict, payload_sha256) do update set
-    occurrences = kept.occurrences + excluded.occurrences,
-    last_received_at = excluded.last_received_at
-"""
 
 _WRITE_RECEIPT = """
 insert into raw.ingest_batches
@@ -38,6 +33,25 @@ values
     (%(batch_id)s, %(tenant_id)s, %(kind)s, %(door)s, %(source)s, %(accepted)s, %(duplicates)s, %(conflicts)s,
      %(rejected)s, %(touched_days)s)
 """
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A batch as the contract sees it; what PostgreSQL will say of it is still open.
+
+    Attributes:
+        tenant_id: whose records they are.
+        kind: what they are.
+        rejected: what the contract refused.
+        insert: inserts the rest, as a batch of that id and within a transaction of its caller.
+    """
+
+    tenant_id: str
+    kind: Kind
+    rejected: Sequence[Problem]
+    insert: Callable[[Connection, uuid.UUID], Outcome]
 
 
 def land(
@@ -64,86 +78,88 @@ def land(
         in_transaction: called last before the commit, with what must stand or fall with the batch; again if the
             landing has to be repeated.
     """
-    assert connection.autocommit, "land() commits by itself, so it can't be part of another transaction"  # noqa: S101
-    for attempt in range(1, _ATTEMPTS + 1):
-        try:
-            return _land_once(connection, tenant_id, kind, lines, door, now, source, in_transaction)
-        except psycopg.errors.DeadlockDetected:
-            # Keys are taken in order, which leaves only evaluation_ids crossed between two batches. Repeating is safe.
-            if attempt == _ATTEMPTS:
-                raise
-    raise AssertionError("unreachable")
+    judged = judge(tenant_id, kind, lines, now)
+    return land_judged(connection, judged, door=door, source=source, in_transaction=in_transaction)
 
 
-def _land_once(
+def judge(tenant_id: str, kind: Kind, lines: Sequence[Line], now: datetime) -> Judged:
+    """The half of `land` that needs no database."""
+    if kind == "evaluations":
+        evaluations, rejected = judge_evaluations(tenant_id, lines, now)
+        return Judged(tenant_id, kind, rejected, partial(insert_evaluations, tenant_id, evaluations))
+    feedback, rejected = judge_feedback(tenant_id, lines, now)
+    return Judged(tenant_id, kind, rejected, partial(insert_feedback, tenant_id, feedback))
+
+
+def land_judged(
     connection: Connection,
-    tenant_id: str,
-    kind: Kind,
-    lines: Sequence[Line],
+    judged: Judged,
+    *,
     door: str,
-    now: datetime,
-    source: str | None,
-    in_transaction: InTransaction | None,
+    source: str | None = None,
+    in_transaction: InTransaction | None = None,
 ) -> Receipt:
-    insert = insert_evaluations if kind == "evaluations" else insert_feedback
-    with connection.transaction():
-        batch_id = _new_batch_id(connection)
-        outcome = insert(connection, tenant_id, batch_id, lines, now)
-        receipt = Receipt(batch_id, outcome.accepted, outcome.duplicates, in_line_order(outcome.problems))
-        _keep_problems(connection, tenant_id, kind, batch_id, receipt.problems)
-        connection.execute(
-            _WRITE_RECEIPT,
-            {
-                "batch_id": batch_id,
-                "tenant_id": tenant_id,
-                "kind": kind,
-                "door": door,
-                "source": source,
-                "accepted": receipt.accepted,
-                "duplicates": receipt.duplicates,
-                "conflicts": receipt.conflicts,
-                "rejected": receipt.rejected,
-                "touched_days": sorted(outcome.touched_days),
-            },
-        )
-        connection.execute("select pg_notify('tidemark_batches', %s)", (tenant_id,))
-        if in_transaction is not None:
-            in_transaction(connection, receipt)
-    return receipt
+    """The other half of `land`: returns after the commit."""
+    assert connection.autocommit, "a landing commits by itself, so it can't be part of another transaction"  # noqa: S101
+
+    def once() -> Receipt:
+        with connection.transaction():
+            batch_id = new_batch_id(connection)
+            outcome = judged.insert(connection, batch_id)
+            problems = in_line_order([*judged.rejected, *outcome.problems])
+            receipt = Receipt(batch_id, outcome.accepted, outcome.duplicates, problems)
+            keep_problems(connection, judged.tenant_id, judged.kind, batch_id, problems)
+            write_receipt(connection, judged, receipt, outcome.touched_days, door=door, source=source)
+            if in_transaction is not None:
+                in_transaction(connection, receipt)
+        return receipt
+
+    return repeat_after_deadlock(once)
 
 
-def _new_batch_id(connection: Connection) -> uuid.UUID:
+def repeat_after_deadlock(work: Callable[[], _Result]) -> _Result:
+    """Do what is a transaction of its own, again if it was chosen to end a deadlock.
+
+    Keys and dead letters are taken in order, which leaves few crossings: evaluation_ids between two batches, or a
+    replay that meets a push of the same records.
+    """
+    for _ in range(_ATTEMPTS - 1):
+        with suppress(psycopg.errors.DeadlockDetected):
+            return work()
+    return work()
+
+
+def new_batch_id(connection: Connection) -> uuid.UUID:
+    """A UUIDv7 by the server's clock, so that batches sort by it whoever landed them."""
     row = connection.execute("select uuidv7()").fetchone()
     assert row is not None  # noqa: S101 - a select without a from clause has a row
     batch_id: uuid.UUID = row[0]
     return batch_id
 
 
-def _keep_problems(
-    connection: Connection, tenant_id: str, kind: Kind, batch_id: uuid.UUID, problems: Iterable[Problem]
+def write_receipt(
+    connection: Connection,
+    judged: Judged,
+    receipt: Receipt,
+    touched_days: Iterable[date],
+    *,
+    door: str,
+    source: str | None,
 ) -> None:
-    kept: dict[tuple[str, bytes], dict[str, object]] = {}
-    occurrences: dict[tuple[str, bytes], int] = {}
-    for problem in problems:
-        identity = (problem.verdict, problem.line.payload)
-        occurrences[identity] = occurrences.get(identity, 0) + 1
-        kept.setdefault(
-            identity,
-            {
-                "tenant_id": tenant_id,
-                "kind": kind,
-                "verdict": problem.verdict,
-                "batch_id": batch_id,
-                "line": problem.line.number,
-                "field": problem.field,
-                "code": problem.code,
-                "reason": problem.reason,
-                "payload": problem.line.payload,
-                "record": problem.line.record,
-            },
-        )
-    # In one order for all batches, so that two that share dead letters can't deadlock on them.
-    rows = [row | {"occurrences": occurrences[identity]} for identity, row in sorted(kept.items())]
-    if rows:
-        with connection.cursor() as cursor:
-            cursor.executemany(_KEEP_PROBLEM, rows)
+    """Write down what became of a batch and wake who waits for batches, within the caller's transaction."""
+    connection.execute(
+        _WRITE_RECEIPT,
+        {
+            "batch_id": receipt.batch_id,
+            "tenant_id": judged.tenant_id,
+            "kind": judged.kind,
+            "door": door,
+            "source": source,
+            "accepted": receipt.accepted,
+            "duplicates": receipt.duplicates,
+            "conflicts": receipt.conflicts,
+            "rejected": receipt.rejected,
+            "touched_days": sorted(touched_days),
+        },
+    )
+    connection.execute("select pg_notify('tidemark_batches', %s)", (judged.tenant_id,))

@@ -1,11 +1,12 @@
 """A whole file through the landing, batch by batch, in memory that doesn't grow with the file."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from assets.evaluations.files import Format, read_lines
-from assets.evaluations.landing import land
+from assets.evaluations.landing import judge, land_judged
 from assets.evaluations.verdicts import Kind, Line, Problem, Receipt
 from storage.clock import Clock
 from storage.database import Connection
@@ -65,7 +66,9 @@ def push_file(
     door: str = "cli",
     on_batch: Callable[[PushReport], None] = lambda _: None,
 ) -> PushReport:
-    """Land a file; each batch is committed before the next is read, and pushing the file again is harmless.
+    """Land a file, batch by batch; pushing it again is harmless.
+
+    While PostgreSQL lands a batch, the next one is read and judged; it waits until the former is committed.
 
     Args:
         connection: in autocommit mode.
@@ -82,9 +85,17 @@ def push_file(
         UsageError: the file can't be read, or holds no record.
     """
     report = PushReport()
-    for lines in in_batches(read_lines(path, kind, file_format, mapping or {})):
-        report.add(land(connection, tenant_id, kind, lines, door=door, now=clock.now(), source=path.name))
-        on_batch(report)
+    with ThreadPoolExecutor(1, "landing") as postgres:
+        under_way: Future[Receipt] | None = None
+        for lines in in_batches(read_lines(path, kind, file_format, mapping or {})):
+            judged = judge(tenant_id, kind, lines, clock.now())
+            if under_way is not None:
+                report.add(under_way.result())
+                on_batch(report)
+            under_way = postgres.submit(land_judged, connection, judged, door=door, source=path.name)
+        if under_way is not None:
+            report.add(under_way.result())
+            on_batch(report)
     if not report.batches:
         raise UsageError(f"{path} holds no record: it is empty, or has only blank lines or a header.")
     return report

@@ -2,16 +2,16 @@
 
 import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Literal, NamedTuple
 
 from assets.evaluations.contract import Refused
 
 Kind = Literal["evaluations", "feedback"]
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One record as a door received it.
 
     Attributes:
@@ -57,6 +57,16 @@ class Problem:
             "code": self.code,
             "reason": self.reason,
         }
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a batch's lines, before it is committed."""
+
+    accepted: int = 0
+    duplicates: int = 0
+    problems: list[Problem] = field(default_factory=list)
+    touched_days: set[date] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)

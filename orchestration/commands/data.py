@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
+from uuid import UUID
 
 import typer
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
@@ -10,6 +11,7 @@ from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElaps
 from assets.evaluations.columns import parse_mapping
 from assets.evaluations.files import Format
 from assets.evaluations.push import PushReport, push_file
+from assets.evaluations.replay import replay
 from assets.evaluations.verdicts import Kind
 from orchestration.commands.shared import (
     JsonOption,
@@ -37,7 +39,7 @@ rejects = typer.Typer(no_args_is_help=True, help="Records that were refused, kep
 
 _REJECTS = """
 select rejected_id, kind, verdict, line, field, code, reason, occurrences, first_received_at,
-    substring(payload for 120) as payload_start
+    replayed_at, substring(payload for 120) as payload_start
 from raw.rejected_records
 where tenant_id = %(tenant_id)s
 order by first_received_at desc, line
@@ -148,6 +150,46 @@ def list_rejects(
     for row in rows:
         row["payload_start"] = row["payload_start"].decode(errors="replace")
     show(rows, as_json, empty="Nothing was refused.")
+
+
+@rejects.command("replay")
+def replay_rejects(
+    tenant: TenantOption,
+    rejected_ids: Annotated[
+        list[UUID] | None, typer.Option("--id", help="Only this one, from `rejects list`; may be given again.")
+    ] = None,
+    code: Annotated[str | None, typer.Option(help="Only those refused with this code.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Judge refused records again, by today's contract, and land those that pass; exit 1 if some don't.
+
+    Conflicts are left alone: the record that landed first stands.
+    """
+    with platform() as opened, opened.database.connect(autocommit=True) as connection, _progress() as progress:
+        require_tenant(connection, tenant)
+        task = progress.add_task("replay", total=None, done="")
+        report = replay(
+            connection,
+            tenant,
+            clock=opened.clock,
+            ids=rejected_ids,
+            code=code,
+            on_batch=lambda so_far: progress.update(task, done=f"{so_far.accepted:,} landed"),
+        )
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        console.print(
+            f"{report.accepted:,} accepted, {report.duplicates:,} duplicates, {report.rejected:,} still rejected",
+            highlight=False,
+        )
+        if report.unreadable:
+            console.print(
+                f"{report.unreadable:,} were no records of their CSV or Parquet file: mend the file and push it again.",
+                highlight=False,
+            )
+    if report.rejected or report.unreadable:
+        raise typer.Exit(1)
 
 
 @rejects.command("show")

@@ -85,7 +85,7 @@ def test_what_is_no_json_object_is_refused_and_does_not_break_the_parser(payload
 
 def test_the_clock_may_differ_by_five_minutes_and_no_more() -> None:
     limit = NOW + timedelta(minutes=5)
-    assert parse(EVALUATION, _line(created_at=limit.isoformat()), NOW).created_at == limit
+    assert parse(EVALUATION, _line(created_at=limit.isoformat()), NOW)["created_at"] == limit
     assert _refusal(_line(created_at=(limit + timedelta(seconds=1)).isoformat())).code == "datetime_in_future"
 
 

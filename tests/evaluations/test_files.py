@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
+import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -114,7 +115,7 @@ def test_columns_are_mapped_to_fields_and_features_and_left_out(tmp_path: Path) 
     (line,) = read_lines(path, "evaluations", None, mapping)
     assert isinstance(line, Line)
     record = parse(EVALUATION, line.record or b"", datetime(2026, 6, 1, tzinfo=UTC))
-    assert (record.template, record.drift_score, record.features) == ("invoice", 0.5, {"pages": 3})
+    assert (record["template"], record["drift_score"], record["features"]) == ("invoice", 0.5, {"pages": 3})
 
 
 @pytest.mark.parametrize(
@@ -193,3 +194,28 @@ def test_a_parquet_value_without_a_form_in_json_costs_its_own_row_alone(
     assert connection.execute("select template from raw.evaluations").fetchall() == [("invoice",)]
     assert connection.execute("select fields_correct, fields_total from raw.feedback").fetchall() == [(3, 4)]
     assert connection.execute("select count(*) from raw.rejected_records").fetchone() == (2,)
+
+
+def test_what_stops_a_push_is_raised_and_what_was_committed_before_stays(
+    connection: Connection, tenant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("assets.evaluations.push.MOST_LINES_A_BATCH", 2)
+    path = _write(tmp_path, Format.NDJSON)
+    with pytest.raises(psycopg.errors.ForeignKeyViolation):
+        _push(connection, "nobody", path)
+    told = []
+    connection.execute(
+        """create function raw.stop() returns trigger language plpgsql as
+           $$ begin if (select count(*) from raw.ingest_batches) = 1 then raise 'no more'; end if; return new; end $$"""
+    )
+    connection.execute(
+        "create trigger stop before insert on raw.ingest_batches for each row execute function raw.stop()"
+    )
+    with pytest.raises(psycopg.errors.RaiseException, match="no more"):
+        push_file(
+            connection, tenant, "evaluations", path, clock=Clock(), on_batch=lambda report: told.append(report.accepted)
+        )
+    assert told == [2]
+    assert connection.execute("select count(*) from raw.evaluations").fetchone() == (2,)
+    connection.execute("drop trigger stop on raw.ingest_batches")
+    assert (_push(connection, tenant, path).accepted, connection.info.transaction_status.name) == (3, "IDLE")

@@ -126,6 +126,7 @@ def test_what_can_not_be_a_body_of_records_is_a_problem_and_lands_nothing(
         (b"[{}] []", {"Content-Type": JSON}, 400, "more than one array"),
         (b'[{"a": "b', {"Content-Type": JSON}, 400, "never ends"),
         (b"[{}}", {"Content-Type": JSON}, 400, "closes nothing"),
+        (b"[" * MOST_BYTES, {"Content-Type": JSON}, 400, "more brackets"),
         (lines, {"Content-Type": "text/csv"}, 415, "application/x-ndjson"),
         (lines, {}, 415, "application/json"),
         (lines, {"Content-Type": "application/x-ndjson; charset=utf-16"}, 415, "utf-8"),

@@ -55,6 +55,12 @@ def _counted(port: int, key: str) -> int | None:
     return sum(row["total_evaluations"] for row in answer.json()["data"])
 
 
+def _all_at_work(port: int) -> bool:
+    checks = httpx.get(f"http://127.0.0.1:{port}/health", timeout=10).json()["checks"]
+    at_work = checks["dispatcher_seen_at"] is not None and checks["daemon_seen_at"] is not None
+    return at_work and checks["backlog_batches"] == 0
+
+
 def _land(connection: Connection, tenant: str) -> None:
     record = {
         "template": "invoice",
@@ -100,6 +106,7 @@ def test_a_breach_pushed_while_it_serves_arrives_as_a_verified_webhook_and_in_th
             _until(lambda: _in_mart(connection), "the mart")
             _, key = create_key(connection, tenant, ["read"], now=datetime.now(UTC))
             _until(lambda: _counted(door, key) == 1, "the dashboard over HTTP")
+            _until(lambda: _all_at_work(door), "the heartbeats in /health")
         family = psutil.Process(up.pid).children(recursive=True)
         assert family
     finally:

@@ -170,3 +170,10 @@ def test_a_key_is_shown_once_listed_without_its_secret_rotated_and_revoked(setti
     assert "not shown again" in told.stdout
     assert "tm_live_" in told.stdout
     assert tidemark("key", "create", "--tenant", tenant, "--scope", "write").returncode == 2
+
+
+def test_a_tenant_s_month_is_limited_and_freed_again(settings: Settings, tenant: str) -> None:
+    limited = tidemark("tenant", "limit", tenant, "--records-a-month", "1000", "--json")
+    assert json.loads(limited.stdout) == {"tenant": tenant, "records_a_month": 1000, "accepted_this_month": 0}
+    freed = tidemark("tenant", "limit", tenant, "--records-a-month", "none")
+    assert "any number of records" in freed.stdout

@@ -55,6 +55,9 @@ def test_an_address_that_cannot_be_read_is_explained_and_not_repeated(text: str)
     [
         ("TIDEMARK_DAGSTER_PORT", "notaport"),
         ("TIDEMARK_GATEWAY_PORT", "0"),
+        ("TIDEMARK_GATEWAY_MAX_IN_FLIGHT_BYTES", "1000"),
+        ("TIDEMARK_GATEWAY_RECORDS_A_SECOND", "0"),
+        ("TIDEMARK_ADMIN_NETWORKS", "nowhere/8"),
         ("TIDEMARK_WEBHOOK_ALLOWED_NETWORKS", "nowhere/8"),
         ("TIDEMARK_SECRET_KEYS", "tooshort"),
         ("TIDEMARK_LOG_FORMAT", "xml"),

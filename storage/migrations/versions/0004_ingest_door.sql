@@ -34,6 +34,7 @@ begin
     on conflict (tenant_id, month, slot) do update set accepted = counter.accepted + excluded.accepted;
     return null;
 end $$;
+revoke all on function access.count_usage () from public;
 create trigger count_usage after insert on raw.ingest_batches
     for each row when (new.accepted > 0) execute function access.count_usage();
 revoke all on function access.count_usage () from public;
