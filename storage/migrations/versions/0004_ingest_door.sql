@@ -37,7 +37,6 @@ end $$;
 revoke all on function access.count_usage () from public;
 create trigger count_usage after insert on raw.ingest_batches
     for each row when (new.accepted > 0) execute function access.count_usage();
-revoke all on function access.count_usage () from public;
 
 insert into access.tenant_usage_counters (tenant_id, month, slot, accepted)
 select tenant_id, date_trunc('month', received_at at time zone 'UTC')::date, 0, sum(accepted)
