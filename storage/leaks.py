@@ -106,7 +106,9 @@ leaks as (
         -- Whose tables these are sees all of them anyway; the audit log it doesn't own.
         and not exists (select from pg_class where oid = 'raw.evaluations'::regclass and relowner = role)
 )
-select name, why, coalesce(array_agg(distinct rolname::text order by rolname::text) filter (where rolname is not null), '{}')
+select
+    name, why,
+    coalesce(array_agg(distinct rolname::text order by rolname::text) filter (where rolname is not null), '{}')
 from leaks group by name, why order by name, why
 """
 _OF_READER = "(tenant_id = ANY (( SELECT access.reader_tenant_ids() AS reader_tenant_ids)::text[]))"
