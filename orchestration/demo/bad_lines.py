@@ -32,7 +32,7 @@ def bad_lines(good: Mapping[str, object], day: date) -> list[BadLine]:
     whole = lines[0].payload
     lines.append(BadLine("cut off in the middle", "json_invalid", whole[: len(whole) // 2]))
     lines.append(BadLine("Python's quotes", "json_invalid", whole.replace(b'"', b"'")))
-    lines.append(BadLine("a list of values", "model_type", b'["claim-form","%s",0.12]' % day.isoformat().encode()))
+    lines.append(BadLine("a list of values", "dict_type", b'["claim-form","%s",0.12]' % day.isoformat().encode()))
     return lines
 
 

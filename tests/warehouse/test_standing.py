@@ -35,7 +35,7 @@ _CATALOGUE = {
         select pg_class.oid::regclass::text, coalesce(attname, ''), relrowsecurity, relacl::text, attacl::text
         from pg_class left join pg_attribute on attrelid = pg_class.oid and attacl is not null
         where relnamespace::{_ALL} and relkind in ('r', 'v')""",
-    "policies": "select schemaname, tablename, policyname, roles::text, cmd, qual from pg_policies",
+    "policies": "select tablename, policyname, roles::text, cmd, qual from pg_policies where schemaname = 'marts'",
     "functions": f"""
         select oid::regprocedure::text, prorettype::regtype::text, prosecdef, proacl::text from pg_proc
         where pronamespace::{_ALL}""",
