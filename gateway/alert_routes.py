@@ -10,12 +10,12 @@ from fastapi import APIRouter, Depends, Request, Response
 from assets.evaluations.contract import Text200
 from gateway.acting import acting
 from gateway.admin_bodies import Body, body_of, documented_body
-from gateway.answers import PAGE, documented_answer, json_answer, page_answer
+from gateway.answers import documented_answer, documented_page, json_answer, page_answer
 from gateway.in_flight import InFlight
 from gateway.keyring import Guard
 from gateway.listings import IDENTIFIER, MOMENT, TEXT, Listing, Parameter, one_of
 from gateway.pages import page_of, seeing
-from gateway.parameters import openapi_page_parameters, read_query
+from gateway.parameters import read_query
 from gateway.problems import READ_REFUSALS, WRITE_REFUSALS, documented
 from sensors.alerts.administration import acknowledge, list_alerts, resolve
 from sensors.outbox import EVENT_TYPES
@@ -47,13 +47,7 @@ def alert_routes(pool: Pool, reader: Guard, admin: Guard, clock: Clock, budget: 
     router = APIRouter(prefix="/v1/alerts", tags=["alerts"])
     Admin = Annotated[ApiKey, Depends(admin)]
 
-    @router.get(
-        "",
-        summary=_LISTING.summary,
-        response_class=Response,
-        responses=PAGE | READ_REFUSALS,
-        openapi_extra={"parameters": openapi_page_parameters(_LISTING)},
-    )
+    @router.get("", **documented_page(_LISTING))
     def find(request: Request, key: Annotated[ApiKey, Depends(reader)]) -> Response:
         query = read_query(_LISTING, key.tenant_id, request.query_params.multi_items())
         after: tuple[datetime, UUID] | None = None

@@ -5,28 +5,25 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from gateway.answers import PAGE, page_answer
+from gateway.answers import documented_page, page_answer
 from gateway.dashboards import DASHBOARDS, Dashboard
 from gateway.keyring import Guard
 from gateway.pages import read_page
-from gateway.parameters import openapi_page_parameters, read_query
-from gateway.problems import READ_REFUSALS
+from gateway.parameters import read_query
 from storage.api_keys import ApiKey
 from storage.pool import Pool
 
 
 def dashboard_routes(pool: Pool, reader: Guard) -> APIRouter:
     """The routes of all dashboards, for keys that `reader` lets pass."""
-    router = APIRouter(prefix="/v1/dashboard", tags=["dashboard"], responses=PAGE | READ_REFUSALS)
+    router = APIRouter(prefix="/v1/dashboard", tags=["dashboard"])
     for dashboard in DASHBOARDS:
         router.add_api_route(
             f"/{dashboard.name}",
             _endpoint(dashboard, pool, reader),
             name=dashboard.name,
-            summary=dashboard.summary,
             operation_id=f"dashboard_{dashboard.mart}",
-            response_class=Response,
-            openapi_extra={"parameters": openapi_page_parameters(dashboard)},
+            **documented_page(dashboard),
         )
     return router
 

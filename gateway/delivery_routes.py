@@ -7,11 +7,11 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Request, Response
 
 from gateway.acting import acting
-from gateway.answers import PAGE, documented_answer, json_answer, page_answer
+from gateway.answers import documented_answer, documented_page, json_answer, page_answer
 from gateway.keyring import Guard
 from gateway.listings import IDENTIFIER, Listing, Parameter, one_of
 from gateway.pages import page_of
-from gateway.parameters import openapi_page_parameters, read_query
+from gateway.parameters import read_query
 from gateway.problems import READ_REFUSALS, documented
 from sensors.webhooks.deliveries import list_deliveries, replay_delivery
 from storage.api_keys import ApiKey
@@ -32,13 +32,7 @@ def delivery_routes(pool: Pool, admin: Guard, clock: Clock) -> APIRouter:
     router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"], responses=READ_REFUSALS)
     Key = Annotated[ApiKey, Depends(admin)]
 
-    @router.get(
-        "/{webhook_id}/deliveries",
-        summary=_LISTING.summary,
-        response_class=Response,
-        responses=PAGE | documented(HTTPStatus.NOT_FOUND),
-        openapi_extra={"parameters": openapi_page_parameters(_LISTING)},
-    )
+    @router.get("/{webhook_id}/deliveries", **documented_page(_LISTING, HTTPStatus.NOT_FOUND))
     def find(webhook_id: UUID, request: Request, key: Key) -> Response:
         query = read_query(_LISTING, key.tenant_id, request.query_params.multi_items(), str(webhook_id))
         after = query.after["delivery_id"] if query.after else None

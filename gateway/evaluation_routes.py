@@ -16,11 +16,11 @@ from assets.evaluations.reading import (
     nearest_evaluations,
     read_evaluation,
 )
-from gateway.answers import PAGE, documented_answer, json_answer, page_answer
+from gateway.answers import documented_answer, documented_page, json_answer, page_answer
 from gateway.keyring import Guard
 from gateway.listings import IDENTIFIER, MOMENT, NUMBER, TEXT, TIME, Listing, Parameter, one_of, whole_number
 from gateway.pages import page_of, seeing
-from gateway.parameters import openapi_page_parameters, openapi_parameters, read_query, read_values
+from gateway.parameters import openapi_parameters, read_query, read_values
 from gateway.problems import READ_REFUSALS, documented
 from storage.api_keys import ApiKey
 from storage.pool import Pool
@@ -56,13 +56,7 @@ def evaluation_routes(pool: Pool, reader: Guard) -> APIRouter:
     """The routes, for keys that `reader` lets pass."""
     router = APIRouter(prefix="/v1/evaluations", tags=["evaluations"], responses=READ_REFUSALS)
 
-    @router.get(
-        "",
-        summary=_LISTING.summary,
-        response_class=Response,
-        responses=PAGE,
-        openapi_extra={"parameters": openapi_page_parameters(_LISTING)},
-    )
+    @router.get("", **documented_page(_LISTING))
     def find(request: Request, key: Annotated[ApiKey, Depends(reader)]) -> Response:
         query = read_query(_LISTING, key.tenant_id, request.query_params.multi_items())
         after: tuple[datetime, UUID] | None = None

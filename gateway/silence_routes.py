@@ -11,12 +11,12 @@ from pydantic import Field
 from assets.evaluations.contract import Text200, Time
 from gateway.acting import acting
 from gateway.admin_bodies import Body, body_of, documented_body
-from gateway.answers import PAGE, documented_answer, json_answer, page_answer
+from gateway.answers import documented_answer, documented_page, json_answer, page_answer
 from gateway.in_flight import InFlight
 from gateway.keyring import Guard
 from gateway.listings import IDENTIFIER, MOMENT, Listing, Parameter, one_of
 from gateway.pages import page_of, seeing
-from gateway.parameters import openapi_page_parameters, read_query
+from gateway.parameters import read_query
 from gateway.problems import READ_REFUSALS, WRITE_REFUSALS, documented
 from sensors.alerts.silences import Label, Matcher, Operator, create_silence, end_silence, list_silences
 from storage.api_keys import ApiKey
@@ -55,13 +55,7 @@ def silence_routes(pool: Pool, reader: Guard, admin: Guard, clock: Clock, budget
     router = APIRouter(prefix="/v1/silences", tags=["alerts"])
     Admin = Annotated[ApiKey, Depends(admin)]
 
-    @router.get(
-        "",
-        summary=_LISTING.summary,
-        response_class=Response,
-        responses=PAGE | READ_REFUSALS,
-        openapi_extra={"parameters": openapi_page_parameters(_LISTING)},
-    )
+    @router.get("", **documented_page(_LISTING))
     def find(request: Request, key: Annotated[ApiKey, Depends(reader)]) -> Response:
         query = read_query(_LISTING, key.tenant_id, request.query_params.multi_items())
         after: tuple[datetime, UUID] | None = None

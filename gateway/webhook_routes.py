@@ -12,12 +12,12 @@ from pydantic import Field
 
 from gateway.acting import acting
 from gateway.admin_bodies import Body, body_of, documented_body
-from gateway.answers import PAGE, documented_answer, json_answer, page_answer
+from gateway.answers import documented_answer, documented_page, json_answer, page_answer
 from gateway.in_flight import InFlight
 from gateway.keyring import Guard
 from gateway.listings import IDENTIFIER, MOMENT, Listing
 from gateway.pages import page_of
-from gateway.parameters import openapi_page_parameters, read_query, read_values
+from gateway.parameters import read_query, read_values
 from gateway.problems import READ_REFUSALS, WRITE_REFUSALS, documented
 from sensors.webhooks import registry
 from sensors.webhooks.addresses import Network
@@ -78,13 +78,7 @@ def webhook_routes(
     router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"])
     Key = Annotated[ApiKey, Depends(admin)]
 
-    @router.get(
-        "",
-        summary=_LISTING.summary,
-        response_class=Response,
-        responses=PAGE | READ_REFUSALS,
-        openapi_extra={"parameters": openapi_page_parameters(_LISTING)},
-    )
+    @router.get("", **documented_page(_LISTING))
     def find(request: Request, key: Key) -> Response:
         query = read_query(_LISTING, key.tenant_id, request.query_params.multi_items())
         after: tuple[datetime, UUID] | None = None
