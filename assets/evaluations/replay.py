@@ -51,7 +51,7 @@ _TAKE = """
 select rejected_id, line, payload, record
 from raw.rejected_records
 where rejected_id = any(%s) and replayed_at is null
-order by payload
+order by payload, coalesce(record, '')
 for update
 """
 
@@ -179,12 +179,13 @@ def _replay_together(
     kind, source = together[0].kind, together[0].source
     with connection.transaction():
         taken = connection.execute(_TAKE, ([waiting.rejected_id for waiting in together],)).fetchall()
-        ids = {payload: rejected_id for rejected_id, _, payload, _ in taken}
+        ids = {(payload, record): rejected_id for rejected_id, _, payload, record in taken}
         lines = [Line(line, payload, record) for _, line, payload, record in taken]
         judged = judge(tenant_id, kind, lines, clock.now())
         batch_id = new_batch_id(connection)
         outcome = judged.insert(connection, batch_id)
-        refused = {ids[problem.line.payload]: problem for problem in (*judged.rejected, *outcome.problems)}
+        problems = (*judged.rejected, *outcome.problems)
+        refused = {ids[problem.line.payload, problem.line.record]: problem for problem in problems}
         _note_refused(connection, refused)
         connection.execute(_NOTE_LANDED, ([key for key in ids.values() if key not in refused],))
         if outcome.accepted or outcome.duplicates:

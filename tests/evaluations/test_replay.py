@@ -143,3 +143,18 @@ def test_the_command_line_replays_and_lists_what_it_replayed(
     assert listed["replayed_at"] is not None
     _land(connection, tenant, b"worse")
     assert tidemark("replay", "--code", "json_invalid").returncode == 1
+
+
+def test_the_same_bytes_that_mean_another_record_are_another_dead_letter_and_both_are_replayed(
+    connection: Connection, tenant: str, tmp_path: Path
+) -> None:
+    row = f"r-1,invoice,v,m,0.2,0.4,{AHEAD}"
+    for name, columns in (("a", "drift_score,reliability_score"), ("b", "reliability_score,drift_score")):
+        record_id = "record_id" if name == "a" else "label"
+        header = f"{record_id},template,extractor_vendor,extractor_model,{columns},created_at"
+        (tmp_path / f"{name}.csv").write_text(f"{header}\n{row}\n")
+        push_file(connection, tenant, "evaluations", tmp_path / f"{name}.csv", clock=CLOCK)
+    assert _rejects(connection) == [("datetime_in_future", 1, False)] * 2
+    assert replay(connection, tenant, clock=LATER) == ReplayReport(accepted=2)
+    landed = connection.execute("select drift_score, reliability_score, label from raw.evaluations order by 1")
+    assert landed.fetchall() == [(0.2, 0.4, None), (0.4, 0.2, "r-1")]
