@@ -1,4 +1,4 @@
-"""Dead letters told apart by what was judged; receipts that carry the correlation id of their request."""
+"""Dead letters and grown files told apart by all that was read; receipts with the correlation id of their request."""
 
 from alembic import op
 
