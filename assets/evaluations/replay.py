@@ -48,7 +48,7 @@ where
 
 # In the order in which landings take them, so that the two can't deadlock on dead letters.
 _TAKE = """
-select rejected_id, line, payload, record
+select rejected_id, line, payload, record, last_received_at
 from raw.rejected_records
 where rejected_id = any(%s) and replayed_at is null
 order by payload, coalesce(record, '')
@@ -180,8 +180,8 @@ def _replay_together(
     came = together[0]
     with connection.transaction():
         taken = connection.execute(_TAKE, ([waiting.rejected_id for waiting in together],)).fetchall()
-        ids = {(payload, record): rejected_id for rejected_id, _, payload, record in taken}
-        lines = [Line(line, payload, record) for _, line, payload, record in taken]
+        ids = {(payload, record): rejected_id for rejected_id, _, payload, record, _ in taken}
+        lines = [Line(line, payload, record, received_at=came_at) for _, line, payload, record, came_at in taken]
         judged = judge(tenant_id, came.kind, lines, clock.now())
         batch_id = new_batch_id(connection)
         outcome = judged.insert(connection, batch_id)

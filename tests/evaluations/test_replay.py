@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -158,3 +158,17 @@ def test_the_same_bytes_that_mean_another_record_are_another_dead_letter_and_bot
     assert replay(connection, tenant, clock=LATER) == ReplayReport(accepted=2)
     landed = connection.execute("select drift_score, reliability_score, label from raw.evaluations order by 1")
     assert landed.fetchall() == [(0.2, 0.4, None), (0.4, 0.2, "r-1")]
+
+
+def test_replayed_feedback_is_as_old_as_it_is_and_does_not_undo_what_has_corrected_it(
+    connection: Connection, tenant: str
+) -> None:
+    _land(connection, tenant, line({"record_id": "r", "success": True, "colour": "red"}), kind="feedback")
+    came_at = NOW - timedelta(hours=1)
+    # As if a mended contract knew the field: what it says now passes.
+    payload = line({"record_id": "r", "success": True})
+    connection.execute("update raw.rejected_records set payload = %s, last_received_at = %s", (payload, came_at))
+    _land(connection, tenant, line({"record_id": "r", "success": False}), kind="feedback")
+    assert replay(connection, tenant, clock=LATER) == ReplayReport(accepted=1)
+    in_order = connection.execute("select success, created_at from raw.feedback order by created_at").fetchall()
+    assert in_order == [(True, came_at), (False, NOW)]
