@@ -1,7 +1,7 @@
 """A gateway in a process of its own, and senders that push batches at it until each is answered.
 
-Belongs here: what tests of faults and benchmarks of them share. Does not belong here: when something is killed, and what
-must hold afterwards.
+Belongs here: what tests of faults and benchmarks of them share. Does not belong here: when something is killed, and
+what must hold afterwards.
 """
 
 import os
@@ -40,13 +40,13 @@ def gateway_process(port: int, environment: Mapping[str, str]) -> Iterator[subpr
 
     Args:
         port: of loopback.
-        environment: in place of this process's own, or beside it.
+        environment: variables in place of this process's own, and beside them.
     """
-    own = {"TIDEMARK_GATEWAY_PORT": str(port), "TIDEMARK_LOG_FORMAT": "json"}
+    served = {"TIDEMARK_GATEWAY_PORT": str(port), "TIDEMARK_LOG_FORMAT": "json"}
     child = subprocess.Popen(
         [sys.executable, "-m", "gateway"],
         cwd=PROJECT_ROOT,
-        env=os.environ | own | environment,
+        env={**os.environ, **served, **environment},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -58,10 +58,10 @@ def gateway_process(port: int, environment: Mapping[str, str]) -> Iterator[subpr
 
 
 def with_resends(records: int, sent: int, chance: random.Random) -> list[int]:
-    """Numbers of `records` records in an order to send them in: `sent` in all, those beyond `records` sent before."""
-    again = [*range(records), *chance.choices(range(records), k=sent - records)]
-    chance.shuffle(again)
-    return again
+    """The numbers of `records` records in an order to send them in; as many are there again as makes `sent` of them."""
+    numbers = [*range(records), *chance.choices(range(records), k=sent - records)]
+    chance.shuffle(numbers)
+    return numbers
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -96,7 +96,7 @@ class Sender:
 
     @contextmanager
     def at_work(self, pushers: int) -> Iterator[list[Future[None]]]:
-        """Push with so many threads until no batch is left; the block's end waits for that, and raises what they did."""
+        """Push with so many threads until no batch is left; the block's end waits for that and raises what they did."""
         with ThreadPoolExecutor(pushers) as pool:
             pushing = [pool.submit(self._run) for _ in range(pushers)]
             yield pushing

@@ -113,7 +113,9 @@ def _push_everything(walk: Walk) -> None:
     mixed = [_evaluations(1)[0], good(1, drift_score=0.2), {"nonsense": 1}, good(100, template="other")]
     mixed.append(good(101, created_at="2019-03-01T00:00:00Z"))
     walk(push, content=b"\n".join(map(line, mixed)), headers=NDJSON)
-    walk("POST /v1/feedback", json=[{"record_id": "good-4", "success": False}, {"record_id": "unseen", "success": True}])
+    walk(
+        "POST /v1/feedback", json=[{"record_id": "good-4", "success": False}, {"record_id": "unseen", "success": True}]
+    )
     walk("POST /v1/evaluations/{evaluation_id}/feedback", path={"evaluation_id": uuid4()}, json={"success": True})
     body = request(log(event(1)), log(event(2, tidemark__colour="red"))).SerializeToString()
     walk("POST /v1/logs", content=body, headers={"Content-Type": "application/x-protobuf"})
@@ -177,7 +179,8 @@ def test_the_door_with_its_own_login_answers_on_every_route_as_with_the_owners(
         run_dbt(["run"], as_dbt)
         run_dbt(["test"], as_dbt)
         write_posteriors(
-            connection, [arm for arms in posterior_rows(templates_with_feedback(read_counts(connection))) for arm in arms]
+            connection,
+            [arm for arms in posterior_rows(templates_with_feedback(read_counts(connection))) for arm in arms],
         )
         for tenant, walk in walks.items():
             _read_and_administer(walk)
@@ -190,7 +193,9 @@ def test_the_door_with_its_own_login_answers_on_every_route_as_with_the_owners(
     assert walks["api"].answered == walks["owner"].answered
     for operation, answers in walks["api"].answered.items():
         assert 200 <= answers[0][0] < 300, operation
-    used = connection.execute("select tenant_id from access.api_keys where last_used_at is not null order by 1").fetchall()
+    used = connection.execute(
+        "select tenant_id from access.api_keys where last_used_at is not null order by 1"
+    ).fetchall()
     assert used == [("api",), ("owner",)]
 
 
@@ -204,7 +209,9 @@ def test_a_host_that_only_pushes_needs_no_other_login(
     pushed.write_bytes(b"\n".join(line(good(number)) for number in range(10)))
     # A duplicate, a conflict, a reject, a month that nobody has made yet, the rest new.
     dropped.write_bytes(
-        b"\n".join(map(line, [good(0), good(1, template="x"), {}, good(10, created_at="2019-03-01T00:00:00Z"), good(11)]))
+        b"\n".join(
+            map(line, [good(0), good(1, template="x"), {}, good(10, created_at="2019-03-01T00:00:00Z"), good(11)])
+        )
     )
     feedback = tmp_path / "feedback.ndjson"
     feedback.write_text(json.dumps({"record_id": "good-1", "success": True}))
