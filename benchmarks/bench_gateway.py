@@ -68,7 +68,7 @@ def run() -> list[Row]:
             "time with the kills / without",
             seconds / unharmed,
             "",
-            f"{seconds:.1f} s, of which {kills} more starts; {unharmed:.1f} s, {len(numbers) / unharmed:,.0f} records/s",
+            f"{seconds:.1f} s with {kills} more starts; {unharmed:.1f} s, {len(numbers) / unharmed:,.0f} records/s",
         ),
     ]
 
