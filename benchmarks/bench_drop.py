@@ -9,21 +9,16 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.bench_push import write_records
+from benchmarks.fresh_databases import TENANT, fresh_database, fresh_server
 from benchmarks.rows import Row
 from benchmarks.warehouse_history import is_full
 from storage.database import Connection, connect
-from storage.embedded import start_embedded, stop_embedded
-from storage.migrate import migrate
 from storage.postgres_url import PostgresUrl
-from storage.tenants import create_tenant
 
-_TENANT = "bench"
 _KILLS = 3
 _POLL_SECONDS = 0.01
 
@@ -48,18 +43,17 @@ def run() -> list[Row]:
     records = 1_000_000 if is_full() else 200_000
     with TemporaryDirectory(prefix="tidemark-bench-") as name:
         home = Path(name)
-        file, small = home / "large" / _TENANT / "a.ndjson", home / "small" / _TENANT / "a.ndjson"
+        file, small = home / "large" / TENANT / "a.ndjson", home / "small" / TENANT / "a.ndjson"
         lines = _write(file, records)
         _write(small, records // 10)
-        with _server(home / "postgres") as server:
-            with _fresh_database(server) as (url, connection):
+        with fresh_server(home / "postgres") as server:
+            url = fresh_database(server)
+            with connect(url, autocommit=True) as connection:
                 killed = _seconds_with_kills(url, connection, home / "large", lines)
                 judged, rows = _judged_and_landed(connection)
                 assert rows == records
-            with _fresh_database(server) as (url, _):
-                small_peak, _ = _land(url, home / "small")
-            with _fresh_database(server) as (url, _):
-                peak, unharmed = _land(url, home / "large")
+            small_peak, _ = _land(fresh_database(server), home / "small")
+            peak, unharmed = _land(fresh_database(server), home / "large")
     return [
         Row(
             "lines judged / lines of a file whose workers are killed",
@@ -130,24 +124,3 @@ def _judged_and_landed(connection: Connection) -> tuple[int, int]:
     ).fetchone()
     assert row is not None
     return int(row[0]), int(row[1])
-
-
-@contextmanager
-def _server(data: Path) -> Iterator[PostgresUrl]:
-    url = start_embedded(data)
-    try:
-        yield url
-    finally:
-        stop_embedded(data)
-
-
-@contextmanager
-def _fresh_database(server: PostgresUrl) -> Iterator[tuple[PostgresUrl, Connection]]:
-    with connect(server.with_database("postgres"), autocommit=True) as admin:
-        admin.execute("drop database if exists bench with (force)")
-        admin.execute("create database bench")
-    url = server.with_database("bench")
-    migrate(url)
-    with connect(url, autocommit=True) as connection:
-        create_tenant(connection, _TENANT)
-        yield url, connection

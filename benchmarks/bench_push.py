@@ -22,17 +22,14 @@ import orjson
 from assets.evaluations.landing import land
 from assets.evaluations.push import push_file
 from assets.evaluations.verdicts import Line
+from benchmarks.fresh_databases import TENANT, fresh_database, fresh_server
 from benchmarks.rows import Row, spread
 from benchmarks.warehouse_history import is_full
 from storage.clock import Clock
 from storage.database import Connection, connect
-from storage.embedded import start_embedded, stop_embedded
 from storage.garbage import rare_garbage_collection
-from storage.migrate import migrate
 from storage.postgres_url import PostgresUrl
-from storage.tenants import create_tenant
 
-_TENANT = "bench"
 _FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 _DAYS = 60
 _SHARE_WITH_FEATURES = 0.2
@@ -65,7 +62,7 @@ def run(repeats: int = 3) -> list[Row]:
         folder = Path(name)
         file = folder / "records.ndjson"
         write_records(file, records)
-        with _server(folder / "postgres") as server:
+        with fresh_server(folder / "postgres") as server:
             return [
                 *_whole_files(server, file, records, repeats),
                 *_small_batches(server, file, repeats),
@@ -76,12 +73,12 @@ def run(repeats: int = 3) -> list[Row]:
 def _whole_files(server: PostgresUrl, file: Path, records: int, repeats: int) -> list[Row]:
     first, again, copied = [], [], []
     for _ in range(repeats):
-        with _fresh_database(server) as connection:
+        with _prepared_database(server) as connection:
             first.append(_seconds(connection, partial(_push, connection, file)))
             again.append(_seconds(connection, partial(_push, connection, file)))
             rows = _rows_as_copied(connection)
             assert _count(connection) == records
-        with _fresh_database(server) as connection:
+        with _prepared_database(server) as connection:
             copied.append(_seconds(connection, partial(_copy, connection, rows)))
             assert _count(connection) == records
         del rows
@@ -109,7 +106,7 @@ def _small_batches(server: PostgresUrl, file: Path, repeats: int) -> list[Row]:
     singles = [[line] for line in lines[-_SINGLES:]]
     cpu, batched, single = [], [], []
     for _ in range(repeats):
-        with _fresh_database(server) as connection:
+        with _prepared_database(server) as connection:
             started = time.process_time()
             batched.append(_seconds(connection, partial(_land_each, connection, batches)))
             cpu.append(time.process_time() - started)
@@ -135,8 +132,8 @@ def _small_batches(server: PostgresUrl, file: Path, repeats: int) -> list[Row]:
 def _memory(server: PostgresUrl, folder: Path, file: Path, records: int) -> Row:
     small = folder / "small.ndjson"
     write_records(small, records // 10)
-    with _fresh_database(server):
-        peaks = [_peak_of_push(server.with_database("bench"), path) for path in (small, file)]
+    url = fresh_database(server)
+    peaks = [_peak_of_push(url, path) for path in (small, file)]
     return Row(
         "peak memory of pushing a file / that of a file a tenth as large",
         peaks[1] / peaks[0],
@@ -172,24 +169,8 @@ def write_records(path: Path, count: int) -> None:
 
 
 @contextmanager
-def _server(data: Path) -> Iterator[PostgresUrl]:
-    url = start_embedded(data)
-    try:
-        with connect(url.with_database("postgres"), autocommit=True) as admin:
-            admin.execute("create database bench_template")
-        migrate(url.with_database("bench_template"))
-        yield url
-    finally:
-        stop_embedded(data)
-
-
-@contextmanager
-def _fresh_database(server: PostgresUrl) -> Iterator[Connection]:
-    with connect(server.with_database("postgres"), autocommit=True) as admin:
-        admin.execute("drop database if exists bench with (force)")
-        admin.execute("create database bench template bench_template")
-    with connect(server.with_database("bench"), autocommit=True) as connection:
-        create_tenant(connection, _TENANT)
+def _prepared_database(server: PostgresUrl) -> Iterator[Connection]:
+    with connect(fresh_database(server), autocommit=True) as connection:
         connection.execute(_MAKE_PARTITIONS, {"first": _FIRST, "last": _FIRST + timedelta(days=_DAYS)})
         yield connection
 
@@ -203,14 +184,14 @@ def _seconds(connection: Connection, work: Callable[[], object]) -> float:
 
 
 def _push(connection: Connection, file: Path) -> None:
-    push_file(connection, _TENANT, "evaluations", file, clock=Clock())
+    push_file(connection, TENANT, "evaluations", file, clock=Clock())
 
 
 def _land_each(connection: Connection, batches: Sequence[Sequence[Line]]) -> None:
     # As in the gateway, for as long as it serves.
     with rare_garbage_collection():
         for lines in batches:
-            land(connection, _TENANT, "evaluations", lines, door="http", now=datetime.now(UTC))
+            land(connection, TENANT, "evaluations", lines, door="http", now=datetime.now(UTC))
 
 
 def _rows_as_copied(connection: Connection) -> list[bytes]:

@@ -4,6 +4,7 @@ Belongs here: the lines, what each door should say of them, and good lines to pu
 door.
 """
 
+import gzip
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -74,6 +75,9 @@ POISON = (
     Poison("a lone surrogate, raw", _written("template", b'"\xed\xa0\x80"'), None, "json_invalid"),
     Poison("a lone surrogate in a feature's name", _written("features", b'{"\\udfff":1}'), None, "json_invalid"),
     Poison("bytes that are not UTF-8", _written("template", b'"\xff\xfe"'), None, "json_invalid"),
+    Poison("a record in Latin-1", _with(template="?").replace(b"?", b"\xfc"), None, "json_invalid"),
+    Poison("a record in UTF-16", _GOOD.decode().encode("utf-16-le"), None, "json_invalid"),
+    Poison("a gzipped record, cut short", gzip.compress(_GOOD, 0, mtime=0)[:-8], None, "json_invalid"),
     Poison("100,000 open brackets", _written("features", b"[" * 100_000), None, "json_invalid"),
     Poison("100,000 open objects", _written("features", b'{"a":' * 100_000), None, "json_invalid"),
     Poison("a string of 2 MB", _with(template="x" * 2_000_000), "template", "string_too_long"),

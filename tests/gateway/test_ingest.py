@@ -14,7 +14,7 @@ import pytest
 from door import problem, serving
 from hypothesis import given
 from hypothesis import strategies as st
-from poison import POISON, good, line
+from poison import good, line
 
 from assets.evaluations.replay import replay
 from gateway.bodies import MOST_BYTES, MOST_RECORDS
@@ -95,21 +95,6 @@ def test_every_form_of_a_body_lands_its_records(client: httpx.Client, connection
     answer = client.post(PATH, content=content, headers=headers)  # type: ignore[arg-type]
     assert answer.status_code == 200, answer.text
     assert answer.json()["accepted"] == count(connection) == (1 if kind == "object" else 2)
-
-
-def test_every_poison_line_alone_among_good_ones_is_one_dead_letter_byte_for_byte(
-    client: httpx.Client, connection: Connection
-) -> None:
-    for number, poison in enumerate(POISON):
-        lines = [line(good(f"{number}-{index}")) for index in range(100)]
-        lines.insert(50, poison.payload)
-        answer = client.post(PATH, content=b"\n".join(lines), headers=NDJSON)
-        assert answer.status_code == 207, (poison.name, answer.text[:500])
-        body = answer.json()
-        assert (body["accepted"], body["rejected"]) == (100, 1), poison.name
-        assert (body["errors"][0]["line"], body["errors"][0]["code"]) == (51, poison.code), poison.name
-    kept = {bytes(row[0]) for row in connection.execute("select payload from raw.rejected_records")}
-    assert kept == {poison.payload for poison in POISON}
 
 
 def test_what_can_not_be_a_body_of_records_is_a_problem_and_lands_nothing(

@@ -3,8 +3,6 @@
 The matrix names every table of the floor plan, so a new one has to say whose it is.
 """
 
-import os
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,6 +13,7 @@ import psycopg
 import pytest
 from door import serving
 from mart_records import evaluation, push
+from process_logins import process_logins
 
 from assets.warehouse.build import run_dbt
 from assets.warehouse.reconciliation import reconcile
@@ -23,11 +22,9 @@ from storage.api_keys import create_key
 from storage.audit_seals import seal_ended_days, verify_log
 from storage.clock import Clock
 from storage.database import Connection, Database, connect
-from storage.embedded import client_program
 from storage.leaks import find_leaks
 from storage.migrate import migrate
 from storage.postgres_url import PostgresUrl
-from storage.settings import PROJECT_ROOT
 from storage.tenants import create_tenant
 
 SCHEMAS = ("raw", "access", "alerting", "ml")
@@ -124,21 +121,8 @@ INGEST_ALONE = ("select secret_sha256 from access.api_keys", "select * from aler
 @pytest.fixture
 def logins(database: Database) -> Iterator[dict[str, PostgresUrl]]:
     """A login for each process, made by the file that users run."""
-    addresses = {role: replace(database.platform, user=f"login_of_{role}") for role in MAY}
-    psql = [str(client_program("psql")), "-X", "-q", database.platform.libpq()]
-    file = str(PROJECT_ROOT / "deploy" / "postgres" / "login.sql")
-    for role, address in addresses.items():
-        for password in ("first", "it's another"):
-            subprocess.run(
-                [*psql, "-v", f"login={address.user}", "-v", f"as={role}", "-f", file],
-                env=os.environ | {"TIDEMARK_LOGIN_PASSWORD": password},
-                check=True,
-                capture_output=True,
-            )
-    yield addresses
-    with database.connect(autocommit=True) as owner:
-        for address in addresses.values():
-            owner.execute(f"drop owned by {address.user}; drop role {address.user}")  # type: ignore[arg-type]
+    with process_logins(database, list(MAY)) as addresses:
+        yield addresses
 
 
 def test_each_role_may_do_what_its_process_does_and_nothing_else(connection: Connection) -> None:
