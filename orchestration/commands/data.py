@@ -1,7 +1,9 @@
 """`tidemark push`, `feedback` and `rejects`: records in, and what was refused."""
 
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 from uuid import UUID
@@ -117,12 +119,32 @@ def _push_to(
     except ValueError as error:
         raise UsageError(str(error)) from None
     reports: dict[str, PushReport] = {}
-    with client, _progress() as progress:
+    with client, _progress() as progress, _telling_of_waits(progress):
         for path in files:
             task = progress.add_task(path.name, total=None, done="")
             tell = _teller(progress, task)
             reports[str(path)] = push_file_to(client, path, file_format=file_format, mapping=columns, on_batch=tell)
     _conclude(reports, as_json)
+
+
+@contextmanager
+def _telling_of_waits(progress: Progress) -> Iterator[None]:
+    """Show what the client logs: without it, waiting for a server that is away looks like hanging."""
+
+    class Shown(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            text = f"tidemark: {record.getMessage()}"
+            progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    log, handler = logging.getLogger("tidemark_client"), Shown()
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        log.removeHandler(handler)
 
 
 def _require(files: list[Path]) -> None:
