@@ -49,7 +49,7 @@ class Attempts:
         return max(self.ends - self.patience.clock.monotonic(), 0.001)
 
     def again(self, retry_after: float | None) -> bool:
-        """Wait for the next attempt's time; False at once if there is to be none, as where that lies after the deadline.
+        """Wait for the next attempt's time; False at once if there is to be none, or only after the deadline.
 
         Args:
             retry_after: seconds that the server asked for.
