@@ -7,6 +7,7 @@ import sys
 import warnings
 from types import FrameType
 
+import psycopg
 import typer
 
 from orchestration.commands import (
@@ -86,6 +87,9 @@ def main() -> None:
         _fail(error, 2)
     except TidemarkError as error:
         _fail(error, 1)
+    except psycopg.errors.InsufficientPrivilege as error:
+        remedy = "this login may not do that; TIDEMARK_DATABASE_URL with the owner's does (docs/access.md, Roles)"
+        _fail(f"{error.diag.message_primary}: {remedy}.", 1)
     except KeyboardInterrupt:
         _fail("stopped", 130)
 

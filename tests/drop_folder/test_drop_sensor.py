@@ -137,5 +137,6 @@ def test_by_hand_what_lies_there_lands_at_once_and_the_list_tells_what_became_of
     assert f"{tenant}/a.ndjson: landed: 1 accepted, 0 duplicates, 0 conflicts, 1 rejected" in landed.stdout
     assert f"left alone: {tenant}/notes[b].txt: its suffix" in landed.stdout
     assert (again.returncode, json.loads(again.stdout)["files"]) == (0, [])
-    (row,) = json.loads(listed.stdout)
+    row, left = json.loads(listed.stdout)
+    assert (left["path"], left["state"], left.keys()) == (f"{tenant}/notes[b].txt", "left_alone", row.keys())
     assert (row["path"], row["state"], row["rejected"]) == (f"{tenant}/a.ndjson", "landed", 1)
