@@ -112,3 +112,9 @@ def _create_if_missing(url: PostgresUrl) -> None:
             connection.execute(sql.SQL("create database {}").format(sql.Identifier(url.database)))
         except (psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
             return  # another process that starts at the same time was quicker
+        except psycopg.errors.InsufficientPrivilege:
+            raise DatabaseUnavailableError(
+                f"{url.masked()}: there is no database {url.database}, and {url.user} may not create it. Run, as a "
+                f'superuser of that server: create database "{url.database}" owner "{url.user}" '
+                "(docs/access.md, A server of your own)"
+            ) from None

@@ -11,6 +11,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
+from psycopg.errors import InsufficientPrivilege
 from sqlalchemy import Connection, NullPool, create_engine, text
 
 from storage.errors import MigrationError
@@ -45,6 +46,12 @@ def migrate(url: PostgresUrl) -> str:
             connection.commit()
         except CommandError as error:
             raise MigrationError(f"migration to {head} failed: {error}") from error
+        except InsufficientPrivilege as error:
+            raise MigrationError(
+                f"{url.user} may not migrate {url.masked()}: {error.diag.message_primary}. The login must own the "
+                "database and be able to create roles, and a superuser must have run `create extension vector` in it: "
+                "docs/access.md, A server of your own"
+            ) from None
         finally:
             connection.rollback()
             connection.execute(text("select pg_advisory_unlock(:key)"), {"key": AdvisoryLock.MIGRATION.value})
