@@ -91,6 +91,7 @@ def test_ticks_ask_for_one_run_when_files_rest_and_the_run_lands_them(
     assert [metadata[name].value for name in ("files", "accepted", "failed")] == [2, 9, 1]
     (check,) = result.get_asset_check_evaluations()
     assert not check.passed
+    assert str(check.description).startswith(f"{tenant}/b.csv: ")
     assert connection.execute("select count(*) from raw.evaluations").fetchone() == (9,)
     assert house.tick() == "No new file; left alone: nobody."
 
