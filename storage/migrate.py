@@ -13,6 +13,7 @@ from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
 from psycopg.errors import InsufficientPrivilege
 from sqlalchemy import Connection, NullPool, create_engine, text
+from sqlalchemy.exc import ProgrammingError
 
 from storage.errors import MigrationError
 from storage.locks import AdvisoryLock
@@ -46,9 +47,12 @@ def migrate(url: PostgresUrl) -> str:
             connection.commit()
         except CommandError as error:
             raise MigrationError(f"migration to {head} failed: {error}") from error
-        except InsufficientPrivilege as error:
+        except (ProgrammingError, InsufficientPrivilege) as error:
+            denied = error.orig if isinstance(error, ProgrammingError) else error
+            if not isinstance(denied, InsufficientPrivilege):
+                raise
             raise MigrationError(
-                f"{url.user} may not migrate {url.masked()}: {error.diag.message_primary}. The login must own the "
+                f"{url.user} may not migrate {url.masked()}: {denied.diag.message_primary}. The login must own the "
                 "database and be able to create roles, and a superuser must have run `create extension vector` in it: "
                 "docs/access.md, A server of your own"
             ) from None

@@ -69,7 +69,8 @@ class DeliveryError(TidemarkClientError):
     ) -> None:
         count = f"at least {unsent:,}" if unread else f"{unsent:,}"
         told = f"{count} {'record is' if unsent == 1 else 'records are'} unsent: " if unsent else ""
-        where = f" {kept:,} of them are kept in the spool and will be sent from there." if kept else ""
+        verb = "is" if kept == 1 else "are"
+        where = f" {kept:,} of them {verb} kept in the spool and will be sent from there." if kept else ""
         lost = " Send the others again: what has landed is recognized." if unsent > kept or unread else ""
         super().__init__(f"{told}{reason}.{where}{lost if kept else lost.replace('the others', 'them')}")
         self.reason = reason

@@ -1,6 +1,8 @@
 """Processes with logins of their own, as docs/access.md has them made: each serves as it does with the owner's."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
@@ -25,7 +27,7 @@ from storage.clock import Clock
 from storage.database import Connection, Database
 from storage.limits import set_monthly_limit
 from storage.postgres_url import PostgresUrl
-from storage.settings import Settings
+from storage.settings import PROJECT_ROOT, Settings
 from storage.tenants import create_tenant
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
@@ -225,6 +227,10 @@ def test_a_host_that_only_pushes_needs_no_other_login(
     listed = CliRunner().invoke(app, ["drop", "list", "--json"], catch_exceptions=False)
     assert [file["state"] for file in json.loads(listed.stdout)] == ["landed"]
     assert connection.execute("select count(*), count(distinct record_id) from raw.evaluations").fetchone() == (13, 13)
+    command = [sys.executable, "-m", "orchestration.cli", "rejects", "list", "--tenant", tenant]
+    refused = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
+    assert (refused.returncode, "Traceback" in refused.stderr) == (1, False)
+    assert "permission denied for table rejected_records: this login may not do that" in refused.stderr
 
 
 def _said(*arguments: object) -> tuple[int, tuple[int, ...]]:
