@@ -27,6 +27,7 @@ from benchmarks.rows import Row, spread
 from benchmarks.warehouse_history import is_full
 from storage.clock import Clock
 from storage.database import Connection, connect
+from storage.garbage import rare_garbage_collection
 from storage.postgres_url import PostgresUrl
 
 _FIRST = datetime(2026, 1, 1, tzinfo=UTC)
@@ -187,8 +188,10 @@ def _push(connection: Connection, file: Path) -> None:
 
 
 def _land_each(connection: Connection, batches: Sequence[Sequence[Line]]) -> None:
-    for lines in batches:
-        land(connection, TENANT, "evaluations", lines, door="http", now=datetime.now(UTC))
+    # As in the gateway, for as long as it serves.
+    with rare_garbage_collection():
+        for lines in batches:
+            land(connection, TENANT, "evaluations", lines, door="http", now=datetime.now(UTC))
 
 
 def _rows_as_copied(connection: Connection) -> list[bytes]:

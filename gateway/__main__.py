@@ -9,6 +9,7 @@ from gateway.options import DoorOptions
 from storage.clock import Clock
 from storage.database import open_database
 from storage.errors import TidemarkError, UsageError
+from storage.garbage import rare_garbage_collection
 from storage.logging import configure_logging
 from storage.secrets import secret_box
 from storage.settings import load_settings
@@ -25,17 +26,18 @@ def main() -> None:
     except TidemarkError as error:
         sys.stderr.write(f"gateway: {error}\n")
         raise SystemExit(2 if isinstance(error, UsageError) else 1) from None
-    uvicorn.run(
-        app,
-        host=settings.gateway_host,
-        port=settings.gateway_port,
-        # Not its access log: that has whole query strings in it, and people put keys into those by mistake.
-        access_log=False,
-        server_header=False,
-        # Else a peer on loopback could call itself what it likes; see `networks`.
-        proxy_headers=False,
-        timeout_graceful_shutdown=_GRACE_SECONDS,
-    )
+    with rare_garbage_collection():
+        uvicorn.run(
+            app,
+            host=settings.gateway_host,
+            port=settings.gateway_port,
+            # Not its access log: that has whole query strings in it, and people put keys into those by mistake.
+            access_log=False,
+            server_header=False,
+            # Else a peer on loopback could call itself what it likes; see `networks`.
+            proxy_headers=False,
+            timeout_graceful_shutdown=_GRACE_SECONDS,
+        )
 
 
 if __name__ == "__main__":

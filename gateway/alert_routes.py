@@ -7,7 +7,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from assets.evaluations.contract import Text200
+from assets.evaluations.record_fields import Text200
 from gateway.acting import acting
 from gateway.admin_bodies import Body, body_of, documented_body
 from gateway.answers import documented_answer, documented_page, json_answer, page_answer

@@ -24,7 +24,7 @@ from gateway.problems import ProblemError, unavailable
 from gateway.rates import Rates
 from storage.clock import Clock
 from storage.database import Connection
-from storage.limits import LimitReachedError, require_allowance
+from storage.limits import LimitReachedError, allowance
 from storage.pool import MOST_CONNECTIONS, Pool
 
 Result = TypeVar("Result")
@@ -95,10 +95,17 @@ class IngestDoor:
         """
         self._rates.require(judged.tenant_id)
         try:
-            require_allowance(connection, judged.tenant_id)
+            with allowance(connection, judged.tenant_id):
+                receipt = land_judged(
+                    connection,
+                    judged,
+                    door=door,
+                    source=source,
+                    correlation_id=notes.correlation_id,
+                    in_transaction=in_transaction,
+                )
         except LimitReachedError as reached:
             raise _too_many(reached) from None
-        receipt = land_judged(connection, judged, door=door, source=source, in_transaction=in_transaction)
         records = self._metrics.landed(door, judged.kind, receipt)
         self._rates.spend(judged.tenant_id, records)
         notes.facts |= {"door": door, "batch_id": str(receipt.batch_id), **verdicts(receipt)}

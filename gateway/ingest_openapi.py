@@ -8,8 +8,8 @@ from http import HTTPStatus
 from typing import Any
 
 import orjson
-from pydantic import TypeAdapter
 
+from assets.evaluations.contract import Contract
 from gateway.idempotency import HEADER, REPLAYED_HEADER
 from gateway.problems import MEDIA_TYPE, documented
 from gateway.record_lines import JSON, NDJSON
@@ -101,7 +101,7 @@ def _answers() -> dict[int | str, dict[str, Any]]:
 ANSWERS = _answers()
 
 
-def document(record: TypeAdapter[Any], example: Mapping[str, object]) -> dict[str, Any]:
+def document(record: Contract[Any], example: Mapping[str, object]) -> dict[str, Any]:
     """The body and the header of a route that takes these records, of which `example` is one."""
     schema = record.json_schema()
     lines = {"type": "string", "description": "One JSON record a line; each as in `application/json`."}

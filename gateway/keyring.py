@@ -64,6 +64,8 @@ class Keyring:
 def guard(keyring: Keyring, scope: Scope, admin_networks: Sequence[Network] = ()) -> Guard:
     """A dependency that lets only keys of this scope pass, and hands the route the key.
 
+    It leaves itself in `request.state.admit_again`, for a body that takes long to arrive (`bodies.received`).
+
     Args:
         keyring: recognizes keys.
         scope: what a key must have.
@@ -71,6 +73,7 @@ def guard(keyring: Keyring, scope: Scope, admin_networks: Sequence[Network] = ()
     """
 
     def required(request: Request, presented: Presented) -> ApiKey:
+        request.state.admit_again = lambda: required(request, presented)
         if not presented:
             raise ProblemError(HTTPStatus.UNAUTHORIZED, "send your key in the header X-API-Key", headers=_CHALLENGE)
         try:

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
 
-from assets.evaluations.contract import Time
+from assets.evaluations.record_fields import Time
 
 Reader = Callable[[str], object]
 

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
-from assets.evaluations.contract import Text200
 from assets.evaluations.manifests import Manifest, declare_manifest
+from assets.evaluations.record_fields import Text200
 from gateway.documents import read_document
 from gateway.in_flight import InFlight
 from gateway.keyring import Guard

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.routing import APIRoute
-from starlette.concurrency import run_in_threadpool
 from structlog.contextvars import bound_contextvars
 
 from assets.evaluations.contract import Refused
@@ -65,7 +64,7 @@ def otlp_routes(door: IngestDoor, pusher: Guard) -> APIRouter:
         notes = notes_of(request)
         async with door.receive(request) as body:
             with bound_contextvars(tenant=key.tenant_id, door=_DOOR):
-                problems = await run_in_threadpool(_land, door, key.tenant_id, notes, body, form)
+                problems = await door.in_turn(lambda: _land(door, key.tenant_id, notes, body, form))
         return accepted(form, problems)
 
     return router

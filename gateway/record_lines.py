@@ -57,14 +57,16 @@ def about(evaluation_id: UUID, line: Line) -> Line:
         return line
     if not isinstance(record, dict):
         return line
-    if "evaluation_id" not in record:
-        # Put into the text: what was parsed and written again would have lost a field that is there twice.
-        named = b'{"evaluation_id":"%b"%b' % (str(evaluation_id).encode(), b"," if record else b"")
-        return Line(line.number, line.payload, record=named + line.payload.lstrip(_BLANKS)[1:])
-    if _same(record["evaluation_id"], evaluation_id):
+    if "evaluation_id" in record and _same(record["evaluation_id"], evaluation_id):
         return line
+    # Put into the text: what was parsed and written again would have lost a field that is there twice.
+    named = b'{"evaluation_id":"%b"%b' % (str(evaluation_id).encode(), b"," if record else b"")
+    document = named + line.payload.lstrip(_BLANKS)[1:]
+    if "evaluation_id" not in record:
+        return Line(line.number, line.payload, record=document)
+    # With both of them in it, no replay can land it on the one that the path did not name.
     why = Refused("evaluation_id", "evaluation_reference", "is another one than the path names")
-    return Line(line.number, line.payload, refused=why)
+    return Line(line.number, line.payload, record=document, refused=why)
 
 
 def _same(given: object, evaluation_id: UUID) -> bool:

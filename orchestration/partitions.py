@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from assets.evaluations.contract import EARLIEST
+from assets.evaluations.record_fields import EARLIEST
 
 # end_offset: today's partition exists while today is still going on.
 DAYS = dg.DailyPartitionsDefinition(start_date=EARLIEST.strftime("%Y-%m-%d"), end_offset=1)

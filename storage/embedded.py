@@ -110,7 +110,9 @@ def _forget_stale_postmaster(pid_file: Path) -> None:
     except (ValueError, IndexError):
         pid = 0
     with suppress(psutil.Error):
-        if pid and psutil.Process(pid).name().startswith("postgres"):
+        process = psutil.Process(pid) if pid else None
+        # A zombie answers nobody, and keeps its number for as long as nobody asks how it ended.
+        if process and process.name().startswith("postgres") and process.status() != psutil.STATUS_ZOMBIE:
             return
     pid_file.unlink(missing_ok=True)
 

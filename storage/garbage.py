@@ -9,7 +9,7 @@ _THRESHOLD = 200_000
 
 @contextmanager
 def rare_garbage_collection() -> Iterator[None]:
-    """Look for cycles seldom: by Python's own threshold (700) that takes a sixth of the time of a dbt run or a push."""
+    """Look for cycles seldom: by Python's own threshold (700) that takes a sixth of a dbt run's or a push's time."""
     before = gc.get_threshold()
     gc.set_threshold(_THRESHOLD, *before[1:])
     try:

@@ -4,15 +4,25 @@ Belongs here: `access.tenant_limits` and the counters beside it. Does not belong
 receipts does it, so that no door can forget), status codes (`gateway`).
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+
+import psycopg
 
 from storage.audit import record_audit
 from storage.database import Connection
 from storage.errors import TidemarkError, UsageError
+from storage.locks import AdvisoryLock
 from storage.tenants import require_tenant
 
 _MOST = 2**63 - 1
+# More than two processes of the door land at once (8 connections each, batches of 10,000). Nearer to the limit than
+# that, a tenant's batches land one after the other: else each would find the room that is there for one.
+_NEAR = 200_000
+_LOCK = "select pg_advisory_lock(hashtextextended(%(tenant_id)s, %(seed)s))"
+_UNLOCK = "select pg_advisory_unlock(hashtextextended(%(tenant_id)s, %(seed)s))"
 
 _SET = """
 insert into access.tenant_limits (tenant_id, records_a_month) values (%(tenant_id)s, %(records)s)
@@ -49,6 +59,11 @@ class Usage:
     accepted: int
     ends_in: timedelta
 
+    @property
+    def is_near_limit(self) -> bool:
+        """Whether batches that land at once could pass the limit together."""
+        return self.limit is not None and self.limit - self.accepted < _NEAR
+
 
 class LimitReachedError(TidemarkError):
     """The tenant has landed what it may land this month."""
@@ -82,12 +97,34 @@ def monthly_usage(connection: Connection, tenant_id: str) -> Usage:
     return Usage(*row)
 
 
-def require_allowance(connection: Connection, tenant_id: str) -> None:
-    """Go on only if the tenant may still land something: the batch that reaches the limit lands whole.
+@contextmanager
+def allowance(connection: Connection, tenant_id: str) -> Iterator[None]:
+    """Land in the block, only if the tenant may still land something: the batch that reaches the limit lands whole.
+
+    Args:
+        connection: in autocommit mode, the landing's own.
+        tenant_id: whose batch it is.
 
     Raises:
         LimitReachedError: the month's limit is reached.
     """
+    if not _require_room(connection, tenant_id).is_near_limit:
+        yield
+        return
+    lock = {"tenant_id": tenant_id, "seed": AdvisoryLock.MONTHLY_LIMIT.value}
+    connection.execute(_LOCK, lock)
+    try:
+        # Asked again: the batch before may have been the one that reached it.
+        _require_room(connection, tenant_id)
+        yield
+    finally:
+        # A session that is lost has given the lock up by itself.
+        with suppress(psycopg.OperationalError):
+            connection.execute(_UNLOCK, lock)
+
+
+def _require_room(connection: Connection, tenant_id: str) -> Usage:
     usage = monthly_usage(connection, tenant_id)
     if usage.limit is not None and usage.accepted >= usage.limit:
         raise LimitReachedError(usage)
+    return usage

@@ -13,5 +13,7 @@ class AdvisoryLock(IntEnum):
     AUDIT_SEAL = 7_430_113_855_205
     DROPPED_FILE = 7_430_113_855_206
     """The seed of each file's own lock."""
+    MONTHLY_LIMIT = 7_430_113_855_207
+    """The seed of each tenant's own lock."""
     MART_REBUILD = 7_430_113_855_220
     """Taken by dbt's macro rebuild_one_at_a_time, which has the number too."""

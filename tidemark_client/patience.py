@@ -76,7 +76,7 @@ def seconds_of(retry_after: str | None, now: datetime) -> float | None:
         return float(text[:9])
     try:
         date = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     # An HTTP date is in GMT, also where it fails to say so.
     return max((date.replace(tzinfo=date.tzinfo or UTC) - now).total_seconds(), 0.0)

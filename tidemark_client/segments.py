@@ -81,7 +81,13 @@ class SegmentWriter:
         self.segment = segment
         self._file = os.open(segment.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         self._dirty = True
-        self._write(MAGIC, 0)
+        try:
+            self._write(MAGIC, 0)
+        except OSError:
+            # Else the name would stay taken, and no record would be taken after the disk has room again.
+            os.close(self._file)
+            segment.path.unlink()
+            raise
 
     def append(self, framed: bytes) -> None:
         """Write a frame; on return it is the operating system's, so that the process may die.

@@ -167,9 +167,7 @@ class Spool:
         number, offset = self._kept_position()
         for path in found:
             segment = Segment(int(path.stem), path)
-            if segment.number < number:
-                path.unlink()
-                continue
+            # One before the position is gone already, unless the position is wrong: better twice than never.
             starts = offset if segment.number == number else segment.first
             if not self._count(segment, starts) and starts != segment.first:
                 # The position is no frame's, after a loss of power: better twice than never.

@@ -7,6 +7,7 @@ import hashlib
 import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, BinaryIO, cast
 
 from assets.evaluations.files import Format, format_of, is_packed
@@ -113,11 +114,9 @@ class DropFolder:
         Raises:
             OSError: it can't be opened.
         """
-        full = f"{self._root}/{path}"
         if self.is_local:
-            # A link laid down after the listing would open any file of this machine, or of another tenant.
-            return cast(BinaryIO, open(full, "rb", opener=_without_following))
-        return cast(BinaryIO, self._files.open(full, "rb"))
+            return cast(BinaryIO, open(path, "rb", opener=partial(_without_following, self._root)))
+        return cast(BinaryIO, self._files.open(f"{self._root}/{path}", "rb"))
 
     def _entries(self, folder: str, left: list[LeftAlone]) -> Iterator[tuple[str, Mapping[str, Any]]]:
         full = f"{self._root}/{folder}".rstrip("/") or "/"
@@ -188,6 +187,17 @@ def _is_folder(info: Mapping[str, Any]) -> bool:
     return info["type"] == "directory" and not info.get("islink")
 
 
-def _without_following(path: str, flags: int) -> int:
-    # And without waiting for the other end, should it have become a pipe.
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+def _without_following(root: str, path: str, flags: int) -> int:
+    # A link laid down after the listing would open any file of this machine, or of another tenant; one in place of a
+    # folder on the way too.
+    *folders, name = path.split("/")
+    folder = os.open(root or "/", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for part in folders:
+            inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        # And without waiting for the other end, should it have become a pipe.
+        return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+    finally:
+        os.close(folder)

@@ -4,16 +4,17 @@ Belongs here: where a file's landing begins, goes on and ends. Does not belong h
 """
 
 import gzip
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import BinaryIO, cast
 
 import psycopg
 
 from assets.drop_folder.folder import DropFolder, DroppedFile
 from assets.drop_folder.ledger import Known, OvertakenError, begin, end, known_files, moving_on, only_worker, reports
 from assets.drop_folder.looking import Ready
+from assets.drop_folder.read_along import Beginning, ReadAlong, begins_so
 from assets.evaluations.files import lines_of
 from assets.evaluations.landing import InTransaction
 from assets.evaluations.push import land_lines
@@ -87,10 +88,10 @@ def _land(connection: Connection, folder: DropFolder, item: Ready, clock: Clock,
         return None
     version, start = _where(folder, file, known)
     begin(connection, file, version, start, clock.now())
-    checkpoints = _Checkpoints(file, version, start)
+    checkpoints = _Checkpoints(folder, file, version, start)
     ended, error, again = "landed", None, None
     try:
-        lines = lines_of(file.path, partial(folder.open, file.path), file.kind, file.file_format, {}, start)
+        lines = lines_of(file.path, checkpoints.open, file.kind, file.file_format, {}, start)
         if not item.settled:
             lines = _without_unfinished(folder, file, lines)
         judged = 0
@@ -122,14 +123,23 @@ def _land(connection: Connection, folder: DropFolder, item: Ready, clock: Clock,
 class _Checkpoints:
     """Where each batch of a file begins and ends, as they come one after the other."""
 
-    def __init__(self, file: DroppedFile, version: int, start: Place) -> None:
+    def __init__(self, folder: DropFolder, file: DroppedFile, version: int, start: Place) -> None:
+        self._folder = folder
         self._file = file
         self._version = version
+        self._read: ReadAlong | None = None
         self.place = start
+
+    def open(self) -> BinaryIO:
+        opened = self._folder.open(self._file.path)
+        if not self._file.grows:
+            return opened
+        self._read = ReadAlong(opened)
+        return cast(BinaryIO, self._read)
 
     def of(self, batch: Sequence[Line]) -> InTransaction:
         last = batch[-1]
-        write = moving_on(self._file, self._version, self.place, last)
+        write = moving_on(self._file, self._version, self.place, last, self._read.beginning if self._read else None)
         self.place = last.after
         return write
 
@@ -146,20 +156,20 @@ def _where(folder: DropFolder, file: DroppedFile, known: Known | None) -> tuple[
 
 
 def _place_in_grown(folder: DropFolder, file: DroppedFile, known: Known) -> Place | None:
-    """Where to go on in a file that has grown; None if the last record that landed of it is not where it was."""
+    """Where to go on in a file that has grown; None if what was read of it is not what it begins with."""
     offset, lines = known.place
-    if not known.tail_bytes or file.size < offset:
+    if known.read_sha256 is None or file.size < offset:
         return None
     window = min(offset, known.tail_bytes + _LONGEST_LINE_END)
     try:
+        if not begins_so(partial(folder.open, file.path), Beginning(known.read_bytes, known.read_sha256)):
+            return None
         with folder.open(file.path) as opened:
             opened.seek(offset - window)
             before, behind = opened.read(window), opened.read(2)
     except OSError:
         return None  # who reads it from the beginning will find out why, and say so
     tail = before.rstrip(b"\r\n")[-known.tail_bytes :]
-    if hashlib.sha256(tail).digest() != known.tail_sha256:
-        return None
     if before != before.rstrip(b"\r\n"):
         return Place(offset, lines)
     if behind.startswith((b"\n", b"\r\n")):

@@ -3,7 +3,6 @@
 Belongs here: the table's rows, read and written. Does not belong here: any decision on them.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from datetime import datetime
 from psycopg.rows import class_row, dict_row
 
 from assets.drop_folder.folder import DroppedFile
+from assets.drop_folder.read_along import Beginning
 from assets.evaluations.verdicts import Line, Place, Receipt
 from storage.database import Connection
 from storage.errors import TidemarkError
@@ -20,7 +20,7 @@ from storage.locks import AdvisoryLock
 _NEWEST = """
 select distinct on (tenant_id, path)
     tenant_id, path, version, state, mark, marked_at, read_mark, read_size, offset_done, lines_done, tail_bytes,
-    tail_sha256, first_seen_at
+    read_bytes, read_sha256, first_seen_at
 from raw.dropped_files
 where tenant_id = any(%(tenants)s) and (%(path)s::text is null or path = %(path)s)
 order by tenant_id, path, version desc
@@ -61,7 +61,8 @@ on conflict (tenant_id, path, version) do update set
 # Whoever has moved it on meanwhile has landed these lines: then this batch must not.
 _MOVE_ON = """
 update raw.dropped_files set
-    offset_done = %(offset)s, lines_done = %(lines)s, tail_bytes = %(tail_bytes)s, tail_sha256 = %(tail_sha256)s,
+    offset_done = %(offset)s, lines_done = %(lines)s, tail_bytes = %(tail_bytes)s, read_bytes = %(read_bytes)s,
+    read_sha256 = %(read_sha256)s,
     accepted = accepted + %(accepted)s, duplicates = duplicates + %(duplicates)s,
     conflicts = conflicts + %(conflicts)s, rejected = rejected + %(rejected)s, batches = batches + 1
 where
@@ -115,7 +116,8 @@ class Known:
     offset_done: int
     lines_done: int
     tail_bytes: int
-    tail_sha256: bytes | None
+    read_bytes: int
+    read_sha256: bytes | None
     first_seen_at: datetime
 
     @property
@@ -161,7 +163,9 @@ def begin(connection: Connection, found: DroppedFile, version: int, start: Place
         connection.execute(_BEGIN, names | {"offset": start.offset, "lines": start.lines, "now": now})
 
 
-def moving_on(found: DroppedFile, version: int, before: Place, last: Line) -> Callable[[Connection, Receipt], None]:
+def moving_on(
+    found: DroppedFile, version: int, before: Place, last: Line, begins: Beginning | None
+) -> Callable[[Connection, Receipt], None]:
     """What moves the ledger on in the transaction that lands a batch.
 
     Args:
@@ -169,6 +173,7 @@ def moving_on(found: DroppedFile, version: int, before: Place, last: Line) -> Ca
         version: which of its contents.
         before: where the batch begins.
         last: its last line.
+        begins: what of the file had been read by then, if it is one that grows.
 
     Returns:
         a function that raises OvertakenError if the ledger is not at `before` any more.
@@ -181,7 +186,8 @@ def moving_on(found: DroppedFile, version: int, before: Place, last: Line) -> Ca
             "offset": last.after.offset,
             "lines": last.after.lines,
             "tail_bytes": len(last.payload),
-            "tail_sha256": hashlib.sha256(last.payload).digest(),
+            "read_bytes": begins.size if begins else 0,
+            "read_sha256": begins.sha256 if begins else None,
             "accepted": receipt.accepted,
             "duplicates": receipt.duplicates,
             "conflicts": receipt.conflicts,

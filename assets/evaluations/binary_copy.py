@@ -16,6 +16,7 @@ NULL = b"\xff\xff\xff\xff"
 _HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 _END = b"\xff\xff"
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 _FLOAT = Struct("!id")
 _JSONB = Struct("!ib")
 _JSONB_VERSION = 1
@@ -50,8 +51,7 @@ def halfvec(values: Sequence[float]) -> bytes:
 
 def microseconds(time: datetime) -> int:
     """An aware time as the value of a timestamptz."""
-    since = time - _EPOCH
-    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+    return (time - _EPOCH) // _MICROSECOND
 
 
 def date_of(day: int) -> date:

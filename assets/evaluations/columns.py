@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from assets.evaluations.contract import Evaluation, Feedback
+from assets.evaluations.record_fields import Evaluation, Feedback
 from assets.evaluations.verdicts import Kind
 from storage.errors import UsageError
 

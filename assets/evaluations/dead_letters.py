@@ -8,7 +8,7 @@ from operator import itemgetter
 from assets.evaluations.verdicts import Kind, Problem
 from storage.database import Connection
 
-# The same bytes refused anew after a replay had landed them are a new matter: it shows again.
+# The same record refused anew after a replay had landed them are a new matter: it shows again.
 _KEEP = """
 insert into raw.rejected_records as kept
     (tenant_id, kind, verdict, batch_id, line, field, code, reason, payload, record, occurrences)
@@ -18,7 +18,7 @@ from unnest(
     %(verdicts)s::text[], %(lines)s::bigint[], %(fields)s::text[], %(codes)s::text[], %(reasons)s::text[],
     %(payloads)b::bytea[], %(records)b::bytea[], %(occurrences)s::bigint[]
 ) as problems (verdict, line, field, code, reason, payload, record, occurrences)
-on conflict (tenant_id, kind, verdict, payload_sha256) do update set
+on conflict (tenant_id, kind, verdict, identity) do update set
     occurrences = kept.occurrences + excluded.occurrences,
     last_received_at = excluded.last_received_at,
     replayed_at = null
@@ -34,12 +34,13 @@ class _Kept:
 def keep_problems(
     connection: Connection, tenant_id: str, kind: Kind, batch_id: uuid.UUID, problems: Sequence[Problem]
 ) -> None:
-    """Keep each of them once, however often its bytes came, within the caller's transaction."""
+    """Keep each of them once, however often it came, within the caller's transaction."""
     if not problems:
         return
-    kept: dict[tuple[str, bytes], _Kept] = {}
+    kept: dict[tuple[str, bytes, bytes], _Kept] = {}
     for problem in problems:
-        kept.setdefault((problem.verdict, problem.line.payload), _Kept(problem, 0)).occurrences += 1
+        line = problem.line
+        kept.setdefault((problem.verdict, line.payload, line.record or b""), _Kept(problem, 0)).occurrences += 1
     # In one order for all batches, so that two that share dead letters can't deadlock on them.
     rows = [item for _, item in sorted(kept.items(), key=itemgetter(0))]
     ordered = [item.problem for item in rows]

@@ -42,8 +42,8 @@ _HOLD_MONTHS = "lock table raw.evaluations in row exclusive mode"
 _ENSURE_MONTHS = "select raw.ensure_evaluations_month(month) from unnest(%s::date[]) as month"
 _COPY = """
 copy raw.evaluations (
-    record_key, evaluation_id, template_id, created_at, record_id, template, extractor_vendor, extractor_model,
-    decision, drift_score, reliability_score, features, template_version, score, label, propensity, batch_key,
+    record_key, evaluation_id, created_at, template_id, template, extractor_vendor, extractor_model, decision,
+    record_id, drift_score, reliability_score, features, template_version, score, label, propensity, batch_key,
     correlation_id, embedding, tenant_id, batch_id
 ) from stdin (format binary)
 """

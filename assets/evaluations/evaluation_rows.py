@@ -16,7 +16,6 @@ import orjson
 from assets.evaluations.binary_copy import NULL, halfvec, jsonb, microseconds, number, repeated_text, text
 from assets.evaluations.contract import (
     EVALUATION,
-    Evaluation,
     Refused,
     derived_record_id,
     has_feedback,
@@ -25,11 +24,13 @@ from assets.evaluations.contract import (
     record_key,
     template_id,
 )
+from assets.evaluations.record_fields import Evaluation
 from assets.evaluations.verdicts import Line, Problem
 
 _MICROSECONDS_A_DAY = 86_400_000_000
 # The number of fields, then the first ones with their lengths: what all rows have, in one call.
-_FIRST_FIELDS = Struct("!hi16si16si16siq")
+_FIRST_FIELDS = Struct("!hi16si16siq")
+_BOTH_SCORES = Struct("!idid")
 _FIELDS = 21
 _OTHERS = frozenset(("template_version", "score", "label", "propensity", "batch_key", "correlation_id", "embedding"))
 _NO_OTHERS = NULL * len(_OTHERS)
@@ -87,18 +88,16 @@ def _row(tenant_id: str, line: Line, now: datetime, new_ids: Iterator[bytes]) ->
     evaluation_id = next(new_ids) if given_id is None else given_id.bytes
     created_at = microseconds(record["created_at"])
     day = created_at // _MICROSECONDS_A_DAY
-    template = _template_id(tenant_id, record["template"])
-    drift_score, reliability_score = record.get("drift_score"), record.get("reliability_score")
+    template = record["template"]
+    template_id, subject = _subject(
+        tenant_id, template, record["extractor_vendor"], record["extractor_model"], record.get("decision", "undecided")
+    )
     features = record.get("features")
     fields = (
-        _FIRST_FIELDS.pack(_FIELDS, 16, key, 16, evaluation_id, 16, template, 8, created_at),
+        _FIRST_FIELDS.pack(_FIELDS, 16, key, 16, evaluation_id, 8, created_at),
+        subject,
         text(record_id),
-        repeated_text(record["template"]),
-        repeated_text(record["extractor_vendor"]),
-        repeated_text(record["extractor_model"]),
-        repeated_text(record.get("decision", "undecided")),
-        NULL if drift_score is None else number(drift_score),
-        NULL if reliability_score is None else number(reliability_score),
+        _scores(record.get("drift_score"), record.get("reliability_score")),
         NULL if features is None else jsonb(orjson.dumps(features)),
         _NO_OTHERS if _OTHERS.isdisjoint(record) else _other_fields(record),
     )
@@ -108,11 +107,24 @@ def _row(tenant_id: str, line: Line, now: datetime, new_ids: Iterator[bytes]) ->
         own_hash,
         evaluation_id,
         day,
-        record["template"],
         template,
+        template_id,
         b"".join(fields),
         _feedback(record, key, own_hash) if has_feedback(record) else None,
     )
+
+
+@lru_cache(maxsize=16_384)
+def _subject(tenant_id: str, template: str, vendor: str, model: str, decision: str) -> tuple[bytes, bytes]:
+    """The template's identifier, and the fields that so few records differ in that they are kept written."""
+    own = template_id(tenant_id, template).bytes
+    return own, b"".join((len(own).to_bytes(4), own, *map(text, (template, vendor, model, decision))))
+
+
+def _scores(drift: float | None, reliability: float | None) -> bytes:
+    if drift is None or reliability is None:
+        return (NULL if drift is None else number(drift)) + (NULL if reliability is None else number(reliability))
+    return _BOTH_SCORES.pack(8, drift, 8, reliability)
 
 
 def _other_fields(record: Evaluation) -> bytes:
@@ -139,11 +151,6 @@ def _feedback(record: Evaluation, key: bytes, own_hash: bytes) -> dict[str, obje
         "fields_total": record.get("fields_total"),
         "created_at": record["created_at"],
     }
-
-
-@lru_cache(maxsize=4096)
-def _template_id(tenant_id: str, template: str) -> bytes:
-    return template_id(tenant_id, template).bytes
 
 
 def _time_ordered_ids(now: datetime, count: int) -> Iterator[bytes]:

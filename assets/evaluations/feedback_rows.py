@@ -99,7 +99,8 @@ def _row(tenant_id: str, line: Line, now: datetime) -> FeedbackRow:
         "success": record.get("success"),
         "fields_correct": record.get("fields_correct"),
         "fields_total": record.get("fields_total"),
-        "created_at": record.get("created_at", now),
+        # A replay must not make it newer than what has corrected it since.
+        "created_at": record.get("created_at", line.received_at or now),
     }
     return FeedbackRow(line, feedback_id, own_hash, columns)
 

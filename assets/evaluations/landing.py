@@ -28,10 +28,10 @@ _ATTEMPTS = 3
 
 _WRITE_RECEIPT = """
 insert into raw.ingest_batches
-    (batch_id, tenant_id, kind, door, source, accepted, duplicates, conflicts, rejected, touched_days)
+    (batch_id, tenant_id, kind, door, source, correlation_id, accepted, duplicates, conflicts, rejected, touched_days)
 values
-    (%(batch_id)s, %(tenant_id)s, %(kind)s, %(door)s, %(source)s, %(accepted)s, %(duplicates)s, %(conflicts)s,
-     %(rejected)s, %(touched_days)s)
+    (%(batch_id)s, %(tenant_id)s, %(kind)s, %(door)s, %(source)s, %(correlation_id)s, %(accepted)s, %(duplicates)s,
+     %(conflicts)s, %(rejected)s, %(touched_days)s)
 """
 
 _Result = TypeVar("_Result")
@@ -97,9 +97,19 @@ def land_judged(
     *,
     door: str,
     source: str | None = None,
+    correlation_id: str | None = None,
     in_transaction: InTransaction | None = None,
 ) -> Receipt:
-    """The other half of `land`: returns after the commit."""
+    """The other half of `land`: returns after the commit.
+
+    Args:
+        connection: as for `land`.
+        judged: the batch.
+        door: as for `land`.
+        source: as for `land`.
+        correlation_id: of the request that brought it, if there was one.
+        in_transaction: as for `land`.
+    """
     assert connection.autocommit, "a landing commits by itself, so it can't be part of another transaction"  # noqa: S101
 
     def once() -> Receipt:
@@ -109,7 +119,15 @@ def land_judged(
             problems = in_line_order([*judged.rejected, *outcome.problems])
             receipt = Receipt(batch_id, outcome.accepted, outcome.duplicates, problems)
             keep_problems(connection, judged.tenant_id, judged.kind, batch_id, problems)
-            write_receipt(connection, judged, receipt, outcome.touched_days, door=door, source=source)
+            write_receipt(
+                connection,
+                judged,
+                receipt,
+                outcome.touched_days,
+                door=door,
+                source=source,
+                correlation_id=correlation_id,
+            )
             if in_transaction is not None:
                 in_transaction(connection, receipt)
         return receipt
@@ -145,6 +163,7 @@ def write_receipt(
     *,
     door: str,
     source: str | None,
+    correlation_id: str | None,
 ) -> None:
     """Write down what became of a batch and wake who waits for batches, within the caller's transaction."""
     connection.execute(
@@ -155,6 +174,7 @@ def write_receipt(
             "kind": judged.kind,
             "door": door,
             "source": source,
+            "correlation_id": correlation_id,
             "accepted": receipt.accepted,
             "duplicates": receipt.duplicates,
             "conflicts": receipt.conflicts,

@@ -22,7 +22,7 @@ _MOST_BYTES_AT_ONCE = 32 * 1024 * 1024
 _UNREADABLE = ["csv_row", "encoding", "parquet_value", "otlp_form", "otlp_json", "otlp_protobuf"]
 
 _WAITING = """
-select rejects.rejected_id, rejects.kind, rejects.batch_id, rejects.line, batches.source,
+select rejects.rejected_id, rejects.kind, rejects.batch_id, rejects.line, batches.source, batches.correlation_id,
     octet_length(rejects.payload) + coalesce(octet_length(rejects.record), 0) as size
 from raw.rejected_records as rejects
 left join raw.ingest_batches as batches using (batch_id)
@@ -48,10 +48,10 @@ where
 
 # In the order in which landings take them, so that the two can't deadlock on dead letters.
 _TAKE = """
-select rejected_id, line, payload, record
+select rejected_id, line, payload, record, last_received_at
 from raw.rejected_records
 where rejected_id = any(%s) and replayed_at is null
-order by payload
+order by payload, coalesce(record, '')
 for update
 """
 
@@ -91,6 +91,7 @@ class _Waiting(NamedTuple):
     batch_id: uuid.UUID
     line: int
     source: str | None
+    correlation_id: str | None
     size: int
 
 
@@ -156,7 +157,7 @@ def _require_dead_letters(connection: Connection, tenant_id: str, ids: Sequence[
 
 def _in_batches(connection: Connection, names: dict[str, object]) -> Iterator[list[_Waiting]]:
     """What waits, by the batch it came in, each time as much as fits memory comfortably."""
-    last = _Waiting(uuid.UUID(int=0), "evaluations", uuid.UUID(int=0), 0, None, 0)
+    last = _Waiting(uuid.UUID(int=0), "evaluations", uuid.UUID(int=0), 0, None, None, 0)
     while True:
         after = {"batch_id": last.batch_id, "line": last.line, "rejected_id": last.rejected_id}
         page = [_Waiting(*row) for row in connection.execute(_WAITING, names | after)]
@@ -176,21 +177,30 @@ def _in_batches(connection: Connection, names: dict[str, object]) -> Iterator[li
 def _replay_together(
     connection: Connection, tenant_id: str, together: Sequence[_Waiting], clock: Clock
 ) -> tuple[int, int, int]:
-    kind, source = together[0].kind, together[0].source
+    came = together[0]
     with connection.transaction():
         taken = connection.execute(_TAKE, ([waiting.rejected_id for waiting in together],)).fetchall()
-        ids = {payload: rejected_id for rejected_id, _, payload, _ in taken}
-        lines = [Line(line, payload, record) for _, line, payload, record in taken]
-        judged = judge(tenant_id, kind, lines, clock.now())
+        ids = {(payload, record): rejected_id for rejected_id, _, payload, record, _ in taken}
+        lines = [Line(line, payload, record, received_at=came_at) for _, line, payload, record, came_at in taken]
+        judged = judge(tenant_id, came.kind, lines, clock.now())
         batch_id = new_batch_id(connection)
         outcome = judged.insert(connection, batch_id)
-        refused = {ids[problem.line.payload]: problem for problem in (*judged.rejected, *outcome.problems)}
+        problems = (*judged.rejected, *outcome.problems)
+        refused = {ids[problem.line.payload, problem.line.record]: problem for problem in problems}
         _note_refused(connection, refused)
         connection.execute(_NOTE_LANDED, ([key for key in ids.values() if key not in refused],))
         if outcome.accepted or outcome.duplicates:
             # What is refused still was counted by the batch that brought it.
             receipt = Receipt(batch_id, outcome.accepted, outcome.duplicates, ())
-            write_receipt(connection, judged, receipt, outcome.touched_days, door="replay", source=source)
+            write_receipt(
+                connection,
+                judged,
+                receipt,
+                outcome.touched_days,
+                door="replay",
+                source=came.source,
+                correlation_id=came.correlation_id,
+            )
     return outcome.accepted, outcome.duplicates, len(refused)
 
 

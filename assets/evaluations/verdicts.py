@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from typing import Literal, NamedTuple
 
 from assets.evaluations.contract import Refused
@@ -35,6 +35,7 @@ class Line(NamedTuple):
         record: the JSON document to judge, where `payload` is of another format (a CSV line, a Parquet row).
         refused: why the door itself couldn't make a record of it.
         after: where its file goes on behind it, for a reader that wants to come back.
+        received_at: when it came, aware, if that is not now.
     """
 
     number: int
@@ -42,6 +43,7 @@ class Line(NamedTuple):
     record: bytes | None = None
     refused: Refused | None = None
     after: Place = BEGINNING
+    received_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,10 +41,11 @@ with fresh as materialized (
         case evaluations.decision when 'undecided' then null when 'review' then 1.0 else 0.0 end as review,
         evaluations.created_at,
         evaluations.evaluation_id,
-        evaluations.correlation_id,
+        coalesce(evaluations.correlation_id, receipts.correlation_id) as correlation_id,
         batches.position
     from unnest(%(batch_ids)s::uuid[]) with ordinality as batches (batch_id, position)
     inner join raw.evaluations on batches.batch_id = evaluations.batch_id
+    inner join raw.ingest_batches as receipts on batches.batch_id = receipts.batch_id
     where evaluations.created_at >= %(now)s - %(longest_age)s
 ),
 
@@ -134,10 +135,11 @@ select distinct on (templates.tenant_id, templates.template)
     evaluations.created_at as ends,
     1 as evaluation_count,
     evaluations.evaluation_id,
-    evaluations.correlation_id
+    coalesce(evaluations.correlation_id, receipts.correlation_id) as correlation_id
 from raw.evaluations
 inner join access.templates
     on evaluations.template_id = templates.template_id and evaluations.batch_id = templates.first_batch_id
+inner join raw.ingest_batches as receipts on evaluations.batch_id = receipts.batch_id
 cross join lateral alerting.rules_for(templates.tenant_id, templates.template) as rule
 where
     evaluations.batch_id = any(%(batch_ids)s::uuid[])

@@ -7,6 +7,7 @@ A claim raises the row's fence; a result counts only while that fence stands. Wh
 that wakes up late) leaves its attempt as evidence and changes nothing else.
 """
 
+import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -113,6 +114,12 @@ class Claim:
     url: str
     event_type: str
     body: bytes
+
+    @property
+    def correlation_id(self) -> str | None:
+        """What the event was caused by: that of the record, or else of the request that brought it."""
+        told: str | None = json.loads(self.body)["correlation_id"]
+        return told
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ Belongs here: who is sent when, and that nothing of one delivery stops the other
 
 import asyncio
 import random
+import re
 import ssl
 import time
 from collections import Counter
@@ -27,6 +28,7 @@ from storage.errors import TidemarkError
 from storage.secrets import SecretBox
 
 _log = structlog.get_logger()
+_FITS_A_HEADER = re.compile(r"[!-~]{1,200}")
 
 _DUE = """
 select count(*)
@@ -146,6 +148,7 @@ class _Drain:
 
     async def _deliver(self, transport: Transport, owned: Claim) -> str | None:
         log = _log.bind(
+            correlation_id=owned.correlation_id,
             tenant=owned.tenant_id,
             delivery_id=str(owned.delivery_id),
             webhook_id=str(owned.webhook_id),
@@ -170,4 +173,8 @@ class _Drain:
         if not secrets:
             return Answer(None, "the endpoint has no live secret: `tidemark webhook rotate` makes one")
         signature = sign(owned.body, secrets, delivery_id=owned.delivery_id, event_type=owned.event_type, at=now)
-        return await transport.post(owned.url, owned.body, {"Content-Type": "application/json", **signature})
+        headers = {"Content-Type": "application/json", **signature}
+        # A record may name any text as its own, and a header can't carry it all; the body does.
+        if owned.correlation_id is not None and _FITS_A_HEADER.fullmatch(owned.correlation_id):
+            headers["X-Correlation-ID"] = owned.correlation_id
+        return await transport.post(owned.url, owned.body, headers)

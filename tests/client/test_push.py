@@ -173,7 +173,8 @@ def test_what_a_server_asks_for_is_read_in_both_forms_and_capped() -> None:
     assert seconds_of("120", now) == 120
     assert seconds_of("Fri, 01 May 2026 12:00:30 GMT", now) == 30
     assert seconds_of("Fri, 01 May 2026 11:00:00 GMT", now) == 0
-    assert [seconds_of(text, now) for text in (None, "", "soon", "-1", "Fri, 99 May")] == [None] * 5
+    no_time = (None, "", "soon", "-1", "Fri, 99 May", "Fri, 01 May 2026 12:00:30 +99999999999999")
+    assert [seconds_of(text, now) for text in no_time] == [None] * 6
 
 
 def test_a_month_s_quota_is_asked_again_within_the_deadline_and_then_given_up(door: Door) -> None:

@@ -1,5 +1,6 @@
 """The spool: what was appended comes back whole, in order and once, whatever happened to the process or the file."""
 
+import resource
 import tempfile
 from pathlib import Path
 
@@ -109,8 +110,7 @@ def test_a_position_that_is_lost_or_wrong_sends_again_and_loses_nothing(tmp_path
     spool.close()
     (tmp_path / "position").write_text(position)
     spool = Spool(tmp_path, CAPACITY)
-    # A position behind the file that is there can only come from one that was finished.
-    assert _everything(spool) == ([] if position == "7 8\n" else [b"a", b"b", b"c"])
+    assert _everything(spool) == [b"a", b"b", b"c"]
     spool.close()
 
 
@@ -136,4 +136,19 @@ def test_a_record_larger_than_the_spool_is_refused_and_one_as_large_waits_for_th
     assert not spool.append(b"x" * (CAPACITY - 16))
     assert _everything(spool) == [b"a"]
     assert spool.append(b"x" * (CAPACITY - 16))
+    spool.close()
+
+
+def test_a_full_disk_refuses_a_record_and_the_next_is_taken_once_there_is_room(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, CAPACITY)
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # The one limit that a process can set itself: writes fail as on a full disk, here at the segment's first bytes.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, usual[1]))
+    try:
+        with pytest.raises(SpoolError):
+            spool.append(b"a")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    assert spool.append(b"b")
+    assert _everything(spool) == [b"b"]
     spool.close()

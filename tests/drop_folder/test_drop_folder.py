@@ -417,3 +417,34 @@ def test_a_store_that_fails_amid_a_file_is_asked_again(
 def test_a_store_whose_package_is_missing_is_named_with_the_remedy(address: str) -> None:
     with pytest.raises(UsageError, match=f"TIDEMARK_DROP_FOLDER={address}.*Install"):
         DropFolder(address)
+
+
+def test_a_folder_that_becomes_a_link_after_the_look_is_not_followed(
+    connection: Connection, tenant: str, tmp_path: Path
+) -> None:
+    create_tenant(connection, "other")
+    _lay(tmp_path, "other/a.ndjson", b'{"record_id": "theirs", "success": true}\n')
+    mine = _lay(tmp_path, "acme/feedback/a.ndjson", b'{"record_id": "mine", "success": true}\n')
+    folder = DropFolder(str(tmp_path))
+    ready = [item for item in look(connection, folder, NOW, at_once=True).ready if "acme" in item.file.path]
+    mine.unlink()
+    mine.parent.rmdir()
+    mine.parent.symlink_to(tmp_path / "other")
+    landed = land_ready(connection, folder, ready, _At())
+    assert [file["state"] for file in landed.files] == ["failed"]
+    assert connection.execute("select count(*) from raw.feedback").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("written", [_ndjson, _csv])
+def test_a_longer_file_in_which_an_earlier_line_changed_is_read_again_from_its_beginning(
+    connection: Connection, tenant: str, tmp_path: Path, written: Callable[[range], bytes]
+) -> None:
+    name = "acme/a.ndjson" if written is _ndjson else "acme/a.csv"
+    _lay(tmp_path, name, written(range(1, 5)))
+    assert _land(connection, tmp_path).total("accepted") == 4
+    # In its place, as a program does that writes its whole list anew, and of the same length up to what is new.
+    anew = written(range(1, 7)).replace(b"r-2", b"r-9")
+    with (tmp_path / name).open("r+b") as file:
+        file.write(anew)
+    assert _land(connection, tmp_path).total("accepted") == 3
+    assert _ids(connection) == 7

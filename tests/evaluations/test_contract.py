@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assets.evaluations.contract import EVALUATION, FEEDBACK, Refused, canonical, parse, payload_hash
+from assets.evaluations.record_fields import Evaluation
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 GOOD = {
@@ -96,6 +97,44 @@ def test_the_same_content_has_the_same_hash_however_it_is_written(order: list[st
     same, first = (payload_hash(canonical(parse(EVALUATION, line, NOW))) for line in (payload, _line()))
     assert same == first
     assert payload_hash(canonical(parse(EVALUATION, _line(drift_score=0.13), NOW))) != first
+
+
+_VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**70), 2**70),
+    st.floats(),
+    st.floats(0, 1),
+    st.text(max_size=5),
+    st.sampled_from([" ", "\u2003", "a\x00", "x" * 201, "accept", "0190c3a0-0000-7000-8000-000000000000"]),
+    st.sampled_from(["2026-05-31T10:00:00.1234567+02:00", "1999-12-31 23:59:59z", "0001-01-01T00:00:00+05:00"]),
+    st.dictionaries(st.sampled_from(["b", "a", "", "template"]), st.floats() | st.text(max_size=3) | st.none()),
+    st.lists(st.floats(-1, 1), min_size=383, max_size=384).map(lambda values: (values * 2)[:384]),
+)
+_FIELDS = st.sampled_from([*Evaluation.__annotations__, "colour"])
+_SAID = st.lists(st.tuples(_FIELDS, _VALUES), max_size=4)
+
+
+@given(_SAID, st.booleans(), st.booleans(), st.binary(max_size=2), st.integers(0, 400))
+def test_what_the_quick_reader_admits_the_thorough_one_reads_alike(
+    said: list[tuple[str, object]], spaced: bool, escaped: bool, noise: bytes, place: int
+) -> None:
+    separators = (" , ", " : ") if spaced else (",", ":")
+    pairs = [
+        separators[1].join(json.dumps(part, ensure_ascii=escaped) for part in pair) for pair in [*GOOD.items(), *said]
+    ]
+    whole = ("{" + separators[0].join(pairs) + "}").encode()
+    payload = whole[:place] + noise + whole[place + len(noise) :]
+    for contract in (EVALUATION, FEEDBACK):
+        quick = contract.read_quickly(payload)
+        if quick is not None:
+            assert quick == contract.read_thoroughly(payload)
+
+
+@pytest.mark.parametrize("changes", [{}, {"label": None, "features": {"b": 1, "a": None}}, {"record_id": "ä😀"}])
+def test_the_quick_reader_takes_what_is_plain(changes: dict[str, object]) -> None:
+    payload = json.dumps(GOOD | changes, ensure_ascii=False).encode()
+    assert EVALUATION.read_quickly(payload) == EVALUATION.read_thoroughly(payload)
 
 
 @pytest.mark.parametrize(

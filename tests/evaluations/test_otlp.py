@@ -14,10 +14,11 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from otlp import CREATED_AT, EVENT, as_json, event, log, request
 
 from assets.evaluations import otlp_json, otlp_protobuf
-from assets.evaluations.contract import EVALUATION, Evaluation, Refused, parse
+from assets.evaluations.contract import EVALUATION, Refused, parse
 from assets.evaluations.json_slices import BrokenError, elements, members, require_end, value_at
 from assets.evaluations.otlp_mapping import MAPPING, SCORES, Event, record_of
 from assets.evaluations.otlp_wire import Census, LogRecord, UnreadableError
+from assets.evaluations.record_fields import Evaluation
 from storage.clock import Clock
 from storage.settings import PROJECT_ROOT
 

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -143,3 +143,32 @@ def test_the_command_line_replays_and_lists_what_it_replayed(
     assert listed["replayed_at"] is not None
     _land(connection, tenant, b"worse")
     assert tidemark("replay", "--code", "json_invalid").returncode == 1
+
+
+def test_the_same_bytes_that_mean_another_record_are_another_dead_letter_and_both_are_replayed(
+    connection: Connection, tenant: str, tmp_path: Path
+) -> None:
+    row = f"r-1,invoice,v,m,0.2,0.4,{AHEAD}"
+    for name, columns in (("a", "drift_score,reliability_score"), ("b", "reliability_score,drift_score")):
+        record_id = "record_id" if name == "a" else "label"
+        header = f"{record_id},template,extractor_vendor,extractor_model,{columns},created_at"
+        (tmp_path / f"{name}.csv").write_text(f"{header}\n{row}\n")
+        push_file(connection, tenant, "evaluations", tmp_path / f"{name}.csv", clock=CLOCK)
+    assert _rejects(connection) == [("datetime_in_future", 1, False)] * 2
+    assert replay(connection, tenant, clock=LATER) == ReplayReport(accepted=2)
+    landed = connection.execute("select drift_score, reliability_score, label from raw.evaluations order by 1")
+    assert landed.fetchall() == [(0.2, 0.4, None), (0.4, 0.2, "r-1")]
+
+
+def test_replayed_feedback_is_as_old_as_it_is_and_does_not_undo_what_has_corrected_it(
+    connection: Connection, tenant: str
+) -> None:
+    _land(connection, tenant, line({"record_id": "r", "success": True, "colour": "red"}), kind="feedback")
+    came_at = NOW - timedelta(hours=1)
+    # As if a mended contract knew the field: what it says now passes.
+    payload = line({"record_id": "r", "success": True})
+    connection.execute("update raw.rejected_records set payload = %s, last_received_at = %s", (payload, came_at))
+    _land(connection, tenant, line({"record_id": "r", "success": False}), kind="feedback")
+    assert replay(connection, tenant, clock=LATER) == ReplayReport(accepted=1)
+    in_order = connection.execute("select success, created_at from raw.feedback order by created_at").fetchall()
+    assert in_order == [(True, came_at), (False, NOW)]

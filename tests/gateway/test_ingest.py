@@ -6,6 +6,7 @@ import socket
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import httpx
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from poison import good, line
 
+from assets.evaluations.replay import replay
 from gateway.bodies import MOST_BYTES, MOST_RECORDS
 from gateway.options import DoorOptions
 from gateway.problems import ProblemError
@@ -280,3 +282,19 @@ def test_ids_of_evaluations_may_be_chosen_by_the_sender(client: httpx.Client, co
     chosen = str(uuid4())
     assert client.post(PATH, json=good(1, evaluation_id=chosen)).status_code == 200
     assert connection.execute("select evaluation_id from raw.evaluations").fetchone() == (UUID(chosen),)
+
+
+def test_the_same_refused_feedback_on_two_evaluations_is_kept_for_each_and_never_lands_on_a_third(
+    client: httpx.Client, connection: Connection, tenant: str
+) -> None:
+    ids = [uuid4() for _ in range(3)]
+    ahead = line({"success": True, "created_at": "2999-01-01T00:00:00Z"})
+    for evaluation_id in ids[:2]:
+        assert client.post(f"{PATH}/{evaluation_id}/feedback", content=ahead, headers=NDJSON).status_code == 422
+    contrary = line({"evaluation_id": str(ids[2]), "success": True})
+    assert client.post(f"{PATH}/{ids[0]}/feedback", content=contrary, headers=NDJSON).status_code == 422
+
+    report = replay(connection, tenant, clock=Clock(lambda: datetime(2999, 1, 2, tzinfo=UTC)))
+
+    assert (report.accepted, report.rejected) == (2, 1)
+    assert {row[0] for row in connection.execute("select evaluation_id from raw.feedback")} == set(ids[:2])

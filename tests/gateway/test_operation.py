@@ -3,16 +3,21 @@
 import io
 import json
 import re
+import socket
+import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_network
 
 import httpx
 import pytest
 import structlog
-from delivering import SetClock
+from cryptography.fernet import Fernet
+from delivering import SetClock, register, send
 from door import problem, serving
 from poison import good, line
+from receiver import receiving
 from starlette.requests import Request
 
 from gateway.keyring import Keyring, guard
@@ -20,11 +25,13 @@ from gateway.networks import is_near
 from gateway.observation import Notes
 from gateway.options import DoorOptions, Network
 from gateway.problems import ProblemError
-from storage.api_keys import Scope, create_key
+from sensors.alerts.scan import scan
+from storage.api_keys import Scope, create_key, revoke_key
 from storage.clock import Clock
 from storage.database import Connection, Database
 from storage.limits import monthly_usage, set_monthly_limit
 from storage.pool import connection_pool
+from storage.secrets import SecretBox
 from storage.tenants import create_tenant
 
 PATH = "/v1/evaluations"
@@ -41,6 +48,11 @@ def client(database: Database, connection: Connection, tenant: str, clock: SetCl
     with serving(database, clock) as client:
         client.headers.update({"X-API-Key": text, "Content-Type": "application/x-ndjson"})
         yield client
+
+
+@pytest.fixture
+def box() -> SecretBox:
+    return SecretBox([Fernet.generate_key().decode()])
 
 
 def ndjson(*records: object) -> bytes:
@@ -264,3 +276,70 @@ def test_a_manifest_is_stored_and_the_newest_stands(client: httpx.Client, connec
         assert reason in str(document["detail"]), document
     problem(client.post("/v1/batches/a%00b/manifest", json={"expected": 1}, headers=as_json), 422)
     problem(client.post(f"/v1/batches/{'x' * 201}/manifest", json={"expected": 1}, headers=as_json), 422)
+
+
+def test_batches_at_once_do_not_pass_the_monthly_limit_together(
+    client: httpx.Client, database: Database, connection: Connection
+) -> None:
+    set_monthly_limit(connection, "acme", 2)
+    waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+    with ThreadPoolExecutor(4) as pool:
+        with database.connect() as holder:
+            holder.execute("lock table raw.evaluations in access exclusive mode")
+            pushes = [pool.submit(client.post, PATH, content=ndjson(good(2 * n), good(2 * n + 1))) for n in range(4)]
+            while connection.execute(waiting).fetchone() != (4,):
+                pass
+        assert sorted(push.result().status_code for push in pushes) == [200, 429, 429, 429]
+    assert monthly_usage(connection, "acme").accepted == 2
+
+
+def test_a_key_that_is_revoked_while_its_body_drips_in_lands_nothing(
+    client: httpx.Client, connection: Connection, clock: SetClock
+) -> None:
+    content = ndjson(good(1))
+    for path, media in ((PATH, "application/x-ndjson"), ("/v1/logs", "application/json")):
+        key, text = create_key(connection, "acme", ["ingest"], now=clock.now())
+        address = (client.base_url.host, client.base_url.port or 80)
+        with socket.create_connection(address, timeout=10) as raw:
+            head = f"POST {path} HTTP/1.1\r\nHost: x\r\nX-API-Key: {text}\r\nContent-Type: {media}\r\n"
+            raw.sendall(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content[:9])
+            used = "select last_used_at is not null from access.api_keys where key_id = %s"
+            while connection.execute(used, (key.key_id,)).fetchone() != (True,):
+                pass
+            revoke_key(connection, "acme", key.key_id, now=clock.now())
+            clock.move(seconds=5)
+            time.sleep(1.1)
+            raw.sendall(content[9:])
+            assert raw.recv(20).startswith(b"HTTP/1.1 401")
+    assert connection.execute("select count(*) from raw.evaluations").fetchone() == (0,)
+
+
+def test_one_correlation_id_leads_from_the_request_s_log_to_the_webhook_s(
+    client: httpx.Client, database: Database, connection: Connection, clock: SetClock, box: SecretBox
+) -> None:
+    log = io.StringIO()
+    with receiving() as receiver:
+        register(connection, box, "acme", receiver.url, clock)
+        now = clock.now().isoformat()
+        high = [
+            good(1, drift_score=0.9, created_at=now),
+            good(2, drift_score=0.95, correlation_id="own \u00e9", created_at=now),
+        ]
+        structlog.configure(logger_factory=structlog.PrintLoggerFactory(log))
+        for number, record in enumerate(high):
+            asked = {"X-Correlation-ID": f"job-{number}"}
+            assert (
+                client.post(PATH, content=ndjson(record | {"template": f"t{number}"}), headers=asked).status_code == 200
+            )
+        scan(connection, clock.now())
+        assert send(database, box, clock).delivered == 4
+        requests = list(receiver.requests)
+    receipts = connection.execute("select correlation_id from raw.ingest_batches order by 1").fetchall()
+    alerts = connection.execute("select distinct correlation_id from alerting.alerts order by 1").fetchall()
+    assert (receipts, alerts) == ([("job-0",), ("job-1",)], [("job-0",), ("own \u00e9",)])
+    told = {json.loads(request.body)["correlation_id"]: request.headers.get("x-correlation-id") for request in requests}
+    assert told == {"job-0": "job-0", "own \u00e9": None}
+    rows = [json.loads(row) for row in log.getvalue().splitlines()]
+    delivered = {row["correlation_id"] for row in rows if row["event"] == "webhook delivery"}
+    assert delivered == set(told)
+    assert {row["correlation_id"] for row in rows if row["event"] == "request"} >= {"job-0"}

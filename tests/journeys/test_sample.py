@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assets.evaluations.contract import EVALUATION, FEEDBACK, Evaluation, Feedback, Refused, parse
+from assets.evaluations.contract import EVALUATION, FEEDBACK, Refused, parse
+from assets.evaluations.record_fields import Evaluation, Feedback
 from orchestration.demo import scenario
 from orchestration.demo.sample import Sample, TenantSample, generate, write
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -150,3 +151,21 @@ def test_the_server_starts_where_another_user_of_the_machine_has_used_the_librar
     started = subprocess.run([sys.executable, "-c", script, str(data)], capture_output=True, text=True, check=False)
     assert started.returncode == 0, started.stderr
     assert "Traceback" not in started.stderr
+
+
+def test_a_killed_server_that_nobody_has_asked_how_it_ended_is_not_taken_for_running(
+    data: Path, tmp_path: Path
+) -> None:
+    start_embedded(data)
+    stop_embedded(data)
+    program = tmp_path / "postgres"
+    shutil.copy("/bin/sleep", program)
+    zombie = subprocess.Popen([str(program), "600"])
+    zombie.kill()
+    while psutil.Process(zombie.pid).status() != psutil.STATUS_ZOMBIE:
+        pass
+    ready = f"{zombie.pid}\n{data}\n{int(time.time())}\n5432\n{data}\n\n  1 1\nready   \n"
+    (data / "postmaster.pid").write_text(ready)
+    with connect(start_embedded(data).with_database("postgres")) as connection:
+        assert connection.execute("select 1").fetchone() == (1,)
+    zombie.wait()
