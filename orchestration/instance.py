@@ -5,7 +5,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from storage.database import Database
+from storage.database import Database, create_if_missing
 from storage.settings import Settings
 
 _DAGSTER_YAML = """\
@@ -52,7 +52,12 @@ QUIET = {
 
 
 def instance_environment(settings: Settings, database: Database) -> dict[str, str]:
-    """Write Dagster's configuration and return the environment in which its processes find home and storage."""
+    """Make Dagster's database, write its configuration, and return the environment in which its processes find both.
+
+    Raises:
+        DatabaseUnavailableError: the server of Dagster's database does not answer.
+    """
+    create_if_missing(database.dagster)
     home = settings.dagster_home
     home.mkdir(parents=True, exist_ok=True)
     _write_if_changed(home / "dagster.yaml", _DAGSTER_YAML)
