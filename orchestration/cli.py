@@ -88,8 +88,11 @@ def main() -> None:
     except TidemarkError as error:
         _fail(error, 1)
     except psycopg.errors.InsufficientPrivilege as error:
-        remedy = "this login may not do that; TIDEMARK_DATABASE_URL with the owner's does (docs/access.md, Roles)"
-        _fail(f"{error.diag.message_primary}: {remedy}.", 1)
+        who = "this login of PostgreSQL may not do that"
+        _fail(f"{who} ({error.diag.message_primary}): docs/access.md tells which may. The owner's may do all.", 1)
+    except psycopg.OperationalError as error:
+        reason = " ".join(str(error).split())
+        _fail(f"PostgreSQL went away meanwhile ({reason}). What was committed stands: run this again to finish it.", 1)
     except KeyboardInterrupt:
         _fail("stopped", 130)
 

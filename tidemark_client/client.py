@@ -255,12 +255,14 @@ class Client:
         try:
             self.close()
         except TidemarkClientError as failure:
+            # A block that ends in success, if by sys.exit(), must not seem to be one.
+            succeeds = error is None or (isinstance(error, SystemExit) and not error.code)
             # Only an outage passes by itself, and what was refused before it is told all the same.
             if type(failure) is DeliveryError and 0 < failure.unsent <= failure.kept:
                 _log.warning("closing: %s", failure)
-                if error is None and failure.result.refused and self._on_reject == "raise":
+                if succeeds and failure.result.refused and self._on_reject == "raise":
                     raise RecordsRejectedError(failure.result) from None
-            elif error is None:
+            elif succeeds:
                 raise
             else:
                 # The block's own error is the one to see.

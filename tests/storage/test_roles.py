@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
-from pathlib import Path
 
 import httpx
 import psycopg
@@ -15,7 +14,6 @@ import pytest
 from door import serving
 from mart_records import evaluation, push
 from process_logins import process_logins
-from pydantic import SecretStr
 
 from assets.warehouse.build import run_dbt
 from assets.warehouse.reconciliation import reconcile
@@ -23,12 +21,11 @@ from assets.warehouse.retention import retain
 from storage.api_keys import create_key
 from storage.audit_seals import seal_ended_days, verify_log
 from storage.clock import Clock
-from storage.database import Connection, Database, connect, open_database
+from storage.database import Connection, Database, connect, create_if_missing
 from storage.errors import DatabaseUnavailableError, MigrationError
 from storage.leaks import find_leaks
 from storage.migrate import migrate
 from storage.postgres_url import PostgresUrl
-from storage.settings import Settings
 from storage.tenants import create_tenant
 
 SCHEMAS = ("raw", "access", "alerting", "ml")
@@ -213,14 +210,10 @@ def _plain_owner(server: PostgresUrl) -> Iterator[PostgresUrl]:
             admin.execute("drop role plain_owner")
 
 
-def test_an_owner_that_lacks_a_database_or_a_right_is_told_what_a_superuser_has_to_do(
-    server: PostgresUrl, tmp_path: Path
-) -> None:
+def test_an_owner_that_lacks_a_database_or_a_right_is_told_what_a_superuser_has_to_do(server: PostgresUrl) -> None:
     with _plain_owner(server) as url:
-        dagster = url.with_database("dagster_of_it").libpq()
-        settings = Settings(home=tmp_path, database_url=SecretStr(url.libpq()), dagster_database_url=SecretStr(dagster))
         with pytest.raises(DatabaseUnavailableError, match='create database "dagster_of_it" owner "plain_owner"'):
-            open_database(settings)
+            create_if_missing(url.with_database("dagster_of_it"))
         with connect(server.with_database("tidemark"), autocommit=True) as admin:
             admin.execute("drop extension vector")
         with pytest.raises(MigrationError, match="a superuser must have run `create extension vector`"):
