@@ -121,6 +121,6 @@ def create_if_missing(url: PostgresUrl) -> None:
         except psycopg.errors.InsufficientPrivilege:
             raise DatabaseUnavailableError(
                 f"there is no database {url.database!r} at {url.masked()}, and this login may not create it. Run "
-                "`tidemark migrate` with the owner's login first; if that is this one, let a superuser of the server run: "
+                "`tidemark migrate` with the owner's login first; if this is it, let a superuser of the server run: "
                 f'create database "{url.database}" owner "{url.user}" (docs/access.md, A server of your own)'
             ) from None
