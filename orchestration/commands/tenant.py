@@ -7,7 +7,7 @@ import typer
 from orchestration.commands.shared import JsonOption, console, print_json, show, transaction
 from storage.errors import UsageError
 from storage.limits import monthly_usage, set_monthly_limit
-from storage.tenants import create_tenant
+from storage.tenants import create_tenant, set_tier
 
 app = typer.Typer(no_args_is_help=True, help="Tenants: who owns records.")
 
@@ -46,6 +46,22 @@ def limit(
         console.print(text, highlight=False, soft_wrap=True)
 
 
+@app.command()
+def tier(
+    tenant: Annotated[str, typer.Argument(help="Who goes into the tier.")],
+    tier: Annotated[str, typer.Argument(help="A slug, as used with `threshold set --tier`; none for no tier.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Put a tenant into a tier; the tier's thresholds hold where the tenant has none of its own."""
+    wanted = None if tier == "none" else tier
+    with transaction() as (_, connection):
+        set_tier(connection, tenant, wanted)
+    if as_json:
+        print_json({"tenant": tenant, "tier": wanted})
+    else:
+        console.print(f"Tenant {tenant} is {f'of tier {wanted}' if wanted else 'of no tier'} now.", highlight=False)
+
+
 def _number(text: str) -> int:
     if not (text.isascii() and text.isdigit()):
         raise UsageError(f"--records-a-month {text!r}: give a number of records, or none")
@@ -56,9 +72,9 @@ def _number(text: str) -> int:
 def list_tenants(as_json: JsonOption = False) -> None:
     """Show the tenants."""
     with transaction() as (_, connection):
-        rows = connection.execute("select tenant_id, name, created_at from access.tenants order by 1").fetchall()
+        rows = connection.execute("select tenant_id, name, tier, created_at from access.tenants order by 1").fetchall()
     show(
-        [{"tenant": row[0], "name": row[1], "created_at": row[2]} for row in rows],
+        [{"tenant": row[0], "name": row[1], "tier": row[2], "created_at": row[3]} for row in rows],
         as_json,
         empty="There are none yet: tidemark tenant create NAME",
     )
