@@ -5,7 +5,7 @@ together (DESIGN invariants 5 and 6). Does not belong here: rules (`observations
 (`sensors.webhooks`).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
@@ -134,7 +134,7 @@ def _reach(connection: Connection, position: int, max_batches: int, max_records:
 
 def _apply(connection: Connection, judged: list[Observation], now: datetime) -> tuple[list[Transition], Published]:
     newest = store.newest_alerts(connection, {seen.subject for seen in judged})
-    changed, transitions = _judge(newest, _told(connection, judged), judged)
+    changed, transitions = judge(newest, _told(connection, judged), judged)
     ids = store.save_alerts(connection, list(changed.values()))
     drafts = [
         store.event_draft(transition, ids[transition.alert.subject, transition.alert.epoch], now)
@@ -151,11 +151,21 @@ def _told(connection: Connection, judged: list[Observation]) -> dict[tuple[Subje
     return store.told_alerts(connection, {seen.subject for seen in read_anew}, since)
 
 
-def _judge(
+def judge(
     newest: dict[Subject, Alert],
-    told: dict[tuple[Subject, datetime, datetime], Alert],
+    told: Mapping[tuple[Subject, datetime, datetime], Alert],
     judged: Iterable[Observation],
 ) -> tuple[dict[tuple[Subject, int], Alert], list[Transition]]:
+    """Lead alerts through observations; touches no table.
+
+    Args:
+        newest: each subject's newest alert; brought up to date.
+        told: alerts by what was told of them, older ones too: late data may restate that.
+        judged: in the order in which they count.
+
+    Returns:
+        The alerts that changed, as they are now, by subject and epoch, and what is to be told, in order.
+    """
     changed: dict[tuple[Subject, int], Alert] = {}
     transitions = []
     for seen in judged:
