@@ -122,7 +122,7 @@ def test_a_rebaseline_ends_a_permanent_shift_until_it_gets_worse_or_the_rebaseli
         if row["extractor_model"] == "model-1"
     ]
     assert isinstance(alert_id, UUID)
-    with pytest.raises(UsageError, match="0.5 would be broken"):
+    with pytest.raises(UsageError, match=r"0\.5 would be broken"):
         rebaseline(connection, tenant, alert_id, reason="new forms", author="ana", now=NOW, bound=0.5)
     with pytest.raises(UsageError, match="say why"):
         rebaseline(connection, tenant, alert_id, reason=" ", author="ana", now=NOW)
