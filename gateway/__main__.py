@@ -5,6 +5,7 @@ import sys
 import uvicorn
 
 from gateway.app import create_app
+from gateway.heads import BoundedHeads
 from gateway.options import DoorOptions
 from storage.clock import Clock
 from storage.database import open_database
@@ -29,6 +30,7 @@ def main() -> None:
     with rare_garbage_collection():
         uvicorn.run(
             app,
+            http=BoundedHeads,
             host=settings.gateway_host,
             port=settings.gateway_port,
             # Not its access log: that has whole query strings in it, and people put keys into those by mistake.

@@ -7,6 +7,7 @@ import sys
 import warnings
 from types import FrameType
 
+import psycopg
 import typer
 
 from orchestration.commands import (
@@ -86,6 +87,12 @@ def main() -> None:
         _fail(error, 2)
     except TidemarkError as error:
         _fail(error, 1)
+    except psycopg.errors.InsufficientPrivilege as error:
+        who = "this login of PostgreSQL may not do that"
+        _fail(f"{who} ({error.diag.message_primary}): docs/access.md tells which may. The owner's may do all.", 1)
+    except psycopg.OperationalError as error:
+        reason = " ".join(str(error).split())
+        _fail(f"PostgreSQL went away meanwhile ({reason}). What was committed stands: run this again to finish it.", 1)
     except KeyboardInterrupt:
         _fail("stopped", 130)
 

@@ -17,7 +17,7 @@ from types import FrameType
 
 import psutil
 
-from storage.database import Database, connect
+from storage.database import Database, connect, create_if_missing
 from storage.locks import AdvisoryLock
 from storage.settings import PROJECT_ROOT
 
@@ -51,6 +51,7 @@ def gateway_service() -> Service:
 @contextmanager
 def serving(database: Database) -> Iterator[bool]:
     """Be the one that serves this database until the block ends; False if another process does."""
+    create_if_missing(database.dagster)
     with connect(database.dagster, autocommit=True) as connection:
         yield connection.execute("select pg_try_advisory_lock(%s)", (AdvisoryLock.SERVING.value,)).fetchone() == (True,)
 

@@ -1,7 +1,7 @@
 """The platform's database: where it is, that it is ready, and connections to it.
 
-`open_database` is the one way in. It starts the embedded server if no address is set, makes the databases, and brings
-the schema up to date, so that whatever runs next can rely on it.
+`open_database` is the one way in. It starts the embedded server if no address is set, makes the platform's database,
+and brings its schema up to date, so that whatever runs next can rely on it. Dagster's database is made by who uses it.
 """
 
 from collections.abc import Iterator
@@ -75,13 +75,14 @@ def connect(url: PostgresUrl, *, autocommit: bool = False) -> Iterator[Connectio
 def open_database(settings: Settings) -> Database:
     """Find or start PostgreSQL, create what is missing and migrate; safe when several processes do it at once.
 
+    Dagster's database is left alone: a door's own login need not reach it, and it may be on a server of its own.
+
     Raises:
-        DatabaseUnavailableError: no server answers.
+        DatabaseUnavailableError: no server answers, or the database is missing and this login may not create it.
         MigrationError: the schema belongs to another version of Tidemark.
     """
     database = locate_database(settings)
-    for url in (database.platform, database.dagster):
-        _create_if_missing(url)
+    create_if_missing(database.platform)
     migrate(database.platform)
     return database
 
@@ -99,7 +100,12 @@ def locate_database(settings: Settings) -> Database:
     return Database(platform=platform, dagster=dagster)
 
 
-def _create_if_missing(url: PostgresUrl) -> None:
+def create_if_missing(url: PostgresUrl) -> None:
+    """Create the database of an address; safe when several processes do it at once.
+
+    Raises:
+        DatabaseUnavailableError: no server answers, or this login may not create it.
+    """
     try:
         with connect(url):
             return
@@ -112,3 +118,8 @@ def _create_if_missing(url: PostgresUrl) -> None:
             connection.execute(sql.SQL("create database {}").format(sql.Identifier(url.database)))
         except (psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
             return  # another process that starts at the same time was quicker
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise DatabaseUnavailableError(
+                f"there is no database {url.database!r} at {url.masked()}, and this login may not create it. "
+                f"Run `tidemark migrate` with the owner's login first, or let an administrator create it."
+            ) from error

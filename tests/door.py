@@ -11,6 +11,7 @@ import uvicorn
 from cryptography.fernet import Fernet
 
 from gateway.app import create_app
+from gateway.heads import BoundedHeads
 from gateway.options import DoorOptions
 from storage.clock import Clock
 from storage.database import Database
@@ -27,7 +28,9 @@ def serving(
     # As in a deployment; structlog's own default writes local variables into a log, and takes seconds for it.
     configure_logging(Settings(_env_file=None, log_format="json"))  # type: ignore[call-arg]
     app = create_app(database, clock or Clock(), box or SecretBox([Fernet.generate_key().decode()]), options)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", access_log=False, proxy_headers=False))
+    server = uvicorn.Server(
+        uvicorn.Config(app, http=BoundedHeads, log_level="critical", access_log=False, proxy_headers=False)
+    )
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         # Listening before the server runs: the first request waits in the queue instead of a sleep here.

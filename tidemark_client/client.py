@@ -250,7 +250,8 @@ class Client:
         try:
             self.close()
         except TidemarkClientError as failure:
-            if error is None:
+            # A block that ends in success, if by sys.exit(), must not seem to be one.
+            if error is None or (isinstance(error, SystemExit) and not error.code):
                 raise
             # The block's own error is the one to see.
             _log.error("closing: %s", failure)

@@ -10,6 +10,7 @@ from orchestration.addresses import Address, door_address, page_address
 from orchestration.commands.shared import JsonOption, console, platform, print_json, show
 from orchestration.platform import Platform
 from orchestration.supervisor import is_served
+from storage.database import create_if_missing
 from storage.embedded import client_program
 from storage.leaks import find_leaks
 from storage.migrate import migrate as migrate_database
@@ -19,9 +20,10 @@ _LEAST_FREE_BYTES = 1 << 30
 
 
 def migrate(as_json: JsonOption = False) -> None:
-    """Bring the database's schema up to date (every start does this too)."""
+    """Make the databases and bring the schema up to date (every start does this too, Dagster's where it is used)."""
     with platform() as opened:
         revision = migrate_database(opened.database.platform)
+        create_if_missing(opened.database.dagster)
         address = opened.database.platform.masked()
     if as_json:
         print_json({"revision": revision, "database": address})

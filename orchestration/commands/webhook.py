@@ -11,7 +11,6 @@ from sensors.outbox import EVENT_TYPES
 from sensors.webhooks import registry
 from sensors.webhooks.deliveries import list_deliveries, replay_delivery
 from sensors.webhooks.delivery import Options, drain
-from sensors.webhooks.sensors import message
 from storage.secrets import secret_box
 
 app = typer.Typer(no_args_is_help=True, help="Webhooks: who is told of alerts.")
@@ -143,7 +142,7 @@ def deliver(as_json: JsonOption = False) -> None:
     if as_json:
         print_json(asdict(result))
     else:
-        console.print(message(result).capitalize() + ".", highlight=False)
+        console.print(result.message().capitalize() + ".", highlight=False)
 
 
 def _print(webhook: registry.Webhook, as_json: bool) -> None:

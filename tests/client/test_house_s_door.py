@@ -1,26 +1,21 @@
 """The client at the house's own door: verdicts, keys, and a gateway that is killed amid a push."""
 
 import math
-import os
 import random
 import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from door import serving
 
+from benchmarks.gateway_load import free_port, gateway_process
 from orchestration.remote_push import push_file_to
 from storage.api_keys import create_key
 from storage.database import Connection, Database
-from storage.settings import PROJECT_ROOT, Settings
+from storage.settings import Settings
 from tidemark_client import AuthenticationError, Client, PushResult, RecordsRejectedError
 
 COUNT = 10_000
@@ -82,28 +77,10 @@ def test_verdicts_of_every_kind_come_back_to_their_records(
     assert connection.execute("select count(*) from raw.rejected_records").fetchone() == (5,)
 
 
-@contextmanager
-def _gateway(port: int) -> Iterator[subprocess.Popen[bytes]]:
-    child = subprocess.Popen(
-        [sys.executable, "-m", "gateway"],
-        cwd=PROJECT_ROOT,
-        env=os.environ | {"TIDEMARK_GATEWAY_PORT": str(port), "TIDEMARK_LOG_FORMAT": "json"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        yield child
-    finally:
-        child.kill()
-        child.wait()
-
-
 def test_a_push_outlives_the_gateway_s_death_and_lands_each_record_once(
     settings: Settings, connection: Connection, key: str
 ) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     chance = random.Random(1)  # noqa: S311 - a sample, not a secret
     # A fifth of the records is sent twice, as pipelines do.
     numbers = [*range(COUNT), *chance.sample(range(COUNT), COUNT // 5)]
@@ -112,12 +89,12 @@ def test_a_push_outlives_the_gateway_s_death_and_lands_each_record_once(
         pushing = threading.Thread(target=lambda: results.append(client.push(map(_record, numbers))))
         pushing.start()
         for _ in range(2):
-            with _gateway(port) as child:
+            with gateway_process(port, {}) as child:
                 before = _landed(connection)
                 while pushing.is_alive() and _landed(connection) < before + COUNT // 10:
                     time.sleep(0.02)
                 child.send_signal(signal.SIGKILL)
-        with _gateway(port):
+        with gateway_process(port, {}):
             pushing.join(60)
     (result,) = results
     assert result.records == len(numbers)

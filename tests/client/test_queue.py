@@ -230,3 +230,17 @@ def test_a_forked_child_has_a_queue_of_its_own_and_no_share_of_the_spool(door: D
             _client(door, spool=tmp_path)
     assert set(door.landed) == {"child", "parent", "spooled"}
     assert len(door.requests) == 3
+
+
+@pytest.mark.parametrize("ending", ["pass", "sys.exit()", "sys.exit(0)", "raise RuntimeError", "sys.exit(3)"])
+def test_no_way_out_of_a_block_with_refused_records_looks_like_success(door: Door, ending: str) -> None:
+    program = f"""
+import os, sys
+from tidemark_client import Client
+with Client(os.environ["URL"], os.environ["KEY"], flush_interval=3600) as client:
+    client.record(record_id="bad-1", template="")
+    {ending}
+"""
+    with _child(program, door) as child:
+        pass
+    assert child.returncode == (3 if "3" in ending else 1)

@@ -5,6 +5,7 @@ import json
 import math
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -16,12 +17,14 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from otlp import as_json, event, log, request, request_of_bytes
 
 from assets.evaluations.replay import replay
+from gateway import ingest_door
 from gateway.bodies import MOST_BYTES, MOST_RECORDS
 from gateway.options import DoorOptions
 from storage.api_keys import create_key
 from storage.clock import Clock
 from storage.database import Connection, Database
 from storage.limits import set_monthly_limit
+from storage.pool import MOST_CONNECTIONS
 
 PATH = "/v1/logs"
 PROTOBUF = {"Content-Type": "application/x-protobuf"}
@@ -264,3 +267,21 @@ def test_a_database_that_is_away_is_a_503_that_acknowledges_nothing(
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
     assert "nothing was acknowledged" in message_of(answer)
     assert stored(connection) == []
+
+
+def test_more_batches_than_can_land_at_once_wait_for_their_turn_and_hold_no_thread(
+    client: httpx.Client, database: Database, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest_door, "_TURN_SECONDS", 0.1)
+    waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+    contents = [request(log(event(number))).SerializeToString() for number in range(MOST_CONNECTIONS + 1)]
+    with ThreadPoolExecutor(MOST_CONNECTIONS) as pool:
+        with database.connect() as holder:
+            holder.execute("lock table raw.evaluations in access exclusive mode")
+            pushes = [pool.submit(push, client, content) for content in contents[1:]]
+            while connection.execute(waiting).fetchone() != (MOST_CONNECTIONS,):
+                pass
+            one_more = client.post(PATH, content=contents[0], headers=PROTOBUF)
+        assert one_more.status_code == 503
+        assert "too many batches" in message_of(one_more)
+        assert [pushed.result() for pushed in pushes] == [ExportLogsServiceResponse()] * MOST_CONNECTIONS

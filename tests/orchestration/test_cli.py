@@ -5,11 +5,12 @@ import os
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from storage.database import Connection
+from storage.database import Connection, Database
 from storage.settings import PROJECT_ROOT, Settings
 
 GOOD = {
@@ -184,3 +185,20 @@ def test_a_declared_batch_is_shown(settings: Settings, connection: Connection, t
     assert "Batch 2026-05-01 should have 3 records." in declared.stdout
     (shown,) = json.loads(tidemark("manifest", "list", "--tenant", tenant, "--json").stdout)
     assert (shown["batch_key"], shown["expected"], shown["checksum"]) == ("2026-05-01", 3, None)
+
+
+def test_a_database_that_goes_away_amid_a_push_is_a_message_that_says_to_push_again(
+    settings: Settings, database: Database, connection: Connection, tenant: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "records.ndjson"
+    path.write_text(json.dumps(GOOD))
+    with ThreadPoolExecutor(1) as pool, database.connect() as holder:
+        holder.execute("lock table raw.evaluations in access exclusive mode")
+        pushing = pool.submit(tidemark, "push", str(path), "--tenant", tenant)
+        end_it = "select pg_terminate_backend(pid) from pg_stat_activity where wait_event_type = 'Lock'"
+        while connection.execute(end_it).fetchone() is None and not pushing.done():
+            pass
+        pushed = pushing.result()
+    assert pushed.returncode == 1
+    assert "run this again" in pushed.stderr
+    assert "Traceback" not in pushed.stderr

@@ -1,8 +1,11 @@
 """Processes with logins of their own, as docs/access.md has them made: each serves as it does with the owner's."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,8 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from delivering import LOOPBACK
+from door import serving
 from otlp import event, log, request
 from poison import good, line
 from process_logins import process_logins
@@ -18,17 +23,20 @@ from typer.testing import CliRunner
 from assets.selection.tables import posterior_rows, read_counts, templates_with_feedback, write_posteriors
 from assets.warehouse.build import run_dbt
 from benchmarks.gateway_load import free_port, gateway_process, until
+from gateway.options import DoorOptions
 from orchestration.cli import app
 from sensors.alerts.scan import scan
 from storage.api_keys import SCOPES, create_key
 from storage.clock import Clock
-from storage.database import Connection, Database
+from storage.database import Connection, Database, connect, create_if_missing
+from storage.errors import DatabaseUnavailableError
 from storage.limits import set_monthly_limit
 from storage.postgres_url import PostgresUrl
-from storage.settings import Settings
+from storage.settings import PROJECT_ROOT, Settings
 from storage.tenants import create_tenant
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
+DAGSTER = "dagster_with_heartbeat"
 WEBHOOK = "https://127.0.0.1:9/hook"
 
 
@@ -54,11 +62,29 @@ def _evaluations(count: int) -> list[dict[str, Any]]:
     ]
 
 
+@pytest.fixture
+def daemon_seen(database: Database) -> Iterator[PostgresUrl]:
+    """Dagster's database, with a daemon's heartbeat that the door may read."""
+    url = database.platform.with_database(DAGSTER)
+    with connect(database.platform.with_database("postgres"), autocommit=True) as admin:
+        admin.execute(f"create database {DAGSTER}")  # type: ignore[arg-type]
+        with connect(url) as dagster:
+            dagster.execute("create table daemon_heartbeats (timestamp timestamp)")
+            dagster.execute("insert into daemon_heartbeats values (now())")
+            dagster.execute("grant select on daemon_heartbeats to tidemark_api")
+        yield url
+        admin.execute(f"drop database {DAGSTER} with (force)")  # type: ignore[arg-type]
+
+
 @contextmanager
 def _gateway(address: PostgresUrl) -> Iterator[str]:
     """`python -m gateway` with this address as its TIDEMARK_DATABASE_URL."""
     port = free_port()
-    own = {"TIDEMARK_DATABASE_URL": address.libpq(), "TIDEMARK_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8"}
+    own = {
+        "TIDEMARK_DATABASE_URL": address.libpq(),
+        "TIDEMARK_DAGSTER_DATABASE_URL": address.with_database(DAGSTER).libpq(),
+        "TIDEMARK_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
+    }
     with gateway_process(port, own) as child:
         until(lambda: child.poll() is not None or _is_listening(port))
         assert child.poll() is None, "the gateway did not start"
@@ -161,23 +187,23 @@ def _read_and_administer(walk: Walk) -> None:
 
 
 def test_the_door_with_its_own_login_answers_on_every_route_as_with_the_owners(
-    logins: dict[str, PostgresUrl], database: Database, connection: Connection
+    logins: dict[str, PostgresUrl], database: Database, connection: Connection, daemon_seen: PostgresUrl
 ) -> None:
-    addresses = {"owner": database.platform, "api": logins["tidemark_api"]}
-    with ExitStack() as stack:
-        walks, urls = {}, {}
-        for tenant, address in addresses.items():
+    whole = replace(database, dagster=daemon_seen)
+    with (
+        serving(whole, options=DoorOptions(webhook_networks=LOOPBACK)) as door,
+        _gateway(logins["tidemark_api"]) as url,
+    ):
+        walks = {}
+        for tenant, base_url in {"owner": str(door.base_url), "api": url}.items():
             create_tenant(connection, tenant)
             set_monthly_limit(connection, tenant, 1000)
             _, key = create_key(connection, tenant, SCOPES, now=Clock().now())
-            urls[tenant] = stack.enter_context(_gateway(address))
-            walks[tenant] = Walk(urls[tenant], key)
+            walks[tenant] = Walk(base_url, key)
             _push_everything(walks[tenant])
         # What works behind the door: alerts as the owner, marts as dbt's own login.
         scan(connection, Clock().now())
-        as_dbt = Database(platform=logins["tidemark_dbt"], dagster=database.dagster)
-        run_dbt(["run"], as_dbt)
-        run_dbt(["test"], as_dbt)
+        run_dbt(["run"], replace(database, platform=logins["tidemark_dbt"]))
         write_posteriors(
             connection,
             [arm for arms in posterior_rows(templates_with_feedback(read_counts(connection))) for arm in arms],
@@ -186,13 +212,15 @@ def test_the_door_with_its_own_login_answers_on_every_route_as_with_the_owners(
             _read_and_administer(walk)
             set_monthly_limit(connection, tenant, 0)
             walk("POST /v1/evaluations", json=good("beyond"))
-        documented = httpx.get(f"{urls['api']}/openapi.json").json()["paths"]
+        documented = httpx.get(f"{url}/openapi.json").json()["paths"]
 
     operations = {f"{method.upper()} {path}" for path, methods in documented.items() for method in methods}
     assert set(walks["api"].answered) == operations
     assert walks["api"].answered == walks["owner"].answered
     for operation, answers in walks["api"].answered.items():
         assert 200 <= answers[0][0] < 300, operation
+    [(_, health)] = walks["api"].answered["GET /health"]
+    assert health["checks"]["daemon_seen_at"] == "str"  # type: ignore[index]
     used = connection.execute(
         "select tenant_id from access.api_keys where last_used_at is not null order by 1"
     ).fetchall()
@@ -203,6 +231,9 @@ def test_a_host_that_only_pushes_needs_no_other_login(
     logins: dict[str, PostgresUrl], connection: Connection, tenant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TIDEMARK_DATABASE_URL", logins["tidemark_ingest"].libpq())
+    # Nor has it to know Dagster's database.
+    elsewhere = logins["tidemark_ingest"].with_database("somewhere_else")
+    monkeypatch.setenv("TIDEMARK_DAGSTER_DATABASE_URL", elsewhere.libpq())
     monkeypatch.setenv("TIDEMARK_DROP_FOLDER", str(tmp_path / "drop"))
     pushed, dropped = tmp_path / "pushed.ndjson", tmp_path / "drop" / tenant / "dropped.ndjson"
     dropped.parent.mkdir(parents=True)
@@ -222,9 +253,23 @@ def test_a_host_that_only_pushes_needs_no_other_login(
     with dropped.open("ab") as file:
         file.write(b"\n" + line(good(12)))
     assert _said("drop", "land") == (1, (3, 1, 1, 1))
+    declared = ["manifest", "declare", "--tenant", tenant, "--batch-key", "may", "--expected", "3"]
+    assert CliRunner().invoke(app, declared, catch_exceptions=False).exit_code == 0
     listed = CliRunner().invoke(app, ["drop", "list", "--json"], catch_exceptions=False)
     assert [file["state"] for file in json.loads(listed.stdout)] == ["landed"]
     assert connection.execute("select count(*), count(distinct record_id) from raw.evaluations").fetchone() == (13, 13)
+
+
+def test_what_its_login_may_not_do_is_told_without_a_traceback(
+    logins: dict[str, PostgresUrl], tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIDEMARK_DATABASE_URL", logins["tidemark_ingest"].libpq())
+    command = [sys.executable, "-m", "orchestration.cli", "rejects", "replay", "--tenant", tenant]
+    ended = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    told = ended.stderr.strip()
+    assert "\n" not in told
+    assert told.startswith("tidemark: this login of PostgreSQL may not do that (permission denied for table rejected_")
 
 
 def _said(*arguments: object) -> tuple[int, tuple[int, ...]]:
@@ -232,3 +277,8 @@ def _said(*arguments: object) -> tuple[int, tuple[int, ...]]:
     document = json.loads(result.stdout)
     (report,) = document["files"] if isinstance(document, dict) else document
     return result.exit_code, tuple(report[name] for name in ("accepted", "duplicates", "conflicts", "rejected"))
+
+
+def test_a_database_that_a_login_may_not_create_is_told_with_the_remedy(logins: dict[str, PostgresUrl]) -> None:
+    with pytest.raises(DatabaseUnavailableError, match=r"no database 'nowhere'.*tidemark migrate.*administrator"):
+        create_if_missing(logins["tidemark_ingest"].with_database("nowhere"))

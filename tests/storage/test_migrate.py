@@ -5,11 +5,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from alembic.script import ScriptDirectory
 
 import storage.migrate
 from storage.database import Database, connect, open_database
 from storage.errors import MigrationError
-from storage.migrate import migrate
+from storage.migrate import head_revision, migrate
 from storage.postgres_url import PostgresUrl
 from storage.settings import Settings
 
@@ -65,6 +66,10 @@ def test_a_newer_schema_is_refused_and_left_alone(database: Database) -> None:
         connection.execute("update alembic_version set version_num = '9999'")
     with pytest.raises(MigrationError, match=r"revision 9999, newer than this version's .*: upgrade Tidemark"):
         migrate(database.platform)
+
+
+def test_the_files_names_tell_the_revision_that_alembic_ends_at() -> None:
+    assert ScriptDirectory.from_config(storage.migrate._config()).get_current_head() == head_revision()
 
 
 def test_partitions_of_the_coming_months_exist_ahead_of_time(database: Database) -> None:
