@@ -6,7 +6,7 @@
         where
             status = 'resolved' and started_at < now() - interval '{{ var('recent_alert_days') }} days'
             -- Was pending and is no longer: it never fired.
-            or status = 'pending' and alert_id in (select alert_id from {{ ref('stg_alerts') }} where status = 'ok')
+            or status = 'pending' and alert_id not in (select stored.alert_id from {{ ref('stg_alerts') }} as stored)
     "
 ) }}
 
@@ -27,8 +27,7 @@ recent as (
     select *
     from alerts
     where
-        status <> 'ok'
-        and (status <> 'resolved' or started_at >= now() - interval '{{ var("recent_alert_days") }} days')
+        (status <> 'resolved' or started_at >= now() - interval '{{ var("recent_alert_days") }} days')
         and tenant_id in (select known_tenants.tenant_id from known_tenants)
 ),
 
