@@ -29,7 +29,7 @@ with days as materialized (
     where date >= (%(now)s - %(longest_age)s)::date and date <= %(now)s::date and actual is not null
 ),
 
-rules as (
+rules as materialized (
     select templates.*, rule.*
     from (select distinct days.tenant_id, days.template from days) as templates
     cross join lateral alerting.rules_for(templates.tenant_id, templates.template) as rule
@@ -49,7 +49,7 @@ judged as (
     select *, is_anomaly and actual > threshold as breach from bounded
 ),
 
-watched as (
+watched as materialized (
     select tenant_id, template from judged where breach
     union
     select tenant_id, template from alerting.alerts
@@ -108,7 +108,7 @@ newest as (
     select tenant_id, template, max(fitted_to) as fitted_to from days group by tenant_id, template
 ),
 
-rules as (
+rules as materialized (
     select
         newest.*,
         rule.*,
@@ -143,7 +143,7 @@ predicted as (
     group by rules.tenant_id, rules.template
 ),
 
-watched as (
+watched as materialized (
     select tenant_id, template from predicted where crossing_on is not null
     union
     select tenant_id, template from alerting.alerts
@@ -204,7 +204,7 @@ days as (
     group by tenant_id, template, date
 ),
 
-rules as (
+rules as materialized (
     select templates.*, rule.*
     from (select distinct days.tenant_id, days.template from days) as templates
     cross join lateral alerting.rules_for(templates.tenant_id, templates.template) as rule
@@ -232,7 +232,7 @@ judged as (
     where days.date >= (%(now)s - rules.max_age)::date
 ),
 
-watched as (
+watched as materialized (
     select tenant_id, template from judged where value > threshold
     union
     select tenant_id, template from alerting.alerts

@@ -49,9 +49,21 @@ with fresh as materialized (
     where evaluations.created_at >= %(now)s - %(longest_age)s
 ),
 
-rules as (
+-- Materialized: else a plan may ask for the rules of each row anew.
+rules as materialized (
     select
         extractors.*,
+        row_number() over () as rule_number,
+        exists (
+            select 1 from alerting.alerts
+            where
+                alerts.tenant_id = extractors.tenant_id
+                and alerts.event_type = rule.event_type
+                and alerts.template = extractors.template
+                and alerts.extractor_vendor = extractors.extractor_vendor
+                and alerts.extractor_model = extractors.extractor_model
+                and alerts.status in ('pending', 'firing')
+        ) as has_open_alert,
         rule.event_type,
         rule.comparison,
         alerting.widest(rule.comparison, rule.value, rule.bound) as threshold,
@@ -74,6 +86,8 @@ rules as (
 measured as (
     select
         fresh.*,
+        rules.rule_number,
+        rules.has_open_alert,
         rules.event_type,
         rules.comparison,
         rules.threshold,
@@ -102,44 +116,59 @@ judged as (
     where value is not null
 ),
 
+-- Over a window and not by a join with what breaks: of the sizes of both a plan knows nothing, and looks at each pair.
 watched as (
-    select tenant_id, event_type, template, extractor_vendor, extractor_model from judged where breach
-    union
-    select tenant_id, event_type, template, extractor_vendor, extractor_model from alerting.alerts
-    where status in ('pending', 'firing')
+    select *, bool_or(breach) over (partition by rule_number) or has_open_alert as is_watched from judged
 )
 
 select
-    judged.tenant_id,
-    judged.event_type,
-    judged.template,
-    judged.extractor_vendor,
-    judged.extractor_model,
-    judged.value,
-    judged.threshold,
-    judged.comparison,
-    judged.breach,
-    judged.is_beyond_clear and not judged.breach as between,
-    judged.severity,
-    judged.for_n,
-    judged.clear_n,
-    judged.basis,
-    judged.created_at as starts,
-    judged.created_at as ends,
+    watched.tenant_id,
+    watched.event_type,
+    watched.template,
+    watched.extractor_vendor,
+    watched.extractor_model,
+    watched.value,
+    watched.threshold,
+    watched.comparison,
+    watched.breach,
+    watched.is_beyond_clear and not watched.breach as between,
+    watched.severity,
+    watched.for_n,
+    watched.clear_n,
+    watched.basis,
+    watched.created_at as starts,
+    watched.created_at as ends,
     1 as evaluation_count,
-    judged.evaluation_id,
-    judged.correlation_id
-from judged
-inner join watched using (tenant_id, event_type, template, extractor_vendor, extractor_model)
-order by judged.position, judged.created_at, judged.evaluation_id
+    watched.evaluation_id,
+    watched.correlation_id
+from watched
+where watched.is_watched
+order by watched.position, watched.created_at, watched.evaluation_id
 """
 
 # A template whose first batch holds data older than max_age comes from a back-fill and is no news, then or later.
 _NEW_TEMPLATES = """
-select distinct on (templates.tenant_id, templates.template)
-    templates.tenant_id,
+with firsts as materialized (
+    select
+        evaluations.tenant_id,
+        evaluations.template,
+        evaluations.created_at,
+        evaluations.evaluation_id,
+        evaluations.batch_id,
+        evaluations.correlation_id,
+        row_number() over (
+            partition by evaluations.template_id order by evaluations.created_at, evaluations.evaluation_id
+        ) as place
+    from raw.evaluations
+    inner join access.templates
+        on evaluations.template_id = templates.template_id and evaluations.batch_id = templates.first_batch_id
+    where evaluations.batch_id = any(%(batch_ids)s::uuid[])
+)
+
+select
+    firsts.tenant_id,
     'template_new' as event_type,
-    templates.template,
+    firsts.template,
     '' as extractor_vendor,
     '' as extractor_model,
     1.0::double precision as value,
@@ -148,29 +177,20 @@ select distinct on (templates.tenant_id, templates.template)
     rule.clear_n,
     jsonb_build_object('rule', rule.basis) as basis,
     1.0::double precision > rule.value as breach,
-    evaluations.created_at as starts,
-    evaluations.created_at as ends,
+    firsts.created_at as starts,
+    firsts.created_at as ends,
     1 as evaluation_count,
-    evaluations.evaluation_id,
-    coalesce(evaluations.correlation_id, receipts.correlation_id) as correlation_id
-from raw.evaluations
-inner join access.templates
-    on evaluations.template_id = templates.template_id and evaluations.batch_id = templates.first_batch_id
-inner join raw.ingest_batches as receipts on evaluations.batch_id = receipts.batch_id
-cross join lateral alerting.rules_for(templates.tenant_id, templates.template) as rule
+    firsts.evaluation_id,
+    coalesce(firsts.correlation_id, receipts.correlation_id) as correlation_id
+from firsts
+inner join raw.ingest_batches as receipts on firsts.batch_id = receipts.batch_id
+cross join lateral alerting.rules_for(firsts.tenant_id, firsts.template) as rule
 where
-    evaluations.batch_id = any(%(batch_ids)s::uuid[])
+    firsts.place = 1
+    and firsts.created_at >= %(now)s - rule.max_age
     and rule.event_type = 'template_new'
     and rule.enabled
-    and not exists (
-        select 1
-        from raw.evaluations as older
-        where
-            older.batch_id = templates.first_batch_id
-            and older.template_id = templates.template_id
-            and older.created_at < %(now)s - rule.max_age
-    )
-order by templates.tenant_id, templates.template, evaluations.created_at, evaluations.evaluation_id
+order by firsts.tenant_id, firsts.template
 """
 
 

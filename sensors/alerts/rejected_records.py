@@ -33,7 +33,7 @@ watched as (
     where event_type = 'records_rejected' and status in ('pending', 'firing')
 ),
 
-rules as (
+rules as materialized (
     select watched.tenant_id, rule.*
     from watched
     cross join lateral alerting.rules_for(watched.tenant_id, '') as rule

@@ -80,7 +80,7 @@ create function alerting.rules_for(
     max_age interval,
     enabled boolean,
     basis jsonb
-) language sql stable as $$
+) language sql stable rows 10 as $$
     select distinct on (rule.event_type)
         rule.event_type,
         rule.comparison,
