@@ -64,6 +64,11 @@ class ScanResult:
         """How many alerts were resolved."""
         return sum(transition.status == "resolved" for transition in self.transitions)
 
+    @property
+    def restated(self) -> int:
+        """How many alerts late data has amended or retracted."""
+        return sum(transition.status in ("amended", "retracted") for transition in self.transitions)
+
 
 @dataclass(frozen=True)
 class _Reach:
