@@ -49,52 +49,61 @@ judged as (
     select *, is_anomaly and actual > threshold as breach from bounded
 ),
 
-watched as materialized (
-    select tenant_id, template from judged where breach
-    union
-    select tenant_id, template from alerting.alerts
-    where event_type = 'drift_anomaly' and status in ('pending', 'firing')
-    union
-    select tenant_id, template from alerting.alerts
-    where event_type = 'drift_anomaly' and not is_retracted and told_end >= %(now)s - %(longest_age)s
+-- What is known of a template's other days by a window, and of its alerts by a hash: a join with what breaks would have
+-- to be planned without knowing its size.
+watched as (
+    select *, bool_or(breach) over (partition by tenant_id, template) as is_broken from judged
 )
 
 select
-    judged.tenant_id,
+    watched.tenant_id,
     'drift_anomaly' as event_type,
     'drift_score' as metric,
-    judged.template,
+    watched.template,
     '' as extractor_vendor,
     '' as extractor_model,
-    judged.actual as value,
-    judged.threshold,
-    judged.breach,
-    not judged.breach and judged.actual > judged.threshold + judged.clear_gap as between,
-    judged.severity,
-    judged.for_n,
-    judged.clear_n,
-    judged.date::timestamptz as starts,
-    (judged.date + 1)::timestamptz as ends,
-    judged.date < %(now)s::date as is_final,
-    judged.evaluation_count,
-    concat_ws('|', judged.value, judged.bound) as rule,
+    watched.actual as value,
+    watched.threshold,
+    watched.breach,
+    not watched.breach and watched.actual > watched.threshold + watched.clear_gap as between,
+    watched.severity,
+    watched.for_n,
+    watched.clear_n,
+    watched.date::timestamptz as starts,
+    (watched.date + 1)::timestamptz as ends,
+    watched.date < %(now)s::date as is_final,
+    watched.evaluation_count,
+    concat_ws('|', watched.value, watched.bound) as rule,
     jsonb_build_object(
-        'rule', judged.basis,
+        'rule', watched.basis,
         'forecast', jsonb_strip_nulls(jsonb_build_object(
-            'model_id', judged.model_id, 'method', judged.method, 'fitted_from', judged.fitted_from,
-            'fitted_to', judged.fitted_to, 'fitted_days', judged.fitted_days, 'expected', judged.yhat,
-            'lower', judged.yhat_lower, 'upper', judged.yhat_upper
+            'model_id', watched.model_id, 'method', watched.method, 'fitted_from', watched.fitted_from,
+            'fitted_to', watched.fitted_to, 'fitted_days', watched.fitted_days, 'expected', watched.yhat,
+            'lower', watched.yhat_lower, 'upper', watched.yhat_upper
         ))
     ) as basis,
     case
-        when judged.breach
-            then alerting.drift_contributors(judged.tenant_id, judged.template_id, judged.date, judged.yhat)
+        when watched.breach
+            then alerting.drift_contributors(watched.tenant_id, watched.template_id, watched.date, watched.yhat)
         else '[]'
     end as contributors
-from judged
-inner join watched using (tenant_id, template)
-where judged.breach or judged.date < %(now)s::date
-order by judged.date
+from watched
+where
+    (watched.breach or watched.date < %(now)s::date)
+    and (
+        watched.is_broken
+        or (watched.tenant_id, watched.template) in (
+            select alerts.tenant_id, alerts.template from alerting.alerts
+            where alerts.event_type = 'drift_anomaly' and alerts.status in ('pending', 'firing')
+            union all
+            select alerts.tenant_id, alerts.template from alerting.alerts
+            where
+                alerts.event_type = 'drift_anomaly'
+                and not alerts.is_retracted
+                and alerts.told_end >= %(now)s - %(longest_age)s
+        )
+    )
+order by watched.date
 """
 
 _PREDICTIONS = """
@@ -105,88 +114,105 @@ with days as materialized (
 
 -- Of rows that an earlier model left, none is mixed with the newest one's.
 newest as (
-    select tenant_id, template, max(fitted_to) as fitted_to from days group by tenant_id, template
+    select *, max(fitted_to) over (partition by tenant_id, template) as newest_fitted_to from days
+),
+
+forecasts as materialized (
+    select
+        tenant_id,
+        template,
+        fitted_to,
+        min(fitted_from) as fitted_from,
+        max(fitted_days) as fitted_days,
+        (array_agg(model_id order by date))[1] as model_id,
+        (array_agg(method order by date))[1] as method,
+        array_agg(date order by date) as dates,
+        array_agg(yhat order by date) as yhats
+    from newest
+    where fitted_to = newest_fitted_to
+    group by tenant_id, template, fitted_to
 ),
 
 rules as materialized (
     select
-        newest.*,
+        forecasts.*,
         rule.*,
         high.value as high_value,
         alerting.widest('above', high.value + rule.value, rule.bound) as threshold
-    from newest
-    cross join lateral alerting.rules_for(newest.tenant_id, newest.template) as rule
-    cross join lateral alerting.rules_for(newest.tenant_id, newest.template) as high
+    from forecasts
+    cross join lateral alerting.rules_for(forecasts.tenant_id, forecasts.template) as rule
+    cross join lateral alerting.rules_for(forecasts.tenant_id, forecasts.template) as high
     where
         rule.event_type = 'drift_predicted'
         and rule.enabled
         and high.event_type = 'drift_high'
-        and newest.fitted_to >= (%(now)s - rule.max_age)::date
+        and forecasts.fitted_to >= (%(now)s - rule.max_age)::date
 ),
 
-predicted as (
+watched as (
     select
-        rules.tenant_id,
-        rules.template,
-        coalesce(
-            (array_agg(days.yhat order by days.date) filter (where days.yhat > rules.threshold))[1], max(days.yhat)
-        ) as value,
-        min(days.date) filter (where days.yhat > rules.threshold) as crossing_on,
-        max(days.fitted_days) as fitted_days,
-        min(days.fitted_from) as fitted_from,
-        (array_agg(days.model_id order by days.date))[1] as model_id,
-        (array_agg(days.method order by days.date))[1] as method,
-        jsonb_agg(jsonb_build_object('date', days.date, 'value', days.yhat) order by days.yhat desc, days.date)
-            as contributors
+        rules.*,
+        crossing.date as crossing_on,
+        coalesce(crossing.yhat, (select max(yhat) from unnest(rules.yhats) as yhat)) as predicted
     from rules
-    inner join days using (tenant_id, template, fitted_to)
-    group by rules.tenant_id, rules.template
-),
-
-watched as materialized (
-    select tenant_id, template from predicted where crossing_on is not null
-    union
-    select tenant_id, template from alerting.alerts
-    where event_type = 'drift_predicted' and status in ('pending', 'firing')
-    union
-    select tenant_id, template from alerting.alerts
-    where event_type = 'drift_predicted' and not is_retracted and told_end >= %(now)s - %(longest_age)s
+    left join lateral (
+        select day.date, day.yhat
+        from unnest(rules.dates, rules.yhats) as day (date, yhat)
+        where day.yhat > rules.threshold
+        order by day.date
+        limit 1
+    ) as crossing on true
 )
 
 select
-    rules.tenant_id,
-    rules.event_type,
+    watched.tenant_id,
+    watched.event_type,
     'predicted_drift_score' as metric,
-    rules.template,
+    watched.template,
     '' as extractor_vendor,
     '' as extractor_model,
-    predicted.value,
-    rules.threshold,
-    predicted.crossing_on is not null as breach,
-    predicted.crossing_on is null and predicted.value > rules.threshold + rules.clear_gap as between,
-    rules.severity,
-    rules.for_n,
-    rules.clear_n,
-    predicted.fitted_from::timestamptz as starts,
-    (rules.fitted_to + 1)::timestamptz as ends,
-    predicted.fitted_days as evaluation_count,
-    concat_ws('|', rules.high_value, rules.value, rules.bound) as rule,
+    watched.predicted as value,
+    watched.threshold,
+    watched.crossing_on is not null as breach,
+    watched.crossing_on is null and watched.predicted > watched.threshold + watched.clear_gap as between,
+    watched.severity,
+    watched.for_n,
+    watched.clear_n,
+    watched.fitted_from::timestamptz as starts,
+    (watched.fitted_to + 1)::timestamptz as ends,
+    watched.fitted_days as evaluation_count,
+    concat_ws('|', watched.high_value, watched.value, watched.bound) as rule,
     jsonb_build_object(
-        'rule', rules.basis,
+        'rule', watched.basis,
         'forecast', jsonb_strip_nulls(jsonb_build_object(
-            'model_id', predicted.model_id, 'method', predicted.method, 'fitted_from', predicted.fitted_from,
-            'fitted_to', rules.fitted_to, 'fitted_days', predicted.fitted_days, 'crossing_on', predicted.crossing_on
+            'model_id', watched.model_id, 'method', watched.method, 'fitted_from', watched.fitted_from,
+            'fitted_to', watched.fitted_to, 'fitted_days', watched.fitted_days, 'crossing_on', watched.crossing_on
         ))
     ) as basis,
-    predicted.contributors
-from rules
-inner join predicted using (tenant_id, template)
-inner join watched using (tenant_id, template)
-order by rules.fitted_to
+    (
+        select jsonb_agg(jsonb_build_object('date', day.date, 'value', day.yhat) order by day.yhat desc, day.date)
+        from unnest(watched.dates, watched.yhats) as day (date, yhat)
+    ) as contributors
+from watched
+where
+    (
+        watched.crossing_on is not null
+        or (watched.tenant_id, watched.template) in (
+            select alerts.tenant_id, alerts.template from alerting.alerts
+            where alerts.event_type = 'drift_predicted' and alerts.status in ('pending', 'firing')
+            union all
+            select alerts.tenant_id, alerts.template from alerting.alerts
+            where
+                alerts.event_type = 'drift_predicted'
+                and not alerts.is_retracted
+                and alerts.told_end >= %(now)s - %(longest_age)s
+        )
+    )
+order by watched.fitted_to
 """
 
 _FEATURES = """
-with tested as materialized (
+with tested as (
     select *, count(*) over (partition by tenant_id, template, date) as tests
     from marts.feature_drift
     where date >= (%(now)s - %(longest_age)s)::date and date <= %(now)s::date and p_value is not null
@@ -195,13 +221,14 @@ with tested as materialized (
 days as (
     select
         tenant_id,
+        template_id,
         template,
         date,
         coalesce(max(abs(shift)) filter (where p_value * tests < %(chance)s), 0) as value,
         max(value_count + null_count) as evaluation_count,
         max(tests) as tests
     from tested
-    group by tenant_id, template, date
+    group by tenant_id, template_id, template, date
 ),
 
 rules as materialized (
@@ -214,6 +241,7 @@ rules as materialized (
 judged as (
     select
         days.tenant_id,
+        days.template_id,
         days.template,
         days.date,
         days.value,
@@ -232,64 +260,70 @@ judged as (
     where days.date >= (%(now)s - rules.max_age)::date
 ),
 
-watched as materialized (
-    select tenant_id, template from judged where value > threshold
-    union
-    select tenant_id, template from alerting.alerts
-    where event_type = 'feature_drift' and status in ('pending', 'firing')
-    union
-    select tenant_id, template from alerting.alerts
-    where event_type = 'feature_drift' and not is_retracted and told_end >= %(now)s - %(longest_age)s
+watched as (
+    select *, bool_or(value > threshold) over (partition by tenant_id, template) as is_broken from judged
 )
 
 select
-    judged.tenant_id,
+    watched.tenant_id,
     'feature_drift' as event_type,
     'feature_shift' as metric,
-    judged.template,
+    watched.template,
     '' as extractor_vendor,
     '' as extractor_model,
-    judged.value,
-    judged.threshold,
-    judged.value > judged.threshold as breach,
-    judged.value <= judged.threshold and judged.value > judged.threshold + judged.clear_gap as between,
-    judged.severity,
-    judged.for_n,
-    judged.clear_n,
-    judged.date::timestamptz as starts,
-    (judged.date + 1)::timestamptz as ends,
-    judged.date < %(now)s::date as is_final,
-    judged.evaluation_count,
-    concat_ws('|', judged.bound, judged.own_bound) as rule,
+    watched.value,
+    watched.threshold,
+    watched.value > watched.threshold as breach,
+    watched.value <= watched.threshold and watched.value > watched.threshold + watched.clear_gap as between,
+    watched.severity,
+    watched.for_n,
+    watched.clear_n,
+    watched.date::timestamptz as starts,
+    (watched.date + 1)::timestamptz as ends,
+    watched.date < %(now)s::date as is_final,
+    watched.evaluation_count,
+    concat_ws('|', watched.bound, watched.own_bound) as rule,
     jsonb_build_object(
-        'rule', judged.basis,
+        'rule', watched.basis,
         'profile', jsonb_build_object(
-            'from', judged.date - 28, 'to', judged.date - 1, 'features_tested', judged.tests,
-            'p_value_below', %(chance)s::double precision / judged.tests
+            'from', watched.date - 28, 'to', watched.date - 1, 'features_tested', watched.tests,
+            'p_value_below', %(chance)s::double precision / watched.tests
         )
     ) as basis,
     case
-        when judged.value > judged.threshold then (
+        when watched.value > watched.threshold then (
             select jsonb_agg(to_jsonb(worst))
             from (
-                select tested.feature, tested.shift, tested.p_value, tested.mean, tested.baseline_mean,
-                    tested.value_count, tested.baseline_count
-                from tested
+                select feature, shift, p_value, mean, baseline_mean, value_count, baseline_count
+                from marts.feature_drift as day
                 where
-                    tested.tenant_id = judged.tenant_id
-                    and tested.template = judged.template
-                    and tested.date = judged.date
-                    and tested.p_value * tested.tests < %(chance)s
-                order by abs(tested.shift) desc nulls last, tested.feature
+                    day.tenant_id = watched.tenant_id
+                    and day.template_id = watched.template_id
+                    and day.date = watched.date
+                    and day.p_value * watched.tests < %(chance)s
+                order by abs(day.shift) desc nulls last, day.feature
                 limit 5
             ) as worst
         )
         else '[]'
     end as contributors
-from judged
-inner join watched using (tenant_id, template)
-where judged.value > judged.threshold or judged.date < %(now)s::date
-order by judged.date
+from watched
+where
+    (watched.value > watched.threshold or watched.date < %(now)s::date)
+    and (
+        watched.is_broken
+        or (watched.tenant_id, watched.template) in (
+            select alerts.tenant_id, alerts.template from alerting.alerts
+            where alerts.event_type = 'feature_drift' and alerts.status in ('pending', 'firing')
+            union all
+            select alerts.tenant_id, alerts.template from alerting.alerts
+            where
+                alerts.event_type = 'feature_drift'
+                and not alerts.is_retracted
+                and alerts.told_end >= %(now)s - %(longest_age)s
+        )
+    )
+order by watched.date
 """
 
 _HAS_FEATURES = "select to_regclass('marts.feature_drift') is not null"
