@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sensors.alerts.scan import judge, scan
 from sensors.alerts.states import Alert, Observation, Subject, Transition, advance, is_material
+from sensors.alerts.thresholds import set_threshold
 from storage.database import Connection
 
 SUBJECT = Subject("acme", "drift_high", "drift_score", "invoice", "vendor-a", "model-1")
@@ -154,13 +155,23 @@ def test_findings_read_again_tell_nothing_and_restated_ones_amend_or_retract_wha
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     scores=st.lists(st.sampled_from([0.1, 0.3, 0.4, None]), min_size=1, max_size=30),
+    for_n=st.integers(1, 3),
+    clear_value=st.sampled_from([0.3, 0.2]),
     ties=st.booleans(),
     cuts=st.lists(st.integers(1, 29), max_size=8),
     scan_each=st.booleans(),
 )
 def test_however_the_same_rows_are_split_into_batches_and_scans_the_alerts_and_events_are_the_same(
-    connection: Connection, tenant: str, scores: list[float | None], ties: bool, cuts: list[int], scan_each: bool
+    connection: Connection,
+    tenant: str,
+    scores: list[float | None],
+    for_n: int,
+    clear_value: float,
+    ties: bool,
+    cuts: list[int],
+    scan_each: bool,
 ) -> None:
+    set_threshold(connection, tenant, "drift_high", for_n=for_n, clear_value=clear_value)
     records = [
         evaluation(number, at=NOW - timedelta(minutes=60 - number // (3 if ties else 1)), drift_score=score)
         for number, score in enumerate(scores)
