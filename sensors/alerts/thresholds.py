@@ -187,7 +187,7 @@ def set_threshold(
         max_age=now.max_age if max_age is None else max_age,
         enabled=now.enabled if enabled is None else enabled,
     )
-    _check(wanted)
+    check_threshold(wanted)
     connection.execute(_UPSERT, asdict(wanted))
     detail = {**asdict(wanted), "max_age": str(wanted.max_age)}
     record_audit(connection, tenant_id=tenant_id, action="threshold.set", subject=_name(wanted), detail=detail)
@@ -249,7 +249,12 @@ def _clear_value(now: Threshold, bound: float, wanted: float | Literal["none"] |
     return shifted if now.event_type in _UNBOUNDED else min(max(shifted, 0.0), 1.0)
 
 
-def _check(wanted: Threshold) -> None:
+def check_threshold(wanted: Threshold) -> None:
+    """Refuse what can't be a threshold.
+
+    Raises:
+        UsageError: saying what it would have to be.
+    """
     _check_scope(wanted)
     _check_bounds(wanted)
     for name, number, what in (
