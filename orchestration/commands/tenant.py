@@ -7,7 +7,7 @@ import typer
 from orchestration.commands.shared import JsonOption, console, print_json, show, transaction
 from storage.errors import UsageError
 from storage.limits import monthly_usage, set_monthly_limit
-from storage.tenants import create_tenant, require_tenant
+from storage.tenants import create_tenant, require_tenant, set_tier
 
 app = typer.Typer(no_args_is_help=True, help="Tenants: who owns records.")
 
@@ -50,6 +50,22 @@ def limit(
         console.print(text, highlight=False, soft_wrap=True)
 
 
+@app.command()
+def tier(
+    tenant: Annotated[str, typer.Argument(help="Who goes into the tier.")],
+    tier: Annotated[str, typer.Argument(help="A slug, as used with `threshold set --tier`; none for no tier.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Put a tenant into a tier; the tier's thresholds hold where the tenant has none of its own."""
+    wanted = None if tier == "none" else tier
+    with transaction() as (_, connection):
+        set_tier(connection, tenant, wanted)
+    if as_json:
+        print_json({"tenant": tenant, "tier": wanted})
+    else:
+        console.print(f"Tenant {tenant} is {f'of tier {wanted}' if wanted else 'of no tier'} now.", highlight=False)
+
+
 def _number(text: str) -> int:
     if not (text.isascii() and text.isdigit()):
         raise UsageError(f"--records-a-month {text!r}: give a number of records, or none")
@@ -60,12 +76,12 @@ def _number(text: str) -> int:
 def list_tenants(as_json: JsonOption = False) -> None:
     """Show the tenants, with what each may land in a month and has landed in this one."""
     with transaction() as (_, connection):
-        found = connection.execute("select tenant_id, name, created_at from access.tenants order by 1").fetchall()
+        found = connection.execute("select tenant_id, name, tier, created_at from access.tenants order by 1").fetchall()
         rows = []
-        for tenant, name, created_at in found:
+        for tenant, name, tier, created_at in found:
             usage = monthly_usage(connection, tenant)
             month = {"records_a_month": usage.limit, "accepted_this_month": usage.accepted}
-            rows.append({"tenant": tenant, "name": name, "created_at": created_at, **month})
+            rows.append({"tenant": tenant, "name": name, "tier": tier, "created_at": created_at, **month})
     show(
         rows,
         as_json,

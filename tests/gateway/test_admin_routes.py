@@ -243,6 +243,8 @@ def test_lists_come_in_pages_that_hold_everything_once(door: Door) -> None:
 def test_an_alert_is_found_acknowledged_and_resolved_once_and_its_endpoints_are_told(door: Door, firing: UUID) -> None:
     (alert,) = door("GET", "/alerts", scope="read", status="firing").json()["data"]
     assert (alert["event_type"], alert["value"], alert["template"]) == ("drift_high", 0.9, "invoice")
+    assert "from raw.evaluations" in alert["evidence"]["sql"]
+    assert door("GET", "/alerts", scope="read", status="pending").json()["data"] == []
     assert len(door("GET", "/alerts", scope="read").json()["data"]) == 2
     assert door("GET", "/alerts", scope="read", template="claim").json()["data"] == []
     for changed in (True, False):

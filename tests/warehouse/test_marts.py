@@ -90,6 +90,8 @@ def test_overview_has_a_row_for_a_tenant_without_data_and_counts_today_and_alert
         at = today - timedelta(days=age)
         resolved = at + timedelta(seconds=90) if status == "resolved" else None
         connection.execute(alert, {"tenant": tenant, "epoch": epoch, "status": status, "at": at, "resolved": resolved})
+    waiting = {"tenant": tenant, "epoch": 1, "status": "pending", "at": today, "resolved": None}
+    connection.execute(alert.replace("drift_high", "reliability_low"), waiting)
     run_dbt(["build", "--exclude-resource-type", "unit_test"], database)
     overview = {row["tenant_id"]: row for row in rows("marts.overview")}
     assert overview["silent"]["total_evaluations"] == overview["silent"]["alert_count"] == 0
@@ -97,8 +99,11 @@ def test_overview_has_a_row_for_a_tenant_without_data_and_counts_today_and_alert
     assert (overview[tenant]["alert_count"], overview[tenant]["firing_alert_count"]) == (3, 1)
     recent = {row["status"]: row for row in rows("marts.recent_alerts")}
     assert recent["resolved"]["seconds_to_resolve"] == 90
-    assert recent.keys() == {"resolved", "firing"}
-    assert len(rows("marts.recent_alerts")) == 2
+    assert recent.keys() == {"resolved", "firing", "pending"}
+    assert len(rows("marts.recent_alerts")) == 3
+    connection.execute("update alerting.alerts set status = 'ok' where status = 'pending'")
+    run_dbt(["run", "--select", "recent_alerts"], database)
+    assert {row["status"] for row in rows("marts.recent_alerts")} == {"resolved", "firing"}
 
 
 @pytest.mark.begins(after=empty_marts)
