@@ -11,8 +11,8 @@ from uuid import UUID
 from psycopg.rows import dict_row
 
 from sensors.alerts import store
+from sensors.alerts.notifications import tell
 from sensors.alerts.states import Alert, Transition
-from sensors.outbox import publish
 from storage.audit import record_audit
 from storage.database import Connection
 from storage.errors import NotFoundError
@@ -101,8 +101,8 @@ def resolve(connection: Connection, tenant_id: str, alert_id: UUID, *, now: date
             return False
         resolved = replace(alert, status="resolved", resolved_at=now)
         store.save_alerts(connection, [resolved])
-        told = Transition("resolved", resolved, alert.value, alert.evaluation_id, alert.correlation_id)
-        publish(connection, [store.event_draft(told, alert_id, now)], now)
+        ended = Transition("resolved", resolved, alert.value, alert.evaluation_id, alert.correlation_id)
+        tell(connection, [(ended, alert_id)], now, by_hand=True)
         record_audit(connection, tenant_id=tenant_id, action="alert.resolve", subject=str(alert_id))
     return True
 

@@ -12,8 +12,9 @@ from itertools import chain
 from uuid import UUID
 
 from sensors.alerts import missing_batches, observations, silence, store
+from sensors.alerts.notifications import notify
 from sensors.alerts.states import Alert, Observation, Subject, Transition, advance
-from sensors.outbox import Published, publish
+from sensors.outbox import Published
 from storage.database import Connection
 
 MAX_BATCHES = 1_000
@@ -135,11 +136,8 @@ def _apply(connection: Connection, judged: list[Observation], now: datetime) -> 
     newest = store.newest_alerts(connection, {seen.subject for seen in judged})
     changed, transitions = _judge(newest, judged)
     ids = store.save_alerts(connection, list(changed.values()))
-    drafts = [
-        store.event_draft(transition, ids[transition.alert.subject, transition.alert.epoch], now)
-        for transition in transitions
-    ]
-    return transitions, publish(connection, drafts, now)
+    changes = [(change, ids[change.alert.subject, change.alert.epoch]) for change in transitions]
+    return transitions, notify(connection, changes, now)
 
 
 def _judge(

@@ -42,6 +42,8 @@ _BY_ID = """
 select * from alerting.alerts where tenant_id = %(tenant_id)s and alert_id = %(alert_id)s
 """
 
+_BY_IDS = "select * from alerting.alerts where alert_id = any(%(alert_ids)s)"
+
 _INSERT = """
 insert into alerting.alerts (
     tenant_id, event_type, template, extractor_vendor, extractor_model, epoch, status, severity, metric, value,
@@ -109,6 +111,12 @@ def alert_by_id(connection: Connection, tenant_id: str, alert_id: UUID) -> Alert
     with connection.cursor(row_factory=dict_row) as cursor:
         row = cursor.execute(_BY_ID, {"tenant_id": tenant_id, "alert_id": alert_id}).fetchone()
     return _alert(row) if row else None
+
+
+def alerts_by_ids(connection: Connection, alert_ids: Sequence[UUID]) -> dict[UUID, Alert]:
+    """Alerts of whichever tenants, by their identifiers."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return {row["alert_id"]: _alert(row) for row in cursor.execute(_BY_IDS, {"alert_ids": list(alert_ids)})}
 
 
 def save_alerts(connection: Connection, alerts: Sequence[Alert]) -> dict[tuple[Subject, int], UUID]:
