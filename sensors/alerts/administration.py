@@ -95,14 +95,14 @@ def resolve(connection: Connection, tenant_id: str, alert_id: UUID, *, now: date
         NotFoundError: the tenant has no such alert.
     """
     with connection.transaction():
-        store.lock_position(connection)
+        position = store.lock_position(connection)
         alert = _require(connection, tenant_id, alert_id)
         if alert.status == "resolved":
             return False
         resolved = replace(alert, status="resolved", resolved_at=now)
         store.save_alerts(connection, [resolved])
         ended = Transition("resolved", resolved, alert.value, alert.evaluation_id, alert.correlation_id)
-        tell(connection, [(ended, alert_id)], now, by_hand=True)
+        tell(connection, [(ended, alert_id)], now, (position, position), by_hand=True)
         record_audit(connection, tenant_id=tenant_id, action="alert.resolve", subject=str(alert_id))
     return True
 

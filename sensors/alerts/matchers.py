@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Literal, get_args
 
-from pydantic import StringConstraints, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from pydantic_core import SchemaError
 
 from storage.errors import UsageError
@@ -62,7 +62,7 @@ def parse_matcher(text: str) -> Matcher:
     name, operator, value = found.groups()
     if len(value) > 1 and value[0] == value[-1] == '"':
         value = value[1:-1]
-    matcher = Matcher(name, operator, value)
+    matcher = Matcher(name, operator, value)  # type: ignore[arg-type]
     _check(matcher, "matchers")
     return matcher
 
@@ -105,7 +105,7 @@ def _check(matcher: Matcher, field: str) -> None:
 def _check_pattern(pattern: str, field: str) -> None:
     try:
         # Alone at first: `a)|(b` is a pattern only where something is put around it.
-        TypeAdapter(Annotated[str, StringConstraints(pattern=pattern)])
+        _adapter(pattern)
         _compiled(pattern)
     except SchemaError as error:
         reason = str(error).strip().splitlines()[-1].removeprefix("error: ")
@@ -122,4 +122,8 @@ def _fits_pattern(pattern: str, value: str) -> bool:
 
 @lru_cache(maxsize=512)
 def _compiled(pattern: str) -> TypeAdapter[str]:
-    return TypeAdapter(Annotated[str, StringConstraints(pattern=f"^(?s:{pattern})$")])
+    return _adapter(f"^(?s:{pattern})$")
+
+
+def _adapter(pattern: str) -> TypeAdapter[str]:
+    return TypeAdapter(Annotated[str, Field(pattern=pattern)])

@@ -19,13 +19,27 @@ from sensors.outbox import EventDraft, Published, publish
 from storage.database import Connection
 
 
-def notify(connection: Connection, changes: Sequence[tuple[Transition, UUID]], now: datetime) -> Published:
-    """What a scan has to tell: its own transitions, and what time alone brings, also where nothing landed."""
-    return _sum(tell(connection, changes, now), due(connection, now))
+def notify(
+    connection: Connection, changes: Sequence[tuple[Transition, UUID]], now: datetime, read: tuple[int, int]
+) -> Published:
+    """What a scan has to tell: its own transitions, and what time alone brings, also where nothing landed.
+
+    Args:
+        connection: inside the scan's transaction.
+        changes: transitions and their alerts' identifiers, in the order in which they happened.
+        now: the time, aware.
+        read: the positions between which the scan has read.
+    """
+    return _sum(tell(connection, changes, now, read), due(connection, now))
 
 
 def tell(
-    connection: Connection, changes: Sequence[tuple[Transition, UUID]], now: datetime, *, by_hand: bool = False
+    connection: Connection,
+    changes: Sequence[tuple[Transition, UUID]],
+    now: datetime,
+    read: tuple[int, int],
+    *,
+    by_hand: bool = False,
 ) -> Published:
     """Decide about new transitions, and publish what is to be told at once.
 
@@ -33,13 +47,15 @@ def tell(
         connection: inside the transaction that changed the alerts, which holds the position (`store.lock_position`).
         changes: transitions and their alerts' identifiers, in the order in which they happened.
         now: the time, aware.
+        read: the positions between which the data was read that caused them; by hand, twice the one that is held.
         by_hand: somebody caused them, no data.
     """
     if not changes:
         return Published()
     desk = _Desk(connection, now, (alert_id for _, alert_id in changes))
     for transition, alert_id in changes:
-        desk.take(_new(transition, alert_id, desk.next_number(alert_id, transition.status), now, by_hand))
+        number = desk.next_number(alert_id, transition.status)
+        desk.take(replace(_new(transition, alert_id, number, now, read), by_hand=by_hand))
     return desk.close()
 
 
@@ -172,7 +188,7 @@ def _flush_groups(connection: Connection, now: datetime) -> Published:
     return total
 
 
-def _new(transition: Transition, alert_id: UUID, number: int, now: datetime, by_hand: bool) -> Notification:
+def _new(transition: Transition, alert_id: UUID, number: int, now: datetime, read: tuple[int, int]) -> Notification:
     draft = store.event_draft(transition, alert_id, now)
     window = draft.metric
     return Notification(
@@ -186,7 +202,7 @@ def _new(transition: Transition, alert_id: UUID, number: int, now: datetime, by_
         seen_at=now,
         window_start=window.window_start or now,
         window_end=window.window_end or now,
-        by_hand=by_hand,
+        read=read,
     )
 
 
@@ -210,6 +226,7 @@ def _repeat(alert: Alert, alert_id: UUID, number: int, now: datetime) -> Notific
         seen_at=now,
         window_start=alert.window_start,
         window_end=alert.window_end,
+        read=(0, 0),
     )
 
 

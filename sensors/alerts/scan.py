@@ -87,7 +87,8 @@ def scan(
         max_records: the same, by accepted records.
     """
     with connection.transaction():
-        reach = _reach(connection, store.lock_position(connection), max_batches, max_records)
+        position = store.lock_position(connection)
+        reach = _reach(connection, position, max_batches, max_records)
         silence.follow(connection, reach.batch_ids, store.last_read_at(connection), now)
         seen = chain(
             observations.of_batches(connection, reach.batch_ids, now),
@@ -97,7 +98,7 @@ def scan(
             () if reach.more or reach.held_back else silence.of_senders(connection, now),
         )
         judged = list(seen)
-        transitions, published = _apply(connection, judged, now)
+        transitions, published = _apply(connection, judged, now, (position, reach.position))
         store.move_position(connection, reach.position, now)
     return ScanResult(
         batches=len(reach.batch_ids),
@@ -132,12 +133,14 @@ def _reach(connection: Connection, position: int, max_batches: int, max_records:
     )
 
 
-def _apply(connection: Connection, judged: list[Observation], now: datetime) -> tuple[list[Transition], Published]:
+def _apply(
+    connection: Connection, judged: list[Observation], now: datetime, read: tuple[int, int]
+) -> tuple[list[Transition], Published]:
     newest = store.newest_alerts(connection, {seen.subject for seen in judged})
     changed, transitions = _judge(newest, judged)
     ids = store.save_alerts(connection, list(changed.values()))
     changes = [(change, ids[change.alert.subject, change.alert.epoch]) for change in transitions]
-    return transitions, notify(connection, changes, now)
+    return transitions, notify(connection, changes, now, read)
 
 
 def _judge(

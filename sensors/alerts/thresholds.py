@@ -114,7 +114,7 @@ def set_threshold(
         max_age=now.max_age if max_age is None else max_age,
         enabled=now.enabled if enabled is None else enabled,
     )
-    _check(wanted)
+    check_threshold(wanted)
     connection.execute(_UPSERT, asdict(wanted))
     detail = {**asdict(wanted), "max_age": str(wanted.max_age)}
     record_audit(connection, tenant_id=tenant_id, action="threshold.set", subject=_name(wanted), detail=detail)
@@ -146,7 +146,12 @@ def _effective(known: Sequence[Threshold], event_type: str, template: str | None
     raise UsageError(f"no threshold is held against event type {event_type!r}. Use one of: {types}")
 
 
-def _check(wanted: Threshold) -> None:
+def check_threshold(wanted: Threshold) -> None:
+    """Refuse what can't be a threshold.
+
+    Raises:
+        UsageError: saying what it would have to be.
+    """
     if not math.isfinite(wanted.value) or not 0 <= wanted.value <= 1:
         raise UsageError("a threshold must be a number between 0 and 1, as the scores are")
     if not 1 <= wanted.clear_n <= MAX_CLEAR_N:

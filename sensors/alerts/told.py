@@ -37,8 +37,9 @@ _STATES = "select alert_id, transition, number, state from alerting.notification
 
 _WAITING = """
 select
-    notifications.*, alerts.event_type, alerts.metric, alerts.template, alerts.extractor_vendor, alerts.extractor_model,
-    alerts.severity, alerts.status = 'firing' as is_firing
+    notifications.*, notifications.read_from::text, notifications.read_to::text, alerts.event_type, alerts.metric,
+    alerts.template, alerts.extractor_vendor, alerts.extractor_model, alerts.severity,
+    alerts.status = 'firing' as is_firing
 from alerting.notifications
 inner join alerting.alerts using (alert_id)
 where
@@ -97,10 +98,11 @@ order by min(notifications.seen_at), notifications.tenant_id
 
 _SAVE = """
 insert into alerting.notifications (
-    alert_id, transition, number, tenant_id, state, seen_at, told_at, window_start, window_end, by_hand, group_key, draft
+    alert_id, transition, number, tenant_id, state, seen_at, read_from, read_to, told_at, window_start, window_end,
+    by_hand, group_key, draft
 ) values (
-    %(alert_id)s, %(transition)s, %(number)s, %(tenant_id)s, %(state)s, %(seen_at)s, %(told_at)s, %(window_start)s,
-    %(window_end)s, %(by_hand)s, %(group_key)s, %(draft)s
+    %(alert_id)s, %(transition)s, %(number)s, %(tenant_id)s, %(state)s, %(seen_at)s, %(read_from)s::text::xid8,
+    %(read_to)s::text::xid8, %(told_at)s, %(window_start)s, %(window_end)s, %(by_hand)s, %(group_key)s, %(draft)s
 )
 on conflict (alert_id, transition, number) do update set
     state = excluded.state, told_at = excluded.told_at, group_key = excluded.group_key, draft = excluded.draft
@@ -148,6 +150,7 @@ class Notification:
         number: of firing the how-many-th repeat, of amended and retracted how many came before.
         is_firing: whether the alert still fires.
         draft: what would be told.
+        read: the positions between which the scan read that saw it.
     """
 
     alert_id: UUID
@@ -160,6 +163,7 @@ class Notification:
     seen_at: datetime
     window_start: datetime
     window_end: datetime
+    read: tuple[int, int]
     by_hand: bool = False
     state: State | None = None
 
@@ -242,7 +246,7 @@ def waiting_groups(
     connection: Connection,
 ) -> list[tuple[str, Mapping[str, str], datetime, datetime | None]]:
     """Groups in which something waits: tenant, key, since when, and when the group was told last."""
-    return connection.execute(_GROUPS).fetchall()  # type: ignore[return-value]
+    return connection.execute(_GROUPS).fetchall()
 
 
 def save(connection: Connection, outcomes: Sequence[Outcome], now: datetime) -> None:
@@ -288,6 +292,8 @@ def _row(outcome: Outcome, now: datetime) -> dict[str, object]:
     return {
         **vars(one),
         "tenant_id": one.subject.tenant_id,
+        "read_from": str(one.read[0]),
+        "read_to": str(one.read[1]),
         "state": outcome.state,
         "told_at": now if outcome.state == "told" else None,
         "group_key": None if outcome.group_key is None else Jsonb(dict(outcome.group_key)),
@@ -301,6 +307,7 @@ def _notification(row: Mapping[str, Any]) -> Notification:
         **{name: row[name] for name in names},
         subject=Subject(*(row[name] for name in Subject._fields)),
         draft=read_draft(row["draft"]),
+        read=(int(row["read_from"]), int(row["read_to"])),
         by_hand=row["by_hand"],
         state=row["state"],
     )

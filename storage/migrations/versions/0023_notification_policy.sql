@@ -41,6 +41,8 @@ create table alerting.notifications (
     tenant_id text not null references access.tenants,
     state text not null check (state in ('told', 'held', 'grouped', 'dropped')),
     seen_at timestamptz not null,
+    read_from xid8 not null,
+    read_to xid8 not null,
     told_at timestamptz,
     window_start timestamptz not null,
     window_end timestamptz not null,
@@ -58,6 +60,8 @@ comment on table alerting.notifications is
 comment on column alerting.notifications.number is
     'Of firing the how-many-th repeat (0: the first telling), of amended and retracted how many came before it.';
 comment on column alerting.notifications.seen_at is 'The time of the scan that found the transition.';
+comment on column alerting.notifications.read_from is
+    'With read_to: the positions between which the scan read, so that a replay can begin where the state is known.';
 comment on column alerting.notifications.window_start is 'With window_end: the data that the transition was judged by.';
 comment on column alerting.notifications.by_hand is 'Somebody resolved it: no data did, so no replay can.';
 comment on column alerting.notifications.draft is 'What would be told, as long as it may still be.';
@@ -88,9 +92,12 @@ comment on table alerting.notification_groups is 'Groups that were told and stil
 
 -- Whatever fired before there was a policy was told.
 insert into alerting.notifications
-    (alert_id, transition, tenant_id, state, seen_at, told_at, window_start, window_end)
-select alerts.alert_id, told.transition, alerts.tenant_id, 'told', told.at, told.at, alerts.window_start, alerts.window_end
+    (alert_id, transition, tenant_id, state, seen_at, read_from, read_to, told_at, window_start, window_end)
+select
+    alerts.alert_id, told.transition, alerts.tenant_id, 'told', told.at, '0', positions.next_xact_id, told.at,
+    alerts.window_start, alerts.window_end
 from alerting.alerts
+inner join alerting.positions on positions.consumer = 'alerts'
 cross join lateral (
     values ('firing', alerts.started_at), ('resolved', alerts.resolved_at)
 ) as told (transition, at)
