@@ -5,6 +5,7 @@ crash between any two statements either nothing has happened or everything has. 
 (`policy`) and the SQL (`told`).
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -88,6 +89,7 @@ class _Desk:
         ids = sorted(set(alert_ids))
         self._connection, self._now = connection, now
         self._states = told.states(connection, ids)
+        self._counts = Counter((alert_id, transition) for alert_id, transition, _ in self._states)
         self._suppressed = told.suppressed(connection, ids)
         self._told_before = told.told_before(connection, ids)
         self._told_now: set[Subject] = set()
@@ -95,11 +97,10 @@ class _Desk:
         self._outcomes: list[Outcome] = []
         self._over: list[UUID] = []
         self._kept_back: list[tuple[Notification, Muted]] = []
-        self._ids = ids
 
     def next_number(self, alert_id: UUID, transition: str) -> int:
         """How many transitions of this name the alert had before."""
-        return sum((other, name) == (alert_id, transition) for other, name, _ in self._states)
+        return self._counts[alert_id, transition]
 
     def take(self, notification: Notification, *, flushing: bool = False) -> bool:
         """Decide about a notification; returns whether it is told now."""
@@ -169,6 +170,8 @@ class _Desk:
             self._states[notification.alert_id, "firing", 0] = "dropped"
 
     def _settle(self, notification: Notification, state: State, key: Mapping[str, str] | None) -> None:
+        if notification.key not in self._states:
+            self._counts[notification.alert_id, notification.transition] += 1
         self._states[notification.key] = state
         self._outcomes.append(Outcome(notification, state, notification.draft, key))
 

@@ -54,19 +54,31 @@ _SUPPRESSED = """
 select alert_id, transition, number, reason, by_id from alerting.suppressions where alert_id = any(%(alert_ids)s)
 """
 
+# Of tenants that have a window alone: of all others there is nothing to look up.
 _TOLD_BEFORE = """
-select mine.alert_id, max(notifications.told_at)
-from alerting.alerts as mine
-inner join alerting.alerts as before
-    using (tenant_id, event_type, metric, template, extractor_vendor, extractor_model)
-inner join alerting.notifications on before.alert_id = notifications.alert_id
-where
-    mine.alert_id = any(%(alert_ids)s)
-    and before.epoch < mine.epoch
-    and notifications.transition = 'firing'
-    and notifications.number = 0
-    and notifications.state = 'told'
-group by mine.alert_id
+with mine as materialized (
+    select alerts.*
+    from alerting.alerts
+    inner join alerting.notification_policies as policies using (tenant_id)
+    where alerts.alert_id = any(%(alert_ids)s) and policies.suppression_window is not null
+)
+
+select mine.alert_id, told.at
+from mine
+cross join lateral (
+    select max(notifications.told_at) as at
+    from alerting.alerts as before
+    inner join alerting.notifications using (alert_id)
+    where
+        (before.tenant_id, before.event_type, before.metric, before.template)
+        = (mine.tenant_id, mine.event_type, mine.metric, mine.template)
+        and (before.extractor_vendor, before.extractor_model) = (mine.extractor_vendor, mine.extractor_model)
+        and before.epoch < mine.epoch
+        and notifications.transition = 'firing'
+        and notifications.number = 0
+        and notifications.state = 'told'
+) as told
+where told.at is not null
 """
 
 _REPEATS = """
