@@ -8,6 +8,7 @@ from uuid import UUID
 import orjson
 import typer
 
+from orchestration.commands import notification
 from orchestration.commands.shared import JsonOption, TenantOption, console, platform, print_json, show, transaction
 from sensors.alerts.administration import acknowledge, list_alerts, resolve, show_alert
 from sensors.alerts.rebaselines import end_rebaseline, list_rebaselines, rebaseline
@@ -15,6 +16,9 @@ from sensors.alerts.scan import scan
 from storage.tenants import require_tenant
 
 app = typer.Typer(no_args_is_help=True, help="Alerts: what is out of bounds.")
+app.add_typer(notification.silence, name="silence")
+app.add_typer(notification.inhibition, name="inhibition")
+app.add_typer(notification.policy, name="policy")
 
 AlertArgument = Annotated[UUID, typer.Argument(help="The alert's identifier, from `alert list`.")]
 

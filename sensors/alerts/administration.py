@@ -11,8 +11,8 @@ from uuid import UUID
 from psycopg.rows import dict_row
 
 from sensors.alerts import store
+from sensors.alerts.notifications import tell
 from sensors.alerts.states import Alert, Transition
-from sensors.outbox import publish
 from storage.audit import record_audit
 from storage.database import Connection
 from storage.errors import NotFoundError
@@ -120,16 +120,16 @@ def resolve(connection: Connection, tenant_id: str, alert_id: UUID, *, now: date
         NotFoundError: the tenant has no such alert.
     """
     with connection.transaction():
-        store.lock_position(connection)
+        position = store.lock_position(connection)
         alert = require_alert(connection, tenant_id, alert_id)
-        if not end(connection, alert, now):
+        if not end(connection, alert, now, position):
             return False
         record_audit(connection, tenant_id=tenant_id, action="alert.resolve", subject=str(alert_id))
     return True
 
 
-def end(connection: Connection, alert: Alert, now: datetime) -> bool:
-    """Close a stored alert and tell it, in a transaction that has locked the position; False if it isn't open."""
+def end(connection: Connection, alert: Alert, now: datetime, position: int) -> bool:
+    """Close a stored alert and tell it, in a transaction that has locked `position`; False if it isn't open."""
     if alert.alert_id is None or not alert.is_open:
         return False
     if alert.status == "pending":
@@ -137,8 +137,8 @@ def end(connection: Connection, alert: Alert, now: datetime) -> bool:
         return True
     resolved = replace(alert, status="resolved", resolved_at=now)
     store.save_alerts(connection, [resolved])
-    told = Transition("resolved", resolved, alert.value, alert.evaluation_id, alert.correlation_id)
-    publish(connection, [store.event_draft(told, alert.alert_id, now)], now)
+    ended = Transition("resolved", resolved, alert.value, alert.evaluation_id, alert.correlation_id)
+    tell(connection, [(ended, alert.alert_id)], now, (position, position), by_hand=True)
     return True
 
 

@@ -89,7 +89,7 @@ def rebaseline(
     if not reason.strip():
         raise UsageError("reason: say why the new level is all right; it is kept with the re-baseline")
     with connection.transaction():
-        store.lock_position(connection)
+        position = store.lock_position(connection)
         alert = require_alert(connection, tenant_id, alert_id)
         values = {
             **alert.subject._asdict(),
@@ -105,7 +105,7 @@ def rebaseline(
         with connection.cursor(row_factory=dict_row) as cursor:
             row = cursor.execute(_INSERT, values).fetchone()
         assert row is not None  # noqa: S101 - an insert returns its row or raises
-        end(connection, alert, now)
+        end(connection, alert, now, position)
         detail = {"bound": row["bound"], "previous_bound": alert.threshold, "reason": row["reason"], "author": author}
         record_audit(connection, tenant_id=tenant_id, action="alert.rebaseline", subject=str(alert_id), detail=detail)
     return row

@@ -12,8 +12,9 @@ from itertools import chain
 from uuid import UUID
 
 from sensors.alerts import findings, missing_batches, observations, rejected_records, silence, store
+from sensors.alerts.notifications import notify
 from sensors.alerts.states import Alert, Observation, Subject, Transition, advance, restate
-from sensors.outbox import Published, publish
+from sensors.outbox import Published
 from storage.database import Connection
 
 MAX_BATCHES = 1_000
@@ -91,7 +92,8 @@ def scan(
         max_records: the same, by accepted records.
     """
     with connection.transaction():
-        reach = _reach(connection, store.lock_position(connection), max_batches, max_records)
+        position = store.lock_position(connection)
+        reach = _reach(connection, position, max_batches, max_records)
         silence.follow(connection, reach.batch_ids, store.last_read_at(connection), now)
         seen = chain(
             observations.of_batches(connection, reach.batch_ids, now),
@@ -102,7 +104,7 @@ def scan(
             () if reach.more or reach.held_back else silence.of_senders(connection, now),
         )
         judged = list(seen)
-        transitions, published = _apply(connection, judged, now)
+        transitions, published = _apply(connection, judged, now, (position, reach.position))
         store.move_position(connection, reach.position, now)
     return ScanResult(
         batches=len(reach.batch_ids),
@@ -137,15 +139,14 @@ def _reach(connection: Connection, position: int, max_batches: int, max_records:
     )
 
 
-def _apply(connection: Connection, judged: list[Observation], now: datetime) -> tuple[list[Transition], Published]:
+def _apply(
+    connection: Connection, judged: list[Observation], now: datetime, read: tuple[int, int]
+) -> tuple[list[Transition], Published]:
     newest = store.newest_alerts(connection, {seen.subject for seen in judged})
     changed, transitions = judge(newest, _told(connection, judged), judged)
     ids = store.save_alerts(connection, list(changed.values()))
-    drafts = [
-        store.event_draft(transition, ids[transition.alert.subject, transition.alert.epoch], now)
-        for transition in transitions
-    ]
-    return transitions, publish(connection, drafts, now)
+    changes = [(change, ids[change.alert.subject, change.alert.epoch]) for change in transitions]
+    return transitions, notify(connection, changes, now, read)
 
 
 def _told(connection: Connection, judged: list[Observation]) -> dict[tuple[Subject, datetime, datetime], Alert]:

@@ -58,6 +58,8 @@ where not alerts.is_retracted and alerts.told_end >= %(since)s
 order by alerts.epoch
 """
 
+_BY_IDS = "select * from alerting.alerts where alert_id = any(%(alert_ids)s)"
+
 _WRITTEN = (
     *("status", "severity", "value", "threshold", "breach_count", "evaluation_count", "consecutive_ok"),
     *("window_start", "window_end", "evaluation_id", "correlation_id", "started_at", "comparison", "worst_value"),
@@ -136,6 +138,12 @@ def alert_by_id(connection: Connection, tenant_id: str, alert_id: UUID) -> Alert
     with connection.cursor(row_factory=dict_row) as cursor:
         row = cursor.execute(_BY_ID, {"tenant_id": tenant_id, "alert_id": alert_id}).fetchone()
     return _alert(row) if row else None
+
+
+def alerts_by_ids(connection: Connection, alert_ids: Sequence[UUID]) -> dict[UUID, Alert]:
+    """Alerts of whichever tenants, by their identifiers."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return {row["alert_id"]: _alert(row) for row in cursor.execute(_BY_IDS, {"alert_ids": list(alert_ids)})}
 
 
 def save_alerts(connection: Connection, alerts: Sequence[Alert]) -> dict[tuple[Subject, int], UUID]:

@@ -187,7 +187,7 @@ def _replay(
 ) -> tuple[list[tuple[object, ...]], list[object]]:
     connection.execute(
         """truncate raw.evaluations, raw.evaluation_keys, raw.ingest_batches, raw.feedback, access.templates,
-               alerting.alerts, alerting.events, alerting.webhook_deliveries, alerting.delivery_attempts"""
+               alerting.alerts, alerting.events, alerting.webhook_deliveries, alerting.delivery_attempts cascade"""
     )
     for batch in batches:
         push(connection, tenant, batch)  # type: ignore[arg-type]

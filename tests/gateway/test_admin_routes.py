@@ -287,7 +287,9 @@ def test_a_silence_is_set_seen_and_ended(door: Door) -> None:
     [
         ({"matchers": []}, "matchers"),
         ({"matchers": [{"name": "tenant_id", "value": "globex"}]}, "matchers.0.name"),
-        ({"matchers": [{"name": "template", "operator": "=~", "value": ".*"}]}, "matchers.0.operator"),
+        ({"matchers": [{"name": "template", "operator": "~", "value": "a"}]}, "matchers.0.operator"),
+        ({"matchers": [{"name": "template", "operator": "=~", "value": "a)|(b"}]}, "isn't a regular expression"),
+        ({"matchers": [{"name": "template", "operator": "=~", "value": ".*"}]}, "without any label"),
         ({"matchers": [{"name": "template", "value": "a"}, {"name": "template", "value": "b"}]}, "two values at once"),
         ({"ends_at": "2020-01-01T00:00:00Z"}, "ends_at"),
         ({"ends_at": "2099-01-01T00:00:00"}, "ends_at"),
@@ -323,10 +325,12 @@ def test_what_is_another_tenants_reads_byte_for_byte_as_unknown_and_stays_as_it_
         ("POST", "/alerts/{}/ack", {"by": "eve"}, alert),
         ("POST", "/alerts/{}/resolve", None, alert),
         ("DELETE", "/silences/{}", None, set_one["silence_id"]),
+        ("GET", "/silences/{}/suppressed", None, set_one["silence_id"]),
     ):
-        crossed = door(method, path.format(theirs), body, tenant="globex")
+        scope = "read" if path.endswith("suppressed") else "admin"
+        crossed = door(method, path.format(theirs), body, tenant="globex", scope=scope)
         problem(crossed, 404)
-        assert crossed.content == door(method, path.format(unknown), body, tenant="globex").content, path
+        assert crossed.content == door(method, path.format(unknown), body, tenant="globex", scope=scope).content, path
     for path, scope in (("/webhooks", "admin"), ("/alerts", "read"), ("/silences", "read")):
         assert door("GET", path, tenant="globex", scope=scope).json()["data"] == []
     assert _state(door.connection) == before
@@ -341,7 +345,16 @@ def _state(connection: Connection) -> list[object]:
 def test_each_route_asks_for_its_scope(door: Door) -> None:
     missing = uuid4()
     for scope, routes in (
-        ("read", (("GET", "/evaluations"), ("GET", "/recommendations"), ("GET", "/alerts"), ("GET", "/silences"))),
+        (
+            "read",
+            (
+                ("GET", "/evaluations"),
+                ("GET", "/recommendations"),
+                ("GET", "/alerts"),
+                ("GET", "/silences"),
+                ("GET", f"/silences/{missing}/suppressed"),
+            ),
+        ),
         (
             "admin",
             (

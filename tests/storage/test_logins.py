@@ -180,6 +180,7 @@ def _read_and_administer(walk: Walk) -> None:
     ends_at = (Clock().now() + timedelta(hours=1)).isoformat()
     silence = walk("POST /v1/silences", json={"matchers": [{"name": "template", "value": "x"}], "ends_at": ends_at})
     walk("GET /v1/silences")
+    walk("GET /v1/silences/{silence_id}/suppressed", path={"silence_id": silence["silence_id"]})
     walk("DELETE /v1/silences/{silence_id}", path={"silence_id": silence["silence_id"]})
     walk("DELETE /v1/webhooks/{webhook_id}", path=own)
     walk("GET /health")
