@@ -12,16 +12,17 @@ from storage.database import Connection
 
 _AT_ONCE = 500
 
+# By arrays, which are looked up in the index whatever the statistics say: those of a queue are always of another moment.
 _RELEASE = """
 update alerting.webhook_deliveries
 set state = 'retry', lease_until = null
-where delivery_id in (
+where delivery_id = any(array(
     select delivery_id from alerting.webhook_deliveries
     where state = 'in_flight' and lease_until <= %(now)s
     order by delivery_id
     limit %(at_once)s
     for update skip locked
-)
+))
 """
 
 # Of a closed breaker all that is parked, of one that may be probed the first, if nothing else of it could be the probe.
@@ -62,26 +63,28 @@ back as (
                     select from alerting.webhook_deliveries as deliveries
                     where deliveries.webhook_id = webhooks.webhook_id and deliveries.state = 'in_flight'
                 )
-                and not exists (
-                    select from alerting.webhook_deliveries as deliveries
-                    where
-                        deliveries.webhook_id = webhooks.webhook_id
-                        and deliveries.state in ('pending', 'retry')
-                        and deliveries.next_attempt_at <= %(now)s
-                )
+                and coalesce(
+                    (
+                        select deliveries.next_attempt_at from alerting.webhook_deliveries as deliveries
+                        where deliveries.webhook_id = webhooks.webhook_id and deliveries.state in ('pending', 'retry')
+                        order by deliveries.next_attempt_at
+                        limit 1
+                    ),
+                    'infinity'
+                ) > %(now)s
             )
         )
 )
 
 update alerting.webhook_deliveries
 set state = case when attempt_count = 0 then 'pending' else 'retry' end
-where delivery_id in (select back.delivery_id from back)
+where delivery_id = any(array(select back.delivery_id from back))
 """
 
 _PARK = """
 update alerting.webhook_deliveries
 set state = 'parked'
-where delivery_id in (
+where delivery_id = any(array(
     select taken.delivery_id
     from unnest(%(ids)s::uuid []) as endpoints (webhook_id)
     cross join lateral (
@@ -94,7 +97,7 @@ where delivery_id in (
         limit %(at_once)s
         for update skip locked
     ) as taken
-)
+))
 """
 
 

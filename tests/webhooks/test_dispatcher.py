@@ -65,7 +65,7 @@ def test_what_lands_is_judged_and_delivered_though_every_connection_is_cut_again
             now = datetime.now(UTC)
             record = evaluation(number, at=now, template=f"template-{number}", drift_score=0.9)
             push(connection, tenant, [record], now)
-            until(lambda: _told(receiver) >= 2 * number, f"template_new and drift_high, the {number}. time")
+            until(lambda wanted=2 * number: _told(receiver) >= wanted, "template_new and drift_high")  # type: ignore[misc]
         assert read_backlog(connection).dispatcher_seen_at is not None
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
