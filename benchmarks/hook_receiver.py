@@ -22,7 +22,7 @@ class _Endpoint(asyncio.Protocol):
         self._dripping: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what a stream's protocol is given
+        assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
     def connection_lost(self, _: Exception | None) -> None:
@@ -44,7 +44,7 @@ class _Endpoint(asyncio.Protocol):
             self._answer(path)
 
     def _answer(self, path: str) -> None:
-        assert self._transport is not None  # noqa: S101 - data comes over a connection
+        assert self._transport is not None
         way = path.rsplit("/", 1)[-1] if path.startswith("/hostile/") else "ok"
         if way == "ok":
             self._transport.write(_OK)
