@@ -54,7 +54,7 @@ asyncio.run(dispatcher.run(asyncio.Event()))
 """
 
 # Nobody waits a minute for each retry here: what failed is due again at once, and so is a breaker's probe.
-_HURRY = """
+HURRY = """
 with hurried as (
     update alerting.webhook_deliveries set next_attempt_at = clock_timestamp()
     where state = 'retry' and next_attempt_at > clock_timestamp()
@@ -113,8 +113,11 @@ def unreliable_endpoint(seed: int) -> Iterator[Endpoint]:
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+        request_queue_size = 128  # of five, a burst's other connections wait a second for their second knock
+
+    server = Server(("127.0.0.1", 0), Handler)
     # A dispatcher that is killed closes its connections with whatever was still to be read.
     server.handle_error = lambda *_: None  # type: ignore[method-assign]
     endpoint.url = f"http://127.0.0.1:{server.server_address[1]}/hook"
@@ -201,7 +204,7 @@ def torment(
                 wanted = min(deliveries, deliveries * (killed + 1) // max(1, kills))
                 _queue(connection, tenant, range(queued, wanted))
                 queued = max(queued, wanted)
-                connection.execute(_HURRY)
+                connection.execute(HURRY)
                 _replay_failed(connection, tenant)
                 time.sleep(chances.uniform(0.02, 0.25))
                 if killed < kills and endpoint.requests.total() > queued // 2:
