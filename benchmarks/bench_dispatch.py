@@ -40,7 +40,7 @@ from sensors.webhooks.registry import create_webhook
 from sensors.webhooks.sensors import INTERVAL_SECONDS
 from sensors.webhooks.signing import sign
 from storage.clock import Clock
-from storage.database import Connection, connect
+from storage.database import Connection, Database, connect
 from storage.postgres_url import PostgresUrl
 from storage.secrets import SecretBox
 from storage.settings import PROJECT_ROOT
@@ -51,7 +51,7 @@ _LOOPBACK = (ip_network("127.0.0.0/8"),)
 _ENDPOINTS = 20
 _SLOTS = 64
 _RATE = 50
-_HOSTILE = ("hang", "error", "drip", "cut")
+_HOSTILE = ("drip", "error")
 _BACKLOG = 100_000
 
 _DUE = """
@@ -174,7 +174,7 @@ def _telling(server: PostgresUrl) -> list[Row]:
     seconds = 60 if is_full() else 12
     clean = _told(server, seconds, hostile=False)
     beset = _told(server, seconds, hostile=True)
-    figures = f"{_RATE}/s for {seconds} s: p50 {{:.0f}} ms, p99 {{:.0f}} ms".format
+    figures = f"{_RATE} breaches/s to 8 endpoints for {seconds} s: p50 {{:.0f}} ms, p99 {{:.0f}} ms".format
     p50, p99 = (1000 * _quantile(beset, q) for q in (0.5, 0.99))
     clean50, clean99 = (1000 * _quantile(clean, q) for q in (0.5, 0.99))
     return [
@@ -187,7 +187,7 @@ def _telling(server: PostgresUrl) -> list[Row]:
 def _told(server: PostgresUrl, seconds: int, *, hostile: bool) -> list[float]:
     url = fresh_database(server)
     with _receiver() as receiver, connect(url, autocommit=True) as connection:
-        ways = [_HOSTILE[number // 4 % 4] if hostile and number % 4 == 0 else "ok" for number in range(16)]
+        ways = [_HOSTILE[number // 4] if hostile and number % 4 == 0 else "ok" for number in range(8)]
         paths = [f"/hostile/{number}/{way}" if way != "ok" else f"/ok/{number}" for number, way in enumerate(ways)]
         _register(connection, [receiver.url + path for path in paths])
         with _dispatcher(url):
@@ -229,10 +229,9 @@ def _push_steadily(connection: Connection, seconds: int) -> dict[str, float]:
 @contextmanager
 def _dispatcher(url: PostgresUrl) -> Iterator[None]:
     with TemporaryDirectory(prefix="tidemark-bench-") as home:
-        environment = os.environ | {
+        environment = os.environ | Database(url, url).environment
+        environment |= {
             "TIDEMARK_HOME": home,
-            "TIDEMARK_DATABASE_URL": url.libpq(),
-            "TIDEMARK_DAGSTER_DATABASE_URL": url.libpq(),
             "TIDEMARK_SECRET_KEYS": _KEY,
             "TIDEMARK_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
         }
@@ -247,7 +246,9 @@ def _dispatcher(url: PostgresUrl) -> Iterator[None]:
 
 
 def _wait_for_heartbeat(connection: Connection) -> None:
+    deadline = time.monotonic() + 60
     while connection.execute("select from alerting.heartbeats where worker = 'dispatcher'").fetchone() is None:
+        assert time.monotonic() < deadline, "the dispatcher does not start"
         time.sleep(0.05)
 
 
