@@ -21,6 +21,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from uuid import UUID
 
 import httpx
 import orjson
@@ -140,19 +141,19 @@ def _stock(shares: bool, url: PostgresUrl) -> None:
 async def _stock_dispatcher(url: PostgresUrl, shares: bool) -> None:
     box = SecretBox([_KEY])
     with connect(url, autocommit=True) as connection:
-        rows = connection.execute(_DUE).fetchall()
+        rows: list[tuple[UUID, UUID, str, str, bytes]] = connection.execute(_DUE).fetchall()
         secrets = {row[1]: live_secrets(connection, box, row[1], datetime.now(UTC)) for row in rows}
         slots = asyncio.Semaphore(_SLOTS)
 
-        async def deliver(client: httpx.AsyncClient, row: Sequence[object]) -> None:
+        async def deliver(client: httpx.AsyncClient, row: tuple[UUID, UUID, str, str, bytes]) -> None:
             delivery_id, webhook_id, endpoint, event_type, body = row
             now = datetime.now(UTC)
-            headers = sign(bytes(body), secrets[webhook_id], delivery_id=delivery_id, event_type=event_type, at=now)  # type: ignore[index, arg-type]
-            answer = await client.post(str(endpoint), content=bytes(body), headers=headers)  # type: ignore[arg-type]
+            headers = sign(body, secrets[webhook_id], delivery_id=delivery_id, event_type=event_type, at=now)
+            answer = await client.post(endpoint, content=body, headers=headers)
             answer.raise_for_status()
             connection.execute(_DONE, (delivery_id,))
 
-        async def one(row: Sequence[object], client: httpx.AsyncClient | None) -> None:
+        async def one(row: tuple[UUID, UUID, str, str, bytes], client: httpx.AsyncClient | None) -> None:
             async with slots:
                 if client is not None:
                     await deliver(client, row)
@@ -293,9 +294,10 @@ def _lone_delivery(server: PostgresUrl, *, backlog: int) -> list[float]:
 
 def _scanning(server: PostgresUrl) -> list[Row]:
     new = 100_000 if is_full() else 20_000
-    short = _scanned(server, history=new, new=new)
+    _scanned(server, history=1_000, new=1_000)
+    short = median(_scanned(server, history=new, new=new) for _ in range(3))
+    half = median(_scanned(server, history=new, new=new // 2) for _ in range(3))
     long = _scanned(server, history=10 * new, new=new)
-    half = _scanned(server, history=new, new=new // 2)
     return [
         Row(
             "time to scan, history ten times as long / short",

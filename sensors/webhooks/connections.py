@@ -88,7 +88,11 @@ class _Connection(asyncio.Protocol):
             raise ConnectionResetError("the connection was closed")
         self._answered, self._received = answered, 0
         self._done = asyncio.get_running_loop().create_future()
-        events = (h11.Request(method=b"POST", target=target, headers=headers), h11.Data(data=body), h11.EndOfMessage())
+        events = (
+            h11.Request(method=b"POST", target=target, headers=list(headers)),
+            h11.Data(data=body),
+            h11.EndOfMessage(),
+        )
         self._transport.write(b"".join(part for part in map(self.http.send, events) if part))
         await self._done
 

@@ -12,7 +12,7 @@ from storage.database import Connection
 
 _AT_ONCE = 500
 
-# By arrays, which are looked up in the index whatever the statistics say: those of a queue are always of another moment.
+# By arrays, which are looked up in the index whatever the statistics say: a queue's are always of another moment.
 _RELEASE = """
 update alerting.webhook_deliveries
 set state = 'retry', lease_until = null

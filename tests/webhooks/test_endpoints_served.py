@@ -17,6 +17,7 @@ from receiver import Received, Receiver, answer, receiving
 
 from sensors.outbox import EventDraft, SubjectPart, publish
 from sensors.webhooks.claims import claim
+from sensors.webhooks.registry import resume_webhook
 from storage.database import Connection, Database
 from storage.secrets import SecretBox
 
@@ -81,6 +82,23 @@ def test_an_answer_that_waiting_does_not_mend_parks_the_rest_is_told_once_and_pr
     assert breaker(connection, webhook_id) == ("closed", 0, 0)
     assert set(states(connection)) == {"delivered"}
     assert len(attempts(connection)) == 5 + 6 + 2, "parked rows have spent no attempt"
+
+
+def test_an_endpoint_that_is_resumed_by_hand_gets_what_was_parked_at_once(
+    connection: Connection, database: Database, tenant: str, box: SecretBox, clock: SetClock, receiver: Receiver
+) -> None:
+    receiver.behaviour = answer(403)
+    webhook_id, _ = register(connection, box, tenant, receiver.url, clock)
+    happen(connection, tenant, clock, "one")
+    send(database, box, clock)
+    happen(connection, tenant, clock, *map(str, range(20)))
+    send(database, box, clock)
+    assert states(connection).count("parked") == 20
+    receiver.behaviour = answer(200)
+    resume_webhook(connection, tenant, webhook_id)
+    assert send(database, box, clock).delivered == 20
+    clock.move(minutes=2)
+    assert send(database, box, clock).delivered == 1
 
 
 def test_ten_failures_in_a_row_open_the_breaker_and_a_success_between_them_does_not(
