@@ -100,6 +100,8 @@ def drain(connect: Connect, box: SecretBox, clock: Clock, options: Options | Non
     with connect() as connection:
         # So that an outbox that nobody drains is seen from outside, also while nothing is due.
         beat(connection, "webhook_deliveries")
+        # Parks what has become due behind an open breaker.
+        claim(connection, clock.now(), 0)
         # Looked at first: a transport loads the system's certificates, too dear for every idle tick.
         if not due(connection, clock.now()):
             return DrainResult()
