@@ -41,6 +41,7 @@ _SOON_SECONDS = 0.005
 _TAKEN_SECONDS = 0.2
 _WORTH_WAITING_SECONDS = 1.0
 _LAST_WORD_SECONDS = 5.0
+_PATIENT_WITH_RESULTS = 3
 
 _BEAT = """
 insert into alerting.heartbeats (worker, beat_at) values (%(worker)s, clock_timestamp())
@@ -182,8 +183,19 @@ class Deliverer:
             grace: seconds that requests under way have after that. What takes longer is sent again, when its lease has
                 run out.
         """
+        broken = 0
         while not stopped.is_set():
-            visit = await self._visit(claiming=True, worker=worker)
+            try:
+                visit = await self._visit(claiming=True, worker=worker)
+            except Exception:
+                # A row or result that nothing can be done with must not end the others' deliveries.
+                _log.exception("the dispatcher's visit to the database broke")
+                broken += 1
+                if broken >= _PATIENT_WITH_RESULTS:
+                    self._finished.clear()
+                await asyncio.sleep(_SWEEP_SECONDS)
+                continue
+            broken = 0
             await self._wait(visit.pause)
         if self._under_way:
             await asyncio.wait(list(self._under_way), timeout=grace)

@@ -160,6 +160,11 @@ def _describe(failure: Exception) -> str:
     cause: BaseException | None = failure
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"the certificate is not valid: {cause.verify_message}"
+            return _plain(f"the certificate is not valid: {cause.verify_message}")
         cause = cause.__cause__ or cause.__context__
-    return f"{type(failure).__name__}: {failure}"[:300]
+    return _plain(f"{type(failure).__name__}: {failure}")
+
+
+def _plain(text: str) -> str:
+    # Part of it may have come from the endpoint, and not every character can be stored.
+    return text.encode("ascii", "backslashreplace").decode().replace("\0", "")[:300]
