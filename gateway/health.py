@@ -60,7 +60,9 @@ def _behind(standing: Standing | None) -> dict[str, object]:
     return {
         "backlog_batches": standing.backlog_batches,
         "backlog_age_seconds": round(standing.backlog_age_seconds, 3),
-        "dispatcher_seen_at": standing.deliverer_seen_at,
+        "endpoints_held_back": standing.endpoints_held_back,
+        "dispatcher_seen_at": standing.dispatcher_seen_at,
+        "sweeper_seen_at": standing.sweeper_seen_at,
         "daemon_seen_at": standing.daemon_seen_at,
     }
 

@@ -111,3 +111,8 @@ class _Behind(Collector):
         for state, count in standing.deliveries.items():
             deliveries.add_metric((state,), count)
         yield deliveries
+        yield GaugeMetricFamily(
+            "tidemark_webhook_endpoints_held_back",
+            "Active endpoints whose breaker is not closed.",
+            value=standing.endpoints_held_back,
+        )

@@ -30,7 +30,9 @@ class Standing:
     backlog_batches: int
     backlog_age_seconds: float
     deliveries: Mapping[str, int]
-    deliverer_seen_at: datetime | None
+    endpoints_held_back: int
+    dispatcher_seen_at: datetime | None
+    sweeper_seen_at: datetime | None
     daemon_seen_at: datetime | None
 
 
@@ -60,8 +62,15 @@ class StandingBoard:
                 backlog = read_backlog(connection)
         except psycopg.Error:
             return None
-        seen = self._daemon_seen_at()
-        return Standing(backlog.batches, backlog.age_seconds, backlog.deliveries, backlog.deliverer_seen_at, seen)
+        return Standing(
+            backlog_batches=backlog.batches,
+            backlog_age_seconds=backlog.age_seconds,
+            deliveries=backlog.deliveries,
+            endpoints_held_back=backlog.held_back,
+            dispatcher_seen_at=backlog.dispatcher_seen_at,
+            sweeper_seen_at=backlog.sweeper_seen_at,
+            daemon_seen_at=self._daemon_seen_at(),
+        )
 
     def _daemon_seen_at(self) -> datetime | None:
         try:

@@ -25,6 +25,7 @@ from orchestration.commands import (
     webhook,
 )
 from orchestration.commands.demo_command import demo
+from orchestration.commands.dispatch_command import dispatch
 from orchestration.commands.docs_command import docs
 from orchestration.commands.recommend import recommend
 from orchestration.commands.refresh_command import refresh
@@ -45,6 +46,7 @@ app = typer.Typer(
 
 for command in (
     up,
+    dispatch,
     demo,
     platform_commands.migrate,
     platform_commands.doctor,

@@ -1,4 +1,4 @@
-"""`tidemark up`: the HTTP door, Dagster's page and its daemon as children of one process that stops them all.
+"""`tidemark up`: the HTTP door, the dispatcher, Dagster's page and its daemon, children of one process that stops all.
 
 Dagster's own `dagster dev` ignores SIGTERM when a script starts it, so the page and the daemon are children of ours.
 """
@@ -46,6 +46,11 @@ def dagster_services(port: int) -> list[Service]:
 def gateway_service() -> Service:
     """The HTTP door; where it listens it reads from the settings."""
     return Service("gateway", [sys.executable, "-m", "gateway"])
+
+
+def dispatcher_service() -> Service:
+    """What judges and delivers at once."""
+    return Service("dispatcher", [sys.executable, "-m", "sensors.dispatcher"])
 
 
 @contextmanager

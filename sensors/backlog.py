@@ -14,7 +14,7 @@ from storage.database import Connection
 
 MOST_COUNTED = 10_000
 
-# Both branches of the deliveries have an index of their own, so that history costs nothing.
+# Each branch of the deliveries has an index of its own, so that history costs nothing.
 _READ = """
 with backlog as (
     select received_at from raw.ingest_batches
@@ -26,16 +26,28 @@ with backlog as (
     order by xact_id
     limit %(most)s
 ),
+open_deliveries as (
+    select state from alerting.webhook_deliveries where state in ('pending', 'retry')
+    union all
+    select state from alerting.webhook_deliveries where state = 'in_flight'
+    union all
+    select state from alerting.webhook_deliveries where state = 'parked'
+),
+ended_deliveries as (
+    select state from alerting.webhook_deliveries
+    where created_at > clock_timestamp() - interval '24 hours' and state in ('delivered', 'failed', 'cancelled')
+),
 deliveries as (
-    select state, count(*) as deliveries from alerting.webhook_deliveries
-    where state in ('pending', 'retry', 'in_flight') or created_at > clock_timestamp() - interval '24 hours'
+    select state, count(*) as deliveries from (table open_deliveries union all table ended_deliveries) as both_kinds
     group by state
 )
 select
     count(*) as batches,
     coalesce(extract(epoch from clock_timestamp() - min(received_at)), 0)::double precision as age_seconds,
     (select coalesce(jsonb_object_agg(state, deliveries), '{}') from deliveries) as deliveries,
-    (select beat_at from alerting.heartbeats where worker = 'webhook_deliveries') as deliverer_seen_at
+    (select count(*) from alerting.webhooks where status = 'active' and breaker <> 'closed') as held_back,
+    (select beat_at from alerting.heartbeats where worker = 'dispatcher') as dispatcher_seen_at,
+    (select beat_at from alerting.heartbeats where worker = 'webhook_deliveries') as sweeper_seen_at
 from backlog
 """
 
@@ -48,13 +60,17 @@ class Backlog:
         batches: landed batches of evaluations not yet judged for alerts; counted up to 10,000.
         age_seconds: age of the oldest of them, 0 if there is none.
         deliveries: by state, those that are open and those of the last 24 hours.
-        deliverer_seen_at: when the outbox was last looked into, by whatever process.
+        held_back: active endpoints whose breaker is not closed: their deliveries are parked.
+        dispatcher_seen_at: when a dispatcher was last at work; None if none ever was.
+        sweeper_seen_at: when a drain last began, of the sensor or of the command line.
     """
 
     batches: int
     age_seconds: float
     deliveries: Mapping[str, int]
-    deliverer_seen_at: datetime | None
+    held_back: int
+    dispatcher_seen_at: datetime | None
+    sweeper_seen_at: datetime | None
 
 
 def read_backlog(connection: Connection) -> Backlog:

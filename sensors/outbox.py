@@ -41,13 +41,20 @@ on conflict (dedupe_key) do nothing
 # Events that were in the outbox before have no row under the new id, so they get no second delivery. A paused endpoint
 # gets its rows too: they wait, nothing is lost. In the order of the events, because their identifiers tell the time.
 _INSERT_DELIVERIES = """
-insert into alerting.webhook_deliveries (tenant_id, event_id, webhook_id, next_attempt_at)
-select events.tenant_id, events.event_id, webhooks.webhook_id, %(now)s
+insert into alerting.webhook_deliveries (tenant_id, event_id, webhook_id, subject_key, next_attempt_at)
+select
+    events.tenant_id,
+    events.event_id,
+    webhooks.webhook_id,
+    case when webhooks.ordered then subjects.subject_key end,
+    %(now)s
 from alerting.events
+inner join unnest(%(event_ids)s::uuid [], %(subject_keys)s::bytea []) as subjects (event_id, subject_key)
+    on events.event_id = subjects.event_id
 inner join alerting.webhooks on events.tenant_id = webhooks.tenant_id
 where
-    events.event_id = any(%(event_ids)s)
-    and webhooks.status in ('active', 'paused')
+    webhooks.status in ('active', 'paused')
+    and webhooks.webhook_id is distinct from %(except)s::uuid
     and case
         when %(only)s::uuid is null
             then cardinality(webhooks.event_types) = 0 or events.event_type = any(webhooks.event_types)
@@ -113,6 +120,11 @@ class EventDraft:
     group: Mapping[str, object] | None = None
 
     @property
+    def subject_key(self) -> bytes:
+        """16 bytes: events of one subject have the same; what an endpoint in order is told one after the other."""
+        return sha256(json.dumps(list(vars(self.subject).values())).encode()).digest()[:16]
+
+    @property
     def dedupe_key(self) -> bytes:
         """32 bytes: the same happening has the same key whenever and however often it is found."""
         return sha256(json.dumps([self.tenant_id, self.event_type, *self.dedupe]).encode()).digest()
@@ -128,7 +140,12 @@ class Published:
 
 
 def publish(
-    connection: Connection, drafts: Sequence[EventDraft], now: datetime, *, only_webhook: UUID | None = None
+    connection: Connection,
+    drafts: Sequence[EventDraft],
+    now: datetime,
+    *,
+    only_webhook: UUID | None = None,
+    except_webhook: UUID | None = None,
 ) -> Published:
     """Add events and their deliveries in the caller's transaction; an event that is there already adds nothing.
 
@@ -137,6 +154,7 @@ def publish(
         drafts: in the order in which they get their numbers.
         now: from when the deliveries are due, aware.
         only_webhook: deliver to this endpoint alone, whatever types it asked for.
+        except_webhook: not to this endpoint, since it is the one that the events are about.
     """
     if not drafts:
         return Published()
@@ -146,7 +164,14 @@ def publish(
         cursor.executemany(_INSERT_EVENT, rows)
     event_ids = [event_id for _, event_id in ids]
     counted = connection.execute(_COUNT_EVENTS, {"event_ids": event_ids}).fetchone()
-    added = connection.execute(_INSERT_DELIVERIES, {"event_ids": event_ids, "now": now, "only": only_webhook}).rowcount
+    values = {
+        "event_ids": event_ids,
+        "subject_keys": [draft.subject_key for draft in drafts],
+        "now": now,
+        "only": only_webhook,
+        "except": except_webhook,
+    }
+    added = connection.execute(_INSERT_DELIVERIES, values).rowcount
     if added:
         connection.execute("select pg_notify(%s, '')", (CHANNEL,))
     events, last_seq = counted or (0, None)

@@ -31,6 +31,7 @@ class Receiver:
     behaviour: Behaviour
     port: int = 0
     requests: list[Received] = field(default_factory=list)
+    connections: int = 0
 
     @property
     def url(self) -> str:
@@ -52,11 +53,19 @@ def answer(status: int, body: bytes = b"", **headers: str) -> Behaviour:
 
 
 @contextmanager
-def receiving(behaviour: Behaviour | None = None, *, context: ssl.SSLContext | None = None) -> Iterator[Receiver]:
-    """A receiver for the length of the block, over TLS if a context is given."""
+def receiving(
+    behaviour: Behaviour | None = None, *, context: ssl.SSLContext | None = None, keeps: bool = False
+) -> Iterator[Receiver]:
+    """A receiver for the length of the block, over TLS if a context is given; one that keeps connections if asked."""
     receiver = Receiver(behaviour or answer(200, b"ok"))
 
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1" if keeps else "HTTP/1.0"
+
+        def setup(self) -> None:
+            receiver.connections += 1
+            super().setup()
+
         def do_POST(self) -> None:
             length = int(self.headers.get("Content-Length", 0))
             headers = {name.lower(): value for name, value in self.headers.items()}
@@ -70,8 +79,11 @@ def receiving(behaviour: Behaviour | None = None, *, context: ssl.SSLContext | N
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+        request_queue_size = 128  # of five, a burst's other connections wait a second for their second knock
+
+    server = Server(("127.0.0.1", 0), Handler)
     if context is not None:
         server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     receiver.port = server.server_address[1]

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 from collections.abc import Callable
+from datetime import timedelta
 
 import typer
 
@@ -10,6 +11,7 @@ from orchestration.addresses import Address, door_address, page_address
 from orchestration.commands.shared import JsonOption, console, platform, print_json, show
 from orchestration.platform import Platform
 from orchestration.supervisor import is_served
+from sensors.backlog import read_backlog
 from storage.database import create_if_missing
 from storage.embedded import client_program
 from storage.leaks import find_leaks
@@ -17,6 +19,13 @@ from storage.migrate import migrate as migrate_database
 from storage.settings import Settings, load_settings
 
 _LEAST_FREE_BYTES = 1 << 30
+_HEARTBEAT_PATIENCE = timedelta(seconds=60)
+_HELD_BACK = """
+select webhook_id, tenant_id, coalesce(breaker_reason, '') from alerting.webhooks
+where status = 'active' and breaker <> 'closed'
+order by tenant_id, webhook_id
+limit 10
+"""
 
 
 def migrate(as_json: JsonOption = False) -> None:
@@ -83,6 +92,26 @@ def _leaks(opened: Platform) -> str | None:
         return "; ".join(map(str, find_leaks(connection))) or None
 
 
+def _dispatcher(opened: Platform) -> str | None:
+    if not is_served(opened.database):
+        return None
+    with opened.database.connect() as connection:
+        seen_at = read_backlog(connection).dispatcher_seen_at
+    if seen_at is not None and opened.clock.now() - seen_at < _HEARTBEAT_PATIENCE:
+        return None
+    log = opened.settings.home / "logs" / "dispatcher.log"
+    return f"not seen since {seen_at or 'ever'}: webhooks wait for the sensor, up to 5 s. Its log is {log}"
+
+
+def _endpoints(opened: Platform) -> str | None:
+    with opened.database.connect() as connection:
+        rows = connection.execute(_HELD_BACK).fetchall()
+    return (
+        "; ".join(f"{webhook_id} of {tenant_id} is held back: {reason}" for webhook_id, tenant_id, reason in rows)
+        or None
+    )
+
+
 def _disk(opened: Platform) -> str | None:
     free = shutil.disk_usage(opened.settings.home.parent).free
     return None if free >= _LEAST_FREE_BYTES else f"only {free >> 20} MiB free beside {opened.settings.home}"
@@ -107,6 +136,8 @@ _CHECKS: dict[str, Callable[[Platform], str | None]] = {
     "partitions ahead": _partitions,
     "secret key": _secret_key,
     "readers' isolation": _leaks,
+    "dispatcher": _dispatcher,
+    "webhook endpoints": _endpoints,
     "disk space": _disk,
     "port of the HTTP door": _door_port,
     "port of Dagster's page": _page_port,

@@ -12,16 +12,21 @@ from orchestration.addresses import addresses, door_address, page_address
 from orchestration.commands.shared import console, platform
 from orchestration.instance import instance_environment
 from orchestration.platform import Platform
-from orchestration.supervisor import Supervisor, dagster_services, gateway_service, serving
+from orchestration.supervisor import Supervisor, dagster_services, dispatcher_service, gateway_service, serving
 from storage.errors import TidemarkError
 
 _READY_PATIENCE_SECONDS = 120.0
 _LINES_SHOWN = 15
-_TITLES = {"gateway": "The HTTP door", "page": "Dagster's page", "daemon": "Dagster's daemon"}
+_TITLES = {
+    "gateway": "The HTTP door",
+    "dispatcher": "The dispatcher",
+    "page": "Dagster's page",
+    "daemon": "Dagster's daemon",
+}
 
 
 def up() -> None:
-    """Serve PostgreSQL, the HTTP door, Dagster's page and its daemon; Ctrl-C stops them all."""
+    """Serve PostgreSQL, the HTTP door, the dispatcher, Dagster's page and its daemon; Ctrl-C stops them all."""
     with platform() as opened, ExitStack() as stack:
         for address in addresses(opened.settings):
             if address.is_taken():
@@ -35,7 +40,7 @@ def up() -> None:
                 "do everything twice. Stop the other one first, or give this one a TIDEMARK_HOME of its own."
             )
         environment = os.environ | instance_environment(opened.settings, opened.database)
-        services = [gateway_service(), *dagster_services(opened.settings.dagster_port)]
+        services = [gateway_service(), dispatcher_service(), *dagster_services(opened.settings.dagster_port)]
         supervisor = Supervisor(services, environment, opened.settings.home / "logs")
         ended: str | None = None
         try:

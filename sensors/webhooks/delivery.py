@@ -1,25 +1,30 @@
-"""Draining the outbox: due deliveries are claimed, signed, sent a few at a time, and their results written.
+"""Draining the outbox: due deliveries are claimed, signed, sent, and their results written.
 
 Belongs here: who is sent when, and that nothing of one delivery stops the others. Does not belong here: the rows
-(`claims`), the wire (`transport`). Any number of drains may run at once, in any number of processes.
+(`claims`, `settling`), the wire (`transport`), waiting for notifications (`sensors.dispatcher`). Any number of drains
+may run at once, in any number of processes.
 """
 
 import asyncio
+import contextlib
 import random
 import re
 import ssl
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
+from uuid import UUID
 
 import structlog
 
 from sensors.webhooks.addresses import Network
-from sensors.webhooks.claims import LEASE, Claim, claim, settle
+from sensors.webhooks.claims import LEASE, Claim, claim, due, next_due
 from sensors.webhooks.keys import live_secrets
+from sensors.webhooks.lanes import Connect, Lane
+from sensors.webhooks.parking import sweep
+from sensors.webhooks.settling import Outcome, Result, settle
 from sensors.webhooks.signing import sign
 from sensors.webhooks.transport import DEADLINE_SECONDS, Answer, Transport
 from storage.clock import Clock
@@ -29,21 +34,17 @@ from storage.secrets import SecretBox
 
 _log = structlog.get_logger()
 _FITS_A_HEADER = re.compile(r"[!-~]{1,200}")
-
-_DUE = """
-select count(*)
-from alerting.webhook_deliveries as deliveries
-inner join alerting.webhooks on deliveries.webhook_id = webhooks.webhook_id
-where
-    webhooks.status = 'active'
-    and (
-        (deliveries.state in ('pending', 'retry') and deliveries.next_attempt_at <= %(now)s)
-        or (deliveries.state = 'in_flight' and deliveries.lease_until <= %(now)s)
-    )
-"""
+_SWEEP_SECONDS = 1.0
+_BEAT_SECONDS = 5.0
+# A claim that found something may have been cut short by its share: asked again soon, together with first results.
+_SOON_SECONDS = 0.005
+_TAKEN_SECONDS = 0.2
+_WORTH_WAITING_SECONDS = 1.0
+_LAST_WORD_SECONDS = 5.0
+_PATIENT_WITH_RESULTS = 3
 
 _BEAT = """
-insert into alerting.heartbeats (worker, beat_at) values ('webhook_deliveries', clock_timestamp())
+insert into alerting.heartbeats (worker, beat_at) values (%(worker)s, clock_timestamp())
 on conflict (worker) do update set beat_at = excluded.beat_at
 """
 
@@ -56,15 +57,15 @@ class Options:
         allowed: networks that may be reached although not public.
         deadline: seconds for one exchange; the lease is well longer.
         concurrency: requests under way at once.
-        seconds: after these nothing new is claimed; what is under way may take `deadline` more.
+        seconds: of `drain`: after these nothing new is claimed; what is under way may take `deadline` more.
         lease: how long a claim stands.
         verify: certificates to trust; those of the system if None.
-        jitter: source of the retries' jitter.
+        jitter: source of the retries' jitter, and of whose turn it is among equals.
     """
 
     allowed: Sequence[Network] = ()
     deadline: float = DEADLINE_SECONDS
-    concurrency: int = 16
+    concurrency: int = 64
     seconds: float = 40.0
     lease: timedelta = LEASE
     verify: ssl.SSLContext | None = None
@@ -98,12 +99,7 @@ class DrainResult:
         return ", ".join(parts)
 
 
-def drain(
-    connect: Callable[[], AbstractContextManager[Connection]],
-    box: SecretBox,
-    clock: Clock,
-    options: Options | None = None,
-) -> DrainResult:
+def drain(connect: Connect, box: SecretBox, clock: Clock, options: Options | None = None) -> DrainResult:
     """Deliver what is due until nothing is, or the time is up.
 
     Args:
@@ -115,77 +111,206 @@ def drain(
     options = options or Options()
     with connect() as connection:
         # So that an outbox that nobody drains is seen from outside, also while nothing is due.
-        connection.execute(_BEAT)
+        beat(connection, "webhook_deliveries")
+        # Parks what has become due behind an open breaker.
+        claim(connection, clock.now(), 0)
         # Looked at first: a transport loads the system's certificates, too dear for every idle tick.
-        if not due(connection, clock):
+        if not due(connection, clock.now()):
             return DrainResult()
-        counted = asyncio.run(_Drain(connection, box, clock, options).run())
+    counted = asyncio.run(_drain(connect, box, clock, options))
+    with connect() as connection:
         return DrainResult(
             delivered=counted["delivered"],
             retried=counted["retry"],
             failed=counted["failed"],
             superseded=counted[None],
-            left=due(connection, clock),
+            left=due(connection, clock.now()),
         )
 
 
-def due(connection: Connection, clock: Clock) -> int:
-    """How many deliveries could be claimed now."""
-    row = connection.execute(_DUE, {"now": clock.now()}).fetchone()
-    return int(row[0]) if row else 0
+def beat(connection: Connection, worker: str) -> None:
+    """Say that a worker is at work."""
+    connection.execute(_BEAT, {"worker": worker})
 
 
-class _Drain:
-    def __init__(self, connection: Connection, box: SecretBox, clock: Clock, options: Options) -> None:
-        self._connection = connection
+async def _drain(connect: Connect, box: SecretBox, clock: Clock, options: Options) -> Counter[Outcome | None]:
+    lane = Lane(connect, patient=False)
+    async with Transport(options.allowed, deadline=options.deadline, verify=options.verify) as transport:
+        deliverer = Deliverer(lane, box, clock, options, transport)
+        try:
+            await deliverer.until_idle(options.seconds)
+        finally:
+            lane.close()
+    return deliverer.counted
+
+
+@dataclass(frozen=True)
+class _Round:
+    """What one visit to the database brought."""
+
+    outcomes: Sequence[Outcome | None]
+    claims: Sequence[Claim]
+    secrets: Mapping[UUID, Sequence[str] | TidemarkError]
+    pause: float | None
+
+
+class Deliverer:
+    """Claims, sends and settles in one event loop; each visit to the database settles and claims in one transaction."""
+
+    def __init__(self, lane: Lane, box: SecretBox, clock: Clock, options: Options, transport: Transport) -> None:
+        self.counted: Counter[Outcome | None] = Counter()
+        self._lane = lane
         self._box = box
         self._clock = clock
         self._options = options
+        self._transport = transport
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._finished: list[Result] = []
+        self._news = asyncio.Event()
+        self._sweep_at = 0.0
+        self._beat_at = 0.0
 
-    async def run(self) -> Counter[str | None]:
-        counted: Counter[str | None] = Counter()
-        end = time.monotonic() + self._options.seconds
-        under_way: set[asyncio.Task[str | None]] = set()
-        options = self._options
-        async with Transport(options.allowed, deadline=options.deadline, verify=options.verify) as transport:
-            while True:
-                free = options.concurrency - len(under_way) if time.monotonic() < end else 0
-                claims = claim(self._connection, self._clock.now(), free, options.lease) if free else ()
-                under_way |= {asyncio.create_task(self._deliver(transport, owned)) for owned in claims}
-                if not under_way:
-                    return counted
-                done, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
-                counted.update(task.result() for task in done)
+    def wake(self) -> None:
+        """Look for due deliveries now."""
+        self._news.set()
 
-    async def _deliver(self, transport: Transport, owned: Claim) -> str | None:
-        log = _log.bind(
-            correlation_id=owned.correlation_id,
-            tenant=owned.tenant_id,
-            delivery_id=str(owned.delivery_id),
-            webhook_id=str(owned.webhook_id),
-            event_type=owned.event_type,
-            attempt=owned.attempt,
-        )
+    async def until_idle(self, seconds: float) -> None:
+        """Deliver until nothing is due that this drain could have, or the time is up."""
+        end = time.monotonic() + seconds
+        while True:
+            is_open = time.monotonic() < end
+            visit = await self._visit(claiming=is_open)
+            is_near = visit.pause is not None and 0 < visit.pause <= _WORTH_WAITING_SECONDS
+            if not self._under_way and not self._finished and not (is_open and is_near):
+                return
+            await self._wait(visit.pause)
+
+    async def until(self, stopped: asyncio.Event, worker: str, grace: float) -> None:
+        """Deliver, at once when woken, until `stopped`; then let what is under way come to its end.
+
+        Args:
+            stopped: set by whoever wants an end, who also calls `wake`.
+            worker: under what name to say that it is at work.
+            grace: seconds that requests under way have after that. What takes longer is sent again, when its lease has
+                run out.
+        """
+        broken = 0
+        while not stopped.is_set():
+            try:
+                visit = await self._visit(claiming=True, worker=worker)
+            except Exception:
+                # A row or result that nothing can be done with must not end the others' deliveries.
+                _log.exception("the dispatcher's visit to the database broke")
+                broken += 1
+                if broken >= _PATIENT_WITH_RESULTS:
+                    self._finished.clear()
+                await asyncio.sleep(_SWEEP_SECONDS)
+                continue
+            broken = 0
+            await self._wait(visit.pause)
+        if self._under_way:
+            await asyncio.wait(list(self._under_way), timeout=grace)
+        for task in list(self._under_way):
+            task.cancel()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WORD_SECONDS):
+                await self._visit(claiming=False)
+
+    async def _wait(self, pause: float | None) -> None:
+        # Due, and yet not to be had: another drainer has the endpoint's row or all its requests.
+        seconds = _TAKEN_SECONDS if pause is not None and pause <= 0 else pause
         try:
-            answer = await self._exchange(transport, owned)
+            async with asyncio.timeout(min(_BEAT_SECONDS, seconds or _BEAT_SECONDS)):
+                await self._news.wait()
+        except TimeoutError:
+            pass
+        self._news.clear()
+
+    async def _visit(self, *, claiming: bool, worker: str | None = None) -> _Round:
+        finished = list(self._finished)
+        free = self._options.concurrency - len(self._under_way) if claiming else 0
+        visit = await self._lane.run(lambda connection: self._round(connection, finished, free, worker))
+        # Forgotten only now that they are committed: a connection that breaks takes no result along.
+        del self._finished[: len(finished)]
+        self.counted.update(visit.outcomes)
+        for result, outcome in zip(finished, visit.outcomes, strict=True):
+            _tell(result, outcome)
+        for owned in visit.claims:
+            task = asyncio.create_task(self._deliver(owned, visit.secrets[owned.webhook_id]))
+            self._under_way.add(task)
+        return visit
+
+    def _round(self, connection: Connection, finished: Sequence[Result], free: int, worker: str | None) -> _Round:
+        now = self._clock.now()
+        elapsed = time.monotonic()
+        options = self._options
+        with connection.transaction():
+            outcomes = settle(connection, finished, now, options.jitter) if finished else ()
+            swept = 0
+            if elapsed >= self._sweep_at:
+                swept = sweep(connection, now)
+                self._sweep_at = elapsed + (0 if swept else _SWEEP_SECONDS)
+            claims = claim(connection, now, free, options.lease, options.jitter) if free > 0 else ()
+            secrets = {webhook_id: self._secrets(connection, webhook_id) for webhook_id in _endpoints(claims)}
+            if worker is not None and elapsed >= self._beat_at:
+                beat(connection, worker)
+                self._beat_at = elapsed + _BEAT_SECONDS / 2
+            pause = _SOON_SECONDS if claims or swept else self._pause(connection, now)
+        return _Round(outcomes, claims, secrets, pause)
+
+    def _pause(self, connection: Connection, now: datetime) -> float | None:
+        due_at = next_due(connection, now)
+        return None if due_at is None else (due_at - now).total_seconds()
+
+    def _secrets(self, connection: Connection, webhook_id: UUID) -> Sequence[str] | TidemarkError:
+        try:
+            return live_secrets(connection, self._box, webhook_id, self._clock.now())
         except TidemarkError as unusable:
-            answer = Answer(None, str(unusable))
+            return unusable
+
+    async def _deliver(self, owned: Claim, secrets: Sequence[str] | TidemarkError) -> None:
+        try:
+            answer = await self._exchange(owned, secrets)
         except Exception as unforeseen:
             # One delivery that breaks the sender must not stop the others, nor be claimed again for ever.
-            log.exception("webhook delivery broke")
+            _log.exception("webhook delivery broke", delivery_id=str(owned.delivery_id))
             answer = Answer(None, f"internal error: {type(unforeseen).__name__}")
-        outcome = settle(self._connection, owned, answer, self._clock.now(), self._options.jitter).outcome
-        log.info("webhook delivery", outcome=outcome or "superseded", status=answer.status_code, error=answer.error)
-        return outcome
+        finally:
+            task = asyncio.current_task()
+            if task is not None:
+                self._under_way.discard(task)
+        self._finished.append(Result(owned, answer))
+        self._news.set()
 
-    async def _exchange(self, transport: Transport, owned: Claim) -> Answer:
-        now = self._clock.now()
-        secrets = live_secrets(self._connection, self._box, owned.webhook_id, now)
+    async def _exchange(self, owned: Claim, secrets: Sequence[str] | TidemarkError) -> Answer:
+        if isinstance(secrets, TidemarkError):
+            return Answer(None, str(secrets))
         if not secrets:
             return Answer(None, "the endpoint has no live secret: `tidemark webhook rotate` makes one")
+        now = self._clock.now()
         signature = sign(owned.body, secrets, delivery_id=owned.delivery_id, event_type=owned.event_type, at=now)
         headers = {"Content-Type": "application/json", **signature}
         # A record may name any text as its own, and a header can't carry it all; the body does.
         if owned.correlation_id is not None and _FITS_A_HEADER.fullmatch(owned.correlation_id):
             headers["X-Correlation-ID"] = owned.correlation_id
-        return await transport.post(owned.url, owned.body, headers)
+        return await self._transport.post(owned.url, owned.body, headers)
+
+
+def _endpoints(claims: Sequence[Claim]) -> set[UUID]:
+    return {owned.webhook_id for owned in claims}
+
+
+def _tell(result: Result, outcome: Outcome | None) -> None:
+    owned, answer = result.owned, result.answer
+    _log.info(
+        "webhook delivery",
+        correlation_id=owned.correlation_id,
+        tenant=owned.tenant_id,
+        delivery_id=str(owned.delivery_id),
+        webhook_id=str(owned.webhook_id),
+        event_type=owned.event_type,
+        attempt=owned.attempt,
+        outcome=outcome or "superseded",
+        status=answer.status_code,
+        error=answer.error,
+    )

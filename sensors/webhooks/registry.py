@@ -40,8 +40,10 @@ values (%(tenant_id)s, %(url)s, %(event_types)s, %(description)s, %(now)s)
 returning webhook_id, tenant_id, url, event_types, status, description, created_at
 """
 
+# Whoever changes an endpoint by hand has seen to it: it is served at once, and its breaker begins anew.
 _SET_STATUS = """
-update alerting.webhooks set status = %(status)s
+update alerting.webhooks
+set status = %(status)s, breaker = 'closed', breaker_until = null, failures = 0, trips = 0
 where tenant_id = %(tenant_id)s and webhook_id = %(webhook_id)s
 """
 
@@ -51,7 +53,9 @@ where webhook_id = %(webhook_id)s and state in ('pending', 'in_flight', 'retry',
 """
 
 _SET_URL = """
-update alerting.webhooks set url = %(url)s where tenant_id = %(tenant_id)s and webhook_id = %(webhook_id)s
+update alerting.webhooks
+set url = %(url)s, breaker = 'closed', breaker_until = null, failures = 0, trips = 0
+where tenant_id = %(tenant_id)s and webhook_id = %(webhook_id)s
 """
 
 _SET_INTEREST = """

@@ -1,26 +1,32 @@
-"""One exchange with an endpoint: resolved once, checked, pinned, bounded in time and in bytes.
+"""One exchange with an endpoint: resolved, checked, pinned, bounded in time and in bytes.
 
-Belongs here: how a request leaves and what of the answer is read. Does not belong here: what an answer means
-(`delivery`). It speaks through httpx's transport and not through its client, which would keep cookies and may follow
-redirects, take proxies from the environment and unpack compressed answers.
+Belongs here: where a request may go, how long it may take, what is told of it. Does not belong here: the bytes on the
+wire (`connections`), what an answer means (`schedule`). No proxy, cookie, redirect or packed answer is taken: nothing
+here knows how.
 """
 
 import asyncio
 import socket
 import ssl
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
+from urllib.parse import urlsplit
 
-import httpx
+import h11
 
-from sensors.webhooks.addresses import ForbiddenAddressError, Network, choose, is_allowed
+from sensors.webhooks.addresses import Address, ForbiddenAddressError, Network, choose, is_allowed
+from sensors.webhooks.connections import Answered, Connections, Peer, StaleConnectionError
 
 DEADLINE_SECONDS = 15.0
-MAX_RESPONSE_BYTES = 1000
-_RESOLVERS = 16
+# One verdict on a name serves the exchanges of a burst; every connection goes to an address that was checked.
+VERDICT_SECONDS = 2.0
+_MAX_VERDICTS = 1000
+_RESOLVERS = 32
 
 
 @dataclass(frozen=True)
@@ -31,11 +37,23 @@ class Answer:
         status_code: None if no complete head of an answer came.
         error: why there is no status, or why the answer's body is incomplete; never holds anything of the request.
         response: the first bytes of the body, at most 1000, as they came.
+        retry_after: the header of that name, as it came.
+        stale: a kept connection had ended, so that this tells nothing of the endpoint.
     """
 
     status_code: int | None
     error: str | None = None
     response: bytes = b""
+    retry_after: str | None = None
+    stale: bool = False
+
+
+class _Target(NamedTuple):
+    tls: bool
+    host: str
+    port: int
+    netloc: bytes
+    path: bytes
 
 
 class Transport:
@@ -57,14 +75,9 @@ class Transport:
         """
         self._allowed = allowed
         self._deadline = deadline
-        # No connection is kept: the pool knows them by address alone, and one whose certificate was checked for a host
-        # must not serve another host at the same address.
-        self._http = httpx.AsyncHTTPTransport(
-            verify=verify or ssl.create_default_context(),
-            trust_env=False,
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
-        )
+        self._connections = Connections(verify or ssl.create_default_context())
         self._resolvers = ThreadPoolExecutor(_RESOLVERS, thread_name_prefix="webhook-resolver")
+        self._verdicts: dict[tuple[str, int], tuple[float, asyncio.Future[Address]]] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -77,59 +90,68 @@ class Transport:
     ) -> None:
         # Not waited for: a resolver that hangs must not hold up the deliveries' caller.
         self._resolvers.shutdown(wait=False, cancel_futures=True)
-        await self._http.aclose()
+        self._connections.close()
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         """Send one request; every failure of the network or of the endpoint is an `Answer`, never an exception."""
-        received = bytearray()
-        status: int | None = None
+        answered = Answered()
+        error: str | None = None
         try:
             async with asyncio.timeout(self._deadline):
-                request = await self._request(httpx.URL(url), body, headers)
-                response = await self._http.handle_async_request(request)
-                status = response.status_code
-                await _read(response, received)
-            error = None
+                target = _parse(url)
+                address = await self._address(target.host, target.port)
+                # Asked again here: a name may lead elsewhere by now than on the day the endpoint was registered.
+                if not target.tls and not is_allowed(address, self._allowed):
+                    raise _PlainHttpError
+                peer = Peer(str(address), target.port, target.host, target.tls)
+                await self._connections.exchange(peer, target.path, _encode(target, headers, body), body, answered)
         except TimeoutError:
             error = f"no complete answer within {self._deadline:g} seconds"
         except ForbiddenAddressError as forbidden:
             error = f"{forbidden}: TIDEMARK_WEBHOOK_ALLOWED_NETWORKS names the networks that webhooks may reach anyway"
-        except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as failure:
+        except (_PlainHttpError, StaleConnectionError) as refused:
+            error = str(refused)
+        except (h11.ProtocolError, OSError, ValueError) as failure:
             error = _describe(failure)
-        return Answer(status, error, bytes(received))
+        return Answer(answered.status_code, error, answered.body, answered.retry_after, answered.stale)
 
-    async def _request(self, url: httpx.URL, body: bytes, headers: Mapping[str, str]) -> httpx.Request:
-        address = choose(await self._resolve(url), self._allowed)
-        # Asked again here: a name may lead elsewhere by now than on the day the endpoint was registered.
-        if url.scheme != "https" and not is_allowed(address, self._allowed):
-            raise httpx.UnsupportedProtocol("plain http is only for networks of TIDEMARK_WEBHOOK_ALLOWED_NETWORKS")
-        return httpx.Request(
-            "POST",
-            url.copy_with(host=str(address)),
-            headers={"Host": url.netloc.decode(), "Accept-Encoding": "identity", "Connection": "close", **headers},
-            content=body,
-            extensions={
-                "sni_hostname": url.raw_host.decode(),
-                "timeout": httpx.Timeout(self._deadline).as_dict(),
-            },
-        )
+    async def _address(self, host: str, port: int) -> Address:
+        now = time.monotonic()
+        asked_at, verdict = self._verdicts.get((host, port), (now, None))
+        if verdict is None or now - asked_at > VERDICT_SECONDS:
+            if len(self._verdicts) >= _MAX_VERDICTS:
+                self._verdicts.clear()
+            verdict = asyncio.ensure_future(self._resolve(host, port))
+            # Else a verdict that nobody waited for to its end would be complained about.
+            verdict.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._verdicts[host, port] = now, verdict
+        # Shielded: whoever's deadline comes first must not take the others' verdict away.
+        return await asyncio.shield(verdict)
 
-    async def _resolve(self, url: httpx.URL) -> list[str]:
-        port = url.port or (443 if url.scheme == "https" else 80)
+    async def _resolve(self, host: str, port: int) -> Address:
         found = await asyncio.get_running_loop().run_in_executor(
-            self._resolvers, lambda: socket.getaddrinfo(url.raw_host.decode(), port, type=socket.SOCK_STREAM)
+            self._resolvers, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         )
-        return [str(entry[4][0]) for entry in found]
+        return choose([str(entry[4][0]) for entry in found], self._allowed)
 
 
-async def _read(response: httpx.Response, received: bytearray) -> None:
-    try:
-        async for chunk in response.aiter_raw():
-            received += chunk[: MAX_RESPONSE_BYTES - len(received)]
-            if len(received) >= MAX_RESPONSE_BYTES:
-                return
-    finally:
-        await response.aclose()
+class _PlainHttpError(Exception):
+    def __init__(self) -> None:
+        super().__init__("plain http is only for networks of TIDEMARK_WEBHOOK_ALLOWED_NETWORKS")
+
+
+@lru_cache(maxsize=1000)
+def _parse(url: str) -> _Target:
+    parts = urlsplit(url)
+    tls = parts.scheme == "https"
+    host = parts.hostname or ""
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return _Target(tls, host, parts.port or (443 if tls else 80), parts.netloc.encode("ascii"), path.encode("ascii"))
+
+
+def _encode(target: _Target, headers: Mapping[str, str], body: bytes) -> list[tuple[bytes, bytes]]:
+    own = [(b"Host", target.netloc), (b"Accept-Encoding", b"identity"), (b"Content-Length", b"%d" % len(body))]
+    return own + [(name.encode("ascii"), value.encode("ascii")) for name, value in headers.items()]
 
 
 def _describe(failure: Exception) -> str:
@@ -138,6 +160,11 @@ def _describe(failure: Exception) -> str:
     cause: BaseException | None = failure
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"the certificate is not valid: {cause.verify_message}"
+            return _plain(f"the certificate is not valid: {cause.verify_message}")
         cause = cause.__cause__ or cause.__context__
-    return f"{type(failure).__name__}: {failure}"[:300]
+    return _plain(f"{type(failure).__name__}: {failure}")
+
+
+def _plain(text: str) -> str:
+    # Part of it may have come from the endpoint, and not every character can be stored.
+    return text.encode("ascii", "backslashreplace").decode().replace("\0", "")[:300]

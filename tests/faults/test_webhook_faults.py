@@ -16,7 +16,9 @@ from delivering import SetClock, attempts, happen, register, send, states
 from receiver import Received, Receiver, answer, receiving
 
 from sensors.alerts.scan import scan
-from sensors.webhooks.claims import claim, settle
+from sensors.webhooks.claims import claim
+from sensors.webhooks.parking import sweep
+from sensors.webhooks.settling import Result, settle
 from sensors.webhooks.transport import Answer
 from storage.database import Connection, Database
 from storage.secrets import SecretBox
@@ -128,14 +130,15 @@ def test_an_owner_who_wakes_up_after_its_lease_changes_nothing(
     register(connection, box, tenant, receiver.url, clock)
     happen(connection, tenant, clock, "one")
     (asleep,) = claim(connection, clock.now(), 10)
-    assert claim(connection, clock.now(), 10) == []
+    assert not claim(connection, clock.now(), 10)
     clock.move(seconds=61)
+    assert sweep(connection, clock.now()) == 1
     (awake,) = claim(connection, clock.now(), 10)
     jitter = random.Random(1)  # noqa: S311
-    assert settle(connection, asleep, Answer(410), clock.now(), jitter).outcome is None
+    assert settle(connection, [Result(asleep, Answer(410))], clock.now(), jitter) == [None]
     assert states(connection) == ["in_flight"]
-    assert settle(connection, awake, Answer(200), clock.now(), jitter).outcome == "delivered"
-    assert settle(connection, asleep, Answer(500), clock.now(), jitter).outcome is None
+    assert settle(connection, [Result(awake, Answer(200))], clock.now(), jitter) == ["delivered"]
+    assert settle(connection, [Result(asleep, Answer(500))], clock.now(), jitter) == [None]
     assert states(connection) == ["delivered"]
     assert connection.execute("select status from alerting.webhooks").fetchone() == ("active",)
     assert [attempt[:2] for attempt in attempts(connection)] == [(1, 500), (2, 200)]

@@ -57,7 +57,7 @@ def _counted(port: int, key: str) -> int | None:
 
 def _all_at_work(port: int) -> bool:
     checks = httpx.get(f"http://127.0.0.1:{port}/health", timeout=10).json()["checks"]
-    at_work = checks["dispatcher_seen_at"] is not None and checks["daemon_seen_at"] is not None
+    at_work = all(checks[f"{worker}_seen_at"] is not None for worker in ("dispatcher", "sweeper", "daemon"))
     return at_work and checks["backlog_batches"] == 0
 
 
