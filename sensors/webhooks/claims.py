@@ -68,13 +68,11 @@ select
     claimed.fence,
     claimed.attempt_count as attempt,
     attempts.attempt_id,
-    webhooks.url,
     events.event_type,
     events.body
 from claimed
 inner join attempts using (delivery_id)
 inner join alerting.events using (event_id)
-inner join alerting.webhooks on claimed.webhook_id = webhooks.webhook_id
 order by claimed.next_attempt_at, claimed.delivery_id
 """
 
@@ -111,7 +109,6 @@ class Claim:
     fence: int
     attempt: int
     attempt_id: UUID
-    url: str
     event_type: str
     body: bytes
 

@@ -12,16 +12,18 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 import structlog
 
 from sensors.webhooks.addresses import Network
+from sensors.webhooks.bodies import body_to_send
 from sensors.webhooks.claims import LEASE, Claim, claim, settle
-from sensors.webhooks.keys import live_secrets
+from sensors.webhooks.keys import open_endpoint
 from sensors.webhooks.signing import sign
 from sensors.webhooks.transport import DEADLINE_SECONDS, Answer, Transport
+from sensors.webhooks.urls import without_secrets
 from storage.clock import Clock
 from storage.database import Connection
 from storage.errors import TidemarkError
@@ -60,6 +62,7 @@ class Options:
         lease: how long a claim stands.
         verify: certificates to trust; those of the system if None.
         jitter: source of the retries' jitter.
+        page_url: what messages to Slack and Teams link to.
     """
 
     allowed: Sequence[Network] = ()
@@ -69,6 +72,7 @@ class Options:
     lease: timedelta = LEASE
     verify: ssl.SSLContext | None = None
     jitter: random.Random = field(default_factory=random.SystemRandom)
+    page_url: str | None = None
 
 
 @dataclass(frozen=True)
@@ -169,12 +173,17 @@ class _Drain:
 
     async def _exchange(self, transport: Transport, owned: Claim) -> Answer:
         now = self._clock.now()
-        secrets = live_secrets(self._connection, self._box, owned.webhook_id, now)
-        if not secrets:
-            return Answer(None, "the endpoint has no live secret: `tidemark webhook rotate` makes one")
-        signature = sign(owned.body, secrets, delivery_id=owned.delivery_id, event_type=owned.event_type, at=now)
+        endpoint = open_endpoint(self._connection, self._box, owned.webhook_id, now)
+        page_url = self._options.page_url
+        body = body_to_send(self._connection, owned.delivery_id, endpoint.format, owned.body, page_url)
+        signature = sign(body, endpoint.secrets, delivery_id=owned.delivery_id, event_type=owned.event_type, at=now)
         headers = {"Content-Type": "application/json", **signature}
         # A record may name any text as its own, and a header can't carry it all; the body does.
         if owned.correlation_id is not None and _FITS_A_HEADER.fullmatch(owned.correlation_id):
             headers["X-Correlation-ID"] = owned.correlation_id
-        return await transport.post(owned.url, owned.body, headers)
+        return _safe_to_keep(await transport.post(endpoint.url, body, headers), endpoint.url)
+
+
+def _safe_to_keep(answer: Answer, url: str) -> Answer:
+    error = None if answer.error is None else without_secrets(answer.error.encode(), url).decode()
+    return replace(answer, error=error, response=without_secrets(answer.response, url))

@@ -119,7 +119,7 @@ def test_an_endpoint_is_registered_changed_tested_rotated_replayed_and_deleted_i
         Webhook(secret).verify(receiver.requests[1].body, receiver.requests[1].headers)
     changed = door("PATCH", path, {"url": URL, "status": "paused", "event_types": []}).json()
     assert (changed["url"], changed["status"], changed["event_types"], changed["description"]) == (
-        URL,
+        "https://example.com/…",
         "paused",
         [],
         "ops",
@@ -375,7 +375,7 @@ def test_openapi_documents_each_route_with_its_body_and_its_refusals(door: Door)
         for method, operation in methods.items():
             assert {"401", "403", "422", "503"} <= set(operation["responses"]), path
             assert operation["security"], path
-            assert ("{" in path) == ("404" in operation["responses"]) or "recommendations" in path, path
+            assert ("{" in path) == ("404" in operation["responses"]) or path.endswith(("/recommendations", "/deliveries/replay")), path
             takes_body = method == "patch" or (method, path[-5:]) in (
                 ("post", "hooks"),
                 ("post", "ences"),
