@@ -50,7 +50,7 @@ inner join alerting.webhooks using (webhook_id)
 where
     {CHOSEN}
     and webhooks.status <> 'deleted'
-    and deliveries.replay_key is distinct from %(key)s::text
+    and (%(key)s::text is null or deliveries.replay_key is distinct from %(key)s)
 """
 
 _COUNT = f"""

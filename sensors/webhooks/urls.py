@@ -4,6 +4,7 @@ Belongs here: what can be said of a URL without sending anything. Does not belon
 (`addresses`), which is asked again with every request (`transport`); keeping URLs (`keys`).
 """
 
+import re
 import socket
 from collections.abc import Sequence
 from urllib.parse import unquote, urlsplit
@@ -13,8 +14,10 @@ from storage.errors import UsageError
 
 MAX_URL_LENGTH = 2000
 _MASK = "/…"
-# Shorter than any token: a path such as `/hook` is no secret, and its letters may stand in any answer.
+# A path such as `/hook` is no secret, and words of a path may stand in any answer.
 _SHORTEST_SECRET = 8
+_SHORTEST_TOKEN = 12
+_TOKENS = re.compile("[/?&=]")
 _ALLOW = "name its network in TIDEMARK_WEBHOOK_ALLOWED_NETWORKS (127.0.0.0/8 for local trials)"
 
 
@@ -55,7 +58,8 @@ def without_secrets(text: bytes, url: str) -> bytes:
     """A text without the URL's path and query: receivers like to repeat in an error what they were asked for."""
     parts = urlsplit(url)
     target = parts.path + (f"?{parts.query}" if parts.query else "")
-    spellings = {spelling for part in (target, parts.path, parts.query) for spelling in (part, unquote(part))}
+    tokens = [token for token in _TOKENS.split(target) if len(token) >= _SHORTEST_TOKEN]
+    spellings = {spelling for part in (target, parts.path, parts.query, *tokens) for spelling in (part, unquote(part))}
     for spelling in sorted(spellings, key=len, reverse=True):
         secret = spelling.encode()
         text = text.replace(secret, _MASK.encode()) if len(secret) >= _SHORTEST_SECRET else text

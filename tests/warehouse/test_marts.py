@@ -90,13 +90,29 @@ def test_overview_has_a_row_for_a_tenant_without_data_and_counts_today_and_alert
         at = today - timedelta(days=age)
         resolved = at + timedelta(seconds=90) if status == "resolved" else None
         connection.execute(alert, {"tenant": tenant, "epoch": epoch, "status": status, "at": at, "resolved": resolved})
+    connection.execute(
+        "update alerting.alerts set acked_at = started_at + interval '30 seconds', acked_by = 'ana' where epoch = 2"
+    )
+    hook = """
+    insert into alerting.webhooks (tenant_id, url, sealed_url, format, breaker)
+    values (%s, 'https://hooks.example.com/…', 'sealed-path', 'slack', 'open')
+    """
+    connection.execute(hook, (tenant,))
     run_dbt(["build", "--exclude-resource-type", "unit_test"], database)
+    [health] = rows("marts.webhook_health")
+    assert (health["endpoint"], health["format"], health["status"], health["breaker"]) == (
+        "https://hooks.example.com/…",
+        "slack",
+        "active",
+        "open",
+    )
     overview = {row["tenant_id"]: row for row in rows("marts.overview")}
     assert overview["silent"]["total_evaluations"] == overview["silent"]["alert_count"] == 0
     assert (overview[tenant]["total_evaluations"], overview[tenant]["evaluations_today"]) == (2, 1)
     assert (overview[tenant]["alert_count"], overview[tenant]["firing_alert_count"]) == (3, 1)
     recent = {row["status"]: row for row in rows("marts.recent_alerts")}
     assert recent["resolved"]["seconds_to_resolve"] == 90
+    assert (recent["resolved"]["seconds_to_acknowledge"], recent["firing"]["seconds_to_acknowledge"]) == (30, None)
     assert recent.keys() == {"resolved", "firing"}
     assert len(rows("marts.recent_alerts")) == 2
 

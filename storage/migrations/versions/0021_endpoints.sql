@@ -36,6 +36,7 @@ comment on column alerting.webhook_deliveries.rendered is
     'The bytes that are signed and sent if they are not the event''s own: made once, before the first attempt.';
 comment on column alerting.webhook_deliveries.replay_key is 'With which key it was last sent again: not with that one anew.';
 create index on alerting.webhook_deliveries (tenant_id, delivery_id);
+create index webhook_deliveries_failed on alerting.webhook_deliveries (next_attempt_at) where state = 'failed';
 
 -- A body that is no longer kept leaves its hash behind, and its dedupe_key, so that nothing is told a second time.
 alter table alerting.events
@@ -46,18 +47,6 @@ create index events_created_at_with_body on alerting.events (created_at) where b
 comment on column alerting.events.body is 'The bytes; null once they need no longer be kept.';
 comment on column alerting.events.body_sha256 is 'SHA-256 of the bytes, also of those that are no longer kept.';
 
--- Grants by column: neither the door nor dbt reads where deliveries go.
-do $$
-declare
-    shown text := (
-        select string_agg(quote_ident(attname), ', ')
-        from pg_attribute
-        where attrelid = 'alerting.webhooks'::regclass and attnum > 0 and not attisdropped and attname <> 'sealed_url'
-    );
-begin
-    revoke select on alerting.webhooks from tidemark_api, tidemark_dbt;
-    execute format('grant select (%s) on alerting.webhooks to tidemark_api, tidemark_dbt', shown);
-end $$;
 grant select (public_key) on alerting.webhook_secrets to tidemark_api;
 
 -- retention ----------------------------------------------------------------------------------------------------------
