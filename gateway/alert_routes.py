@@ -28,7 +28,9 @@ _LISTING = Listing(
     summary="The tenant's alerts, the newest first, as they are this moment.",
     order=(("started_at", MOMENT), ("alert_id", IDENTIFIER)),
     filters=(
-        Parameter("status", one_of("firing", "resolved"), "Only alerts that still fire, or do no more."),
+        Parameter(
+            "status", one_of("pending", "firing", "resolved"), "Only alerts that wait to fire, fire, or are over."
+        ),
         Parameter("event_type", one_of(*EVENT_TYPES), "Only this rule's."),
         Parameter("template", TEXT, "Only this template's."),
     ),

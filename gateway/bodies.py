@@ -26,6 +26,7 @@ LIMITS = {"bytes": MOST_BYTES, "records": MOST_RECORDS}
 _SLOW_SECONDS = 1.0
 _LENGTH = re.compile(r"\d{1,18}", re.ASCII)
 _GZIP_WINDOW = 31
+_GZIP_MAGIC = b"\x1f\x8b"
 _ENCODINGS = {"": False, "identity": False, "gzip": True, "x-gzip": True}
 # A record may be a member of its own; empty ones without end would only cost time.
 _MOST_MEMBERS = MOST_RECORDS
@@ -120,6 +121,10 @@ async def _read(request: Request, packed: bool, limits: Mapping[str, int], reser
         reservation.grow(len(body))
     if unpacker is not None:
         unpacker.require_end()
+    elif body.startswith(_GZIP_MAGIC):
+        # Neither JSON nor protobuf begins like this.
+        detail = "the body is gzip, but does not say so: send Content-Encoding: gzip; nothing was landed"
+        raise ProblemError(HTTPStatus.BAD_REQUEST, detail)
     return bytes(body)
 
 

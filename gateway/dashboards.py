@@ -83,8 +83,8 @@ DASHBOARDS = (
         filters=(
             Filter(
                 "status",
-                one_of("firing", "resolved"),
-                "Only alerts that still fire, or do no more.",
+                one_of("pending", "firing", "resolved"),
+                "Only alerts that wait to fire, fire, or are over.",
                 column="status",
             ),
             Filter("event_type", one_of(*EVENT_TYPES), "Only this rule's.", column="event_type"),

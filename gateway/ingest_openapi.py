@@ -30,9 +30,10 @@ _VERDICTS: dict[str, Any] = {
             "description": "The first 100 problems; all of them are kept and can be listed and replayed.",
             "items": {
                 "type": "object",
-                "required": ["line", "verdict", "field", "code", "reason"],
+                "required": ["line", "record_id", "verdict", "field", "code", "reason"],
                 "properties": {
                     "line": {"type": "integer", "minimum": 1},
+                    "record_id": {"type": ["string", "null"]},
                     "verdict": {"enum": ["conflict", "rejected"]},
                     "field": {"type": ["string", "null"]},
                     "code": {"type": "string"},

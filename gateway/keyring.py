@@ -18,7 +18,7 @@ from gateway.options import Network
 from gateway.problems import ProblemError
 from storage.api_keys import ApiKey, Scope, verify_key
 from storage.clock import Clock
-from storage.key_texts import KeyRefusedError
+from storage.key_texts import KeyRefusedError, KeyText
 from storage.pool import Pool
 
 # A revocation is seen after at most this long; without it each request would ask the database twice.
@@ -74,13 +74,17 @@ def guard(keyring: Keyring, scope: Scope, admin_networks: Sequence[Network] = ()
 
     def required(request: Request, presented: Presented) -> ApiKey:
         request.state.admit_again = lambda: required(request, presented)
+        notes = notes_of(request)
         if not presented:
+            notes.facts["refused"] = "no key"
             raise ProblemError(HTTPStatus.UNAUTHORIZED, "send your key in the header X-API-Key", headers=_CHALLENGE)
         try:
+            notes.facts["key_id"] = KeyText.parse(presented).key_id
             key = keyring.recognize(presented)
         except KeyRefusedError as refused:
+            notes.facts["refused"] = str(refused)
             raise ProblemError(HTTPStatus.UNAUTHORIZED, str(refused), headers=_CHALLENGE) from None
-        notes_of(request).tenant = key.tenant_id
+        notes.tenant = key.tenant_id
         if scope not in key.scopes:
             detail = f"this needs a key of scope {scope}; yours has {', '.join(key.scopes)}"
             raise ProblemError(HTTPStatus.FORBIDDEN, detail, missing_scope=scope)

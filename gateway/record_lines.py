@@ -93,6 +93,7 @@ def _split_json(body: bytes) -> Iterator[Line]:
     if first is None:
         return
     if first.group() != b"[":
+        _require_one_document(body.strip(_BLANKS))
         yield Line(1, body.strip(_BLANKS))
         return
     begin = position = first.end()
@@ -124,6 +125,18 @@ def _split_json(body: bytes) -> Iterator[Line]:
     after = _NOT_BLANK.search(body, position)
     if after is not None:
         raise _broken("more than one array", after.start())
+
+
+def _require_one_document(body: bytes) -> None:
+    line, _, rest = body.partition(b"\n")
+    if not rest:
+        return
+    try:
+        orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return  # one that is written over several lines, or none: the contract says what is wrong
+    detail = "the body has more than one JSON document: send it as application/x-ndjson. Nothing was landed"
+    raise ProblemError(HTTPStatus.BAD_REQUEST, detail)
 
 
 def _broken(what: str, position: int) -> ProblemError:

@@ -1,4 +1,4 @@
-"""`/v1/silences`: times during which matching alerts are to notify nobody, kept for whoever notifies."""
+"""`/v1/silences`: times during which matching alerts notify nobody, and what each of them kept back."""
 
 from datetime import datetime
 from http import HTTPStatus
@@ -18,7 +18,8 @@ from gateway.listings import IDENTIFIER, MOMENT, Listing, Parameter, one_of
 from gateway.pages import page_of, seeing
 from gateway.parameters import read_query
 from gateway.problems import READ_REFUSALS, WRITE_REFUSALS, documented
-from sensors.alerts.silences import Label, Matcher, Operator, create_silence, end_silence, list_silences
+from sensors.alerts.matchers import Label, Matcher, Operator
+from sensors.alerts.silences import create_silence, end_silence, list_silences, list_suppressed
 from storage.api_keys import ApiKey
 from storage.clock import Clock
 from storage.pool import Pool
@@ -29,7 +30,13 @@ _LISTING = Listing(
     order=(("starts_at", MOMENT), ("silence_id", IDENTIFIER)),
     filters=(Parameter("state", one_of("pending", "active", "ended"), "Only these."),),
 )
-_MEMBERS = ("silence_id", "matchers", "starts_at", "ends_at", "author", "comment", "created_at", "state")
+_MEMBERS = ("silence_id", "matchers", "starts_at", "ends_at", "author", "comment", "created_at", "state", "suppressed")
+
+_SUPPRESSED = Listing(
+    name="suppressed",
+    summary="What a silence kept back, the newest first, and what became of it.",
+    order=(("suppression_id", IDENTIFIER),),
+)
 
 
 class MatcherBody(Body):
@@ -72,9 +79,17 @@ def silence_routes(pool: Pool, reader: Guard, admin: Guard, clock: Clock, budget
             )
         return page_answer(page_of(_LISTING, query, rows))
 
+    @router.get("/{silence_id}/suppressed", **documented_page(_SUPPRESSED, HTTPStatus.NOT_FOUND))
+    def suppressed(silence_id: UUID, request: Request, key: Annotated[ApiKey, Depends(reader)]) -> Response:
+        query = read_query(_SUPPRESSED, key.tenant_id, request.query_params.multi_items(), str(silence_id))
+        after = query.after["suppression_id"] if query.after is not None else None
+        with seeing(pool, key.tenant_id) as connection:
+            rows = list_suppressed(connection, key.tenant_id, silence_id, after=after, limit=query.limit + 1)
+        return page_answer(page_of(_SUPPRESSED, query, rows))
+
     @router.post(
         "",
-        summary="Set a silence. It is kept and shown; this version's deliveries do not heed it yet.",
+        summary="Set a silence. What it keeps back is told when it ends, if it still fires then.",
         status_code=HTTPStatus.CREATED,
         response_class=Response,
         responses=documented_answer("The silence.", *_MEMBERS, status=HTTPStatus.CREATED) | WRITE_REFUSALS,

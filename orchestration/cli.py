@@ -13,6 +13,7 @@ import typer
 from orchestration.commands import (
     alert,
     audit,
+    config,
     data,
     drop,
     key,
@@ -66,6 +67,7 @@ for name, group in {
     "webhook": webhook.app,
     "threshold": threshold.app,
     "alert": alert.app,
+    "config": config.app,
     "retention": retention.app,
     "audit": audit.app,
 }.items():

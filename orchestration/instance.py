@@ -2,11 +2,13 @@
 
 import os
 from pathlib import Path
-
-import dagster as dg
+from typing import TYPE_CHECKING
 
 from storage.database import Database, create_if_missing
 from storage.settings import Settings
+
+if TYPE_CHECKING:
+    import dagster as dg
 
 _DAGSTER_YAML = """\
 # Written by Tidemark at each start; change TIDEMARK_DAGSTER_DATABASE_URL rather than this file.
@@ -64,8 +66,11 @@ def instance_environment(settings: Settings, database: Database) -> dict[str, st
     return QUIET | database.environment | {"DAGSTER_HOME": str(home), "TIDEMARK_HOME": str(settings.home)}
 
 
-def open_instance(settings: Settings, database: Database) -> dg.DagsterInstance:
+def open_instance(settings: Settings, database: Database) -> "dg.DagsterInstance":
     """The deployment's instance, for use in this process."""
+    # Not at the top: `tidemark up` writes Dagster's configuration for its children and needs no Dagster itself.
+    import dagster as dg
+
     os.environ.update(instance_environment(settings, database))
     return dg.DagsterInstance.get()
 

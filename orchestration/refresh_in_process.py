@@ -21,6 +21,8 @@ from storage.errors import TidemarkError
 # What a run logs is kept in Dagster's storage and shown in its page; on a terminal it would bury the outcome.
 _QUIET_CONSOLE = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
+_WARN = dg.AssetCheckSeverity.WARN
+
 
 def refresh_in_process(
     opened: Platform, *, force: bool = False, full: bool = False, nightly: bool = False
@@ -73,12 +75,15 @@ def _run(opened: Platform, instance: dg.DagsterInstance, job_name: str, tags: di
         "assets": len({event.asset_key for event in result.get_asset_materialization_events()}),
         "checks_passed": sum(check.passed for check in checks),
         "checks_failed": sum(not check.passed for check in checks),
-        "failed": [
-            f"{check.asset_key.to_user_string()}: {check.check_name} ({check.severity.value.lower()})"
-            for check in checks
-            if not check.passed
-        ],
+        "failed": [_named(check) for check in checks if not check.passed],
+        # What a person should look at; an error is for somebody to mend.
+        "warnings": [_named(check) for check in checks if not check.passed and check.severity is _WARN],
     }
+
+
+def _named(check: dg.AssetCheckEvaluation) -> str:
+    told = f": {check.description}" if check.description else ""
+    return f"{check.asset_key.to_user_string()}: {check.check_name} ({check.severity.value.lower()}){told}"
 
 
 def _causes(result: dg.ExecuteInProcessResult) -> str:

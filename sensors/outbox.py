@@ -102,6 +102,7 @@ class EventDraft:
     Attributes:
         dedupe: what makes it this event and no other, never a clock or a run; hashed together with tenant and type.
         occurred_at: when Tidemark saw the transition; the data's own times are in `metric`.
+        group: JSON, of an event that tells several alerts at once; the body has a `group` only then.
     """
 
     tenant_id: str
@@ -113,6 +114,7 @@ class EventDraft:
     metric: MetricPart = MetricPart()
     evaluation_id: UUID | None = None
     correlation_id: str | None = None
+    group: Mapping[str, object] | None = None
 
     @property
     def dedupe_key(self) -> bytes:
@@ -157,13 +159,25 @@ def publish(
 
 def body(draft: EventDraft, event_id: UUID, seq: int) -> bytes:
     """The one serialization of an event: sorted keys, no spaces, UTF-8."""
-    content = {
+    content: dict[str, object] = {
         "id": str(event_id),
         "type": draft.event_type,
         "version": BODY_VERSION,
         "tenant": draft.tenant_id,
         "occurred_at": rfc3339(draft.occurred_at),
         "seq": seq,
+        **alert_members(draft),
+        "evaluation_id": _text(draft.evaluation_id),
+        "correlation_id": draft.correlation_id,
+    }
+    if draft.group is not None:
+        content["group"] = draft.group
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def alert_members(draft: EventDraft) -> dict[str, object]:
+    """The body's `alert`, `subject` and `metric`."""
+    return {
         "alert": {
             "id": _text(draft.alert.alert_id),
             "status": draft.alert.status,
@@ -183,10 +197,7 @@ def body(draft: EventDraft, event_id: UUID, seq: int) -> bytes:
             "window_end": rfc3339(draft.metric.window_end),
             "evaluation_count": draft.metric.evaluation_count,
         },
-        "evaluation_id": _text(draft.evaluation_id),
-        "correlation_id": draft.correlation_id,
     }
-    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 def rfc3339(time: datetime | None) -> str | None:

@@ -118,8 +118,9 @@ def create_if_missing(url: PostgresUrl) -> None:
             connection.execute(sql.SQL("create database {}").format(sql.Identifier(url.database)))
         except (psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
             return  # another process that starts at the same time was quicker
-        except psycopg.errors.InsufficientPrivilege as error:
+        except psycopg.errors.InsufficientPrivilege:
             raise DatabaseUnavailableError(
-                f"there is no database {url.database!r} at {url.masked()}, and this login may not create it. "
-                f"Run `tidemark migrate` with the owner's login first, or let an administrator create it."
-            ) from error
+                f"there is no database {url.database!r} at {url.masked()}, and this login may not create it. Run "
+                "`tidemark migrate` with the owner's login first; if this is it, let a superuser of the server run: "
+                f'create database "{url.database}" owner "{url.user}" (docs/access.md, A server of your own)'
+            ) from None

@@ -28,6 +28,31 @@ def create_tenant(connection: Connection, tenant_id: str, name: str | None = Non
     return created is not None
 
 
+def set_tier(connection: Connection, tenant_id: str, tier: str | None) -> None:
+    """Put a tenant into a tier, whose thresholds hold where it has set none of its own; None: into no tier.
+
+    Raises:
+        UsageError: an unknown tenant, or a tier's name that isn't a slug.
+    """
+    require_tenant(connection, tenant_id)
+    if tier is not None:
+        require_tier_name(tier)
+    connection.execute("update access.tenants set tier = %s where tenant_id = %s", (tier, tenant_id))
+    record_audit(connection, tenant_id=tenant_id, action="tenant.tier", subject=tenant_id, detail={"tier": tier})
+
+
+def require_tier_name(tier: str) -> None:
+    """Refuse what can't be the name of a tier.
+
+    Raises:
+        UsageError: it isn't a slug of at most 63 characters.
+    """
+    if not _SLUG.fullmatch(tier):
+        raise UsageError(
+            f"tier {tier!r}: use 1-63 lower-case letters, digits, '-' or '_', beginning with a letter or digit"
+        )
+
+
 def require_tenant(connection: Connection, tenant_id: str) -> str:
     """Return the identifier of an existing tenant.
 

@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,36 @@ for name in [name for name in os.environ if name.startswith("TIDEMARK_")]:
     del os.environ[name]
 
 TENANT = "acme"
+# `make test` hands whole files to its processes, in this order and then by name: each file's databases are prepared
+# once, and no process is left alone with a long file at the end. (xdist's groups do nothing with pytest 9.2:
+# https://github.com/pytest-dev/pytest-xdist/issues/1386.)
+LONGEST_FIRST = (
+    "faults/test_warehouse_faults.py",
+    "warehouse/test_increments.py",
+    "journeys/test_demo.py",
+    "journeys/test_up.py",
+    "warehouse/test_marts.py",
+    "warehouse/test_retention.py",
+    "warehouse/test_assets.py",
+    "warehouse/test_standing.py",
+    "orchestration/test_jobs.py",
+    "orchestration/test_cli.py",
+    "forecasts/test_forecast_assets.py",
+    "warehouse/test_readers.py",
+    "faults/test_build_races.py",
+)
+Prepare = Callable[[Database], None]
+Prepared = Callable[..., Database]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "begins(after): the test's database is as after(database) leaves one")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {name: place for place, name in enumerate(LONGEST_FIRST)}
+    here = Path(__file__).parent
+    items.sort(key=lambda item: places.get(item.path.relative_to(here).as_posix(), len(places)))
 
 
 @pytest.fixture(scope="session")
@@ -43,13 +73,41 @@ def server() -> Iterator[PostgresUrl]:
         stop_embedded(data)
 
 
+@pytest.fixture(scope="session")
+def prepared(server: PostgresUrl) -> Prepared:
+    """`prepared(prepare)`: a fresh database as `prepare` leaves one; migrated and empty with None.
+
+    A build costs seconds and a copy a tenth of one: what many tests begin with is made once a test process. The
+    database's name is always `tidemark`, because a kept dbt manifest has the name inside.
+    """
+    templates: dict[Prepare | None, str] = {None: "tidemark_template"}
+    database = Database(platform=server.with_database("tidemark"), dagster=server.with_database("dagster"))
+
+    def administer(*statements: str) -> None:
+        with connect(server.with_database("postgres"), autocommit=True) as admin:
+            for statement in statements:
+                admin.execute(statement)  # type: ignore[call-overload]
+
+    def prepared(prepare: Prepare | None = None) -> Database:
+        if prepare not in templates:
+            prepare(prepared())
+            name = f"prepared_{len(templates)}"
+            administer(f"alter database tidemark rename to {name}")
+            templates[prepare] = name
+        administer(
+            "drop database if exists tidemark with (force)",
+            f"create database tidemark template {templates[prepare]} strategy file_copy",
+        )
+        return database
+
+    return prepared
+
+
 @pytest.fixture
-def database(server: PostgresUrl) -> Database:
-    """A fresh, migrated database. Its name is always `tidemark`, because a kept dbt manifest has the name inside."""
-    with connect(server.with_database("postgres"), autocommit=True) as admin:
-        admin.execute("drop database if exists tidemark with (force)")
-        admin.execute("create database tidemark template tidemark_template strategy file_copy")
-    return Database(platform=server.with_database("tidemark"), dagster=server.with_database("dagster"))
+def database(prepared: Prepared, request: pytest.FixtureRequest) -> Database:
+    """A fresh, migrated database; as `prepare` leaves one for tests marked with `begins(after=prepare)`."""
+    marker = request.node.get_closest_marker("begins")
+    return prepared(marker.kwargs["after"] if marker is not None else None)
 
 
 @pytest.fixture

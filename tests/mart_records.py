@@ -11,8 +11,9 @@ from psycopg.rows import dict_row
 
 from assets.evaluations.landing import land
 from assets.evaluations.verdicts import Line, Receipt
+from assets.warehouse.build import run_dbt
 from assets.warehouse.project import kept_manifest
-from storage.database import Connection
+from storage.database import Connection, Database
 
 Record = dict[str, Any]
 TENANTS = ("acme", "globex")
@@ -48,6 +49,11 @@ def mart_names() -> tuple[str, ...]:
     """The names of all marts, from the dbt project."""
     nodes = kept_manifest().read()["nodes"].values()
     return tuple(sorted(n["name"] for n in nodes if n["resource_type"] == "model" and n["schema"] == "marts"))
+
+
+def empty_marts(database: Database) -> None:
+    """All models are built, of nothing: for tests of what comes after the first build (`begins`)."""
+    run_dbt(["run"], database)
 
 
 def evaluation(**fields: Any) -> Record:

@@ -22,6 +22,8 @@ from tidemark_client.errors import (
     RecordsRejectedError,
     SpoolError,
     TidemarkClientError,
+    counted,
+    was,
 )
 from tidemark_client.exchange import Exchange
 from tidemark_client.outbox import CLOSED, Outbox, Rhythm, WhenFull
@@ -44,6 +46,9 @@ class Client:
 
     `push` sends an iterable now and returns what became of it. `record` and `enqueue` hand a record to a background
     thread and return at once. Threads may share a client; a forked child gets a queue and connections of its own.
+
+    A `with` block closes the client at its end. An outage that lasts until then raises, unless all that is unsent is in
+    the spool: then it is a warning of the logger `tidemark_client`, and the next client of that spool sends it.
 
     Retries are safe: a server that has a record under its record_id knows it again. A record without one is known by
     its content (`push`), or is given one (`enqueue`).
@@ -93,7 +98,7 @@ class Client:
             timeout: seconds for one request.
             deadline: seconds for one batch with all its retries and waits.
             max_attempts: how often one batch is tried.
-            close_timeout: seconds that `close`, and the end of the process, wait for what is queued.
+            close_timeout: seconds that `close`, and the end of the block or the process, wait for what is queued.
             batch_records: a request's records, 1 to 10,000.
             batch_bytes: a request's bytes before gzip, up to 8 MiB; a 413 halves a batch, so a proxy that admits less
                 costs a detour.
@@ -251,10 +256,17 @@ class Client:
             self.close()
         except TidemarkClientError as failure:
             # A block that ends in success, if by sys.exit(), must not seem to be one.
-            if error is None or (isinstance(error, SystemExit) and not error.code):
+            succeeds = error is None or (isinstance(error, SystemExit) and not error.code)
+            # Only an outage passes by itself, and what was refused before it is told all the same.
+            if type(failure) is DeliveryError and 0 < failure.unsent <= failure.kept:
+                _log.warning("closing: %s", failure)
+                if succeeds and failure.result.refused and self._on_reject == "raise":
+                    raise RecordsRejectedError(failure.result) from None
+            elif succeeds:
                 raise
-            # The block's own error is the one to see.
-            _log.error("closing: %s", failure)
+            else:
+                # The block's own error is the one to see.
+                _log.error("closing: %s", failure)
 
     def __repr__(self) -> str:
         return f"Client({str(self._url)!r})"
@@ -316,7 +328,8 @@ class Client:
         if callable(self._on_reject):
             self._tell(result)
         elif result.problems:
-            _log.warning("%d queued records were refused, the first: %s", result.refused, result.problems[0])
+            refused = f"{counted(result.refused)} {was(result.refused)} refused"
+            _log.warning("from the queue %s, the first: %s", refused, result.problems[0])
 
     def _judged(self) -> PushResult:
         with self._lock:

@@ -1,8 +1,9 @@
 """A batch through to its verdicts: retries where they help, halves where it is too large, an error where it ends."""
 
+import logging
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -23,6 +24,8 @@ _AGAIN = {
     HTTPStatus.TOO_MANY_REQUESTS,
 }
 _KEY_REFUSED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
+_log = logging.getLogger("tidemark_client")
+
 _JUDGED = {HTTPStatus.OK, HTTPStatus.MULTI_STATUS, HTTPStatus.UNPROCESSABLE_ENTITY}
 
 
@@ -33,13 +36,21 @@ class Delivery:
     exchange: Exchange
     patience: Patience
 
-    def deliver(self, batch: Batch, stop: threading.Event, *, until: float | None = None) -> Iterator[PushResult]:
+    def deliver(
+        self,
+        batch: Batch,
+        stop: threading.Event,
+        *,
+        until: float | None = None,
+        failed: Callable[[str], object] = lambda _: None,
+    ) -> Iterator[PushResult]:
         """Send a batch, and tell the results of its parts in their order, as each is committed.
 
         Args:
             batch: records, or the problems of some, or both.
             stop: ends all waiting.
             until: the monotonic time at which to give up, if that is before the patience ends.
+            failed: told why, before each wait for another attempt.
 
         Raises:
             AuthenticationError: the key is refused.
@@ -52,13 +63,15 @@ class Delivery:
             if not part.lines:
                 yield part.unsent
                 continue
-            answer = self._answer(part, stop, until)
+            answer = self._answer(part, stop, until, failed)
             if answer.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE and len(part) > 1:
                 parts += reversed(part.halves())
             else:
                 yield part.judged(_result(answer, part))
 
-    def _answer(self, part: Batch, stop: threading.Event, until: float | None) -> Answer:
+    def _answer(
+        self, part: Batch, stop: threading.Event, until: float | None, failed: Callable[[str], object]
+    ) -> Answer:
         content, headers = self.exchange.pack(part.body)
         # One for all attempts, so that one whose answer was lost is answered again and not carried out again.
         headers = {**headers, "Idempotency-Key": str(uuid.uuid4())}
@@ -67,8 +80,13 @@ class Delivery:
             answer = self.exchange.send(EVALUATIONS, content, headers, attempts.remaining)
             if isinstance(answer, Answer) and answer.status not in _AGAIN and answer.status < _SERVER_ERRORS:
                 return answer
-            asked = None if isinstance(answer, NoAnswer) else answer.headers.get("retry-after")
-            if not attempts.again(seconds_of(asked, self.patience.clock.now())):
+            header = None if isinstance(answer, NoAnswer) else answer.headers.get("retry-after")
+            asked = seconds_of(header, self.patience.clock.now())
+            if asked is not None and asked > attempts.remaining:
+                raise DeliveryError(f"{answer.told}; it asks for {asked:,.0f} s, which is beyond the deadline")
+            failed(answer.told)
+            _log.info("trying on for up to %.0f s: %s", attempts.remaining, answer.told)
+            if not attempts.again(asked):
                 times = "attempt" if attempts.made == 1 else "attempts"
                 raise DeliveryError(f"gave up after {attempts.made} {times}; the last: {answer.told}")
 

@@ -7,6 +7,16 @@ from tidemark_client.results import PushResult
 _SHOWN = 5
 
 
+def counted(records: int) -> str:
+    """So many records, in words."""
+    return f"{records:,} {'record' if records == 1 else 'records'}"
+
+
+def was(records: int) -> str:
+    """The verb for so many."""
+    return "was" if records == 1 else "were"
+
+
 class TidemarkClientError(Exception):
     """Base of every error that the client raises on purpose."""
 
@@ -31,9 +41,11 @@ class RecordsRejectedError(TidemarkClientError):
     def __init__(self, result: PushResult) -> None:
         shown = "; ".join(str(problem) for problem in result.problems[:_SHOWN])
         more = ", …" if result.refused > _SHOWN else ""
+        others = "The others landed. " if result.records > result.refused else ""
         super().__init__(
-            f"{result.refused:,} of {result.records:,} records were refused: {shown}{more}. The others landed. "
-            "Correct and send these again; on_reject=a function of your own takes the problems instead of this error."
+            f"{result.refused:,} of {counted(result.records)} {was(result.refused)} refused: {shown}{more}. {others}"
+            "Correct and send again what was refused; on_reject=a function of your own takes the problems instead of "
+            "this error."
         )
         self.result = result
 
@@ -56,8 +68,9 @@ class DeliveryError(TidemarkClientError):
         self, reason: str, result: PushResult | None = None, unsent: int = 0, kept: int = 0, unread: bool = False
     ) -> None:
         count = f"at least {unsent:,}" if unread else f"{unsent:,}"
-        told = f"{count} records are unsent: " if unsent else ""
-        where = f" {kept:,} of them are kept in the spool and will be sent from there." if kept else ""
+        told = f"{count} {'record is' if unsent == 1 else 'records are'} unsent: " if unsent else ""
+        verb = "is" if kept == 1 else "are"
+        where = f" {kept:,} of them {verb} kept in the spool and will be sent from there." if kept else ""
         lost = " Send the others again: what has landed is recognized." if unsent > kept or unread else ""
         super().__init__(f"{told}{reason}.{where}{lost if kept else lost.replace('the others', 'them')}")
         self.reason = reason

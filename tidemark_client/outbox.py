@@ -78,6 +78,8 @@ class Outbox:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._failure: TidemarkClientError | None = None
+        # Why the last attempt at what is under way was in vain; the sender has not given up.
+        self._trouble = ""
         self._flushing = 0
         self._closed = False
         self._accepted = queue.pending
@@ -177,7 +179,8 @@ class Outbox:
         self._queue.abandon()
 
     def _unfinished(self, timeout: float | None) -> TidemarkClientError:
-        failure = self._failure or DeliveryError(f"not answered within {timeout:g} s")
+        last = f"; the last attempt: {self._trouble}" if self._trouble else ""
+        failure = self._failure or DeliveryError(f"not answered within {timeout:g} s{last}")
         if not isinstance(failure, DeliveryError):
             return failure
         waiting = self._queue.pending
@@ -198,7 +201,7 @@ class Outbox:
     def _run(self) -> None:
         while (batch := self._next()) is not None:
             try:
-                for result in self._delivery.deliver(batch, self._stop):
+                for result in self._delivery.deliver(batch, self._stop, failed=self._note_trouble):
                     self._finish(result)
             except TidemarkClientError as error:
                 self._fail(error)
@@ -228,6 +231,10 @@ class Outbox:
             return 0.0
         return self._since + self._rhythm.interval - self._clock.monotonic()
 
+    def _note_trouble(self, told: str) -> None:
+        with self._changed:
+            self._trouble = told
+
     def _finish(self, result: PushResult) -> None:
         try:
             self._told(result)
@@ -239,6 +246,7 @@ class Outbox:
             self._queue.advance(result.records)
             self._finished += result.records
             self._failure = None
+            self._trouble = ""
             self._since = self._clock.monotonic()
             self._changed.notify_all()
 

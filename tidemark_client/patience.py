@@ -10,8 +10,6 @@ from tidemark_client.clock import Clock
 
 FIRST_WAIT = 0.25
 LONGEST_WAIT = 30.0
-# What a server asks for is honoured up to here: one that speaks of days is asked again anyway.
-LONGEST_RETRY_AFTER = 120.0
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ class Attempts:
         return max(self.ends - self.patience.clock.monotonic(), 0.001)
 
     def again(self, retry_after: float | None) -> bool:
-        """Wait for the next attempt's time; False at once if there is to be none.
+        """Wait for the next attempt's time; False at once if there is to be none, or only after the deadline.
 
         Args:
             retry_after: seconds that the server asked for.
@@ -59,7 +57,7 @@ class Attempts:
         self.made += 1
         # Chance over the whole width: senders that failed together must not come back together.
         wait = self.patience.jitter.uniform(0, min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(self.made, 20)))
-        wait += min(retry_after or 0.0, LONGEST_RETRY_AFTER)
+        wait += retry_after or 0.0
         clock = self.patience.clock
         if self.made >= self.patience.max_attempts or clock.monotonic() + wait > self.ends or self.stop.is_set():
             return False

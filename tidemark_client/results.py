@@ -1,6 +1,7 @@
 """What became of the records: counts, and the problems of those that were refused."""
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -30,8 +31,18 @@ class Problem:
     payload: bytes = dataclasses.field(repr=False, default=b"")
     batch_id: str | None = None
 
+    @property
+    def record_id(self) -> str | None:
+        """The record's own record_id, which `Client.enqueue` returned; None if it has none that can be read."""
+        try:
+            record = json.loads(self.payload)
+        except (ValueError, RecursionError):
+            return None
+        name = record.get("record_id") if isinstance(record, dict) else None
+        return name if isinstance(name, str) else None
+
     def __str__(self) -> str:
-        where = "a queued record" if self.index is None else f"record {self.index}"
+        where = f"queued record {self.record_id}" if self.index is None else f"record {self.index}"
         return f"{where}: {self.verdict}: {self.field + ': ' if self.field else ''}{self.reason}"
 
 

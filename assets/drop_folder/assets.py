@@ -13,6 +13,7 @@ from storage.settings import Settings
 
 GROUP = "drop_folder"
 _ROWS_SHOWN = 50
+_FAILURES_NAMED = 20
 _COUNTS = ("accepted", "duplicates", "conflicts", "rejected")
 _SHOWN = ("tenant", "path", "state", *_COUNTS, "error")
 _CHECK = dg.AssetCheckSpec(
@@ -51,10 +52,17 @@ def dropped_files(
         asset_key="dropped_files",
         passed=not landed.failed,
         severity=dg.AssetCheckSeverity.WARN,
+        description=_failures(landed),
         metadata={"failed": landed.failed},
     )
     if landed.interrupted:
         raise FolderAwayError("; ".join(landed.interrupted))
+
+
+def _failures(landed: Landed) -> str | None:
+    told = [f"{file['path']}: {file['error']}" for file in landed.files if file["state"] == "failed"]
+    more = f"; and {len(told) - _FAILURES_NAMED} more" if len(told) > _FAILURES_NAMED else ""
+    return "; ".join(told[:_FAILURES_NAMED]) + more or None
 
 
 def _teller(tell: Callable[[str], None]) -> OnBatch:

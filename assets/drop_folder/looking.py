@@ -70,11 +70,11 @@ def look(
             f"there is no folder {folder.address}: make it, with a folder in it for each tenant, or set "
             "TIDEMARK_DROP_FOLDER."
         )
-    tenants = [row[0] for row in connection.execute("select tenant_id from access.tenants order by 1")]
+    tenants = _tenants(connection)
     found, left_alone = folder.contents(tenants)
     if tenant is not None:
         found = [file for file in found if file.tenant_id == tenant]
-        left_alone = [item for item in left_alone if item.path.partition("/")[0] == tenant]
+        left_alone = _of(tenant, left_alone)
     known = {file.path: file for file in known_files(connection, tenants if tenant is None else [tenant])}
     ready, waiting = [], 0
     for file in found:
@@ -92,6 +92,20 @@ def look(
             waiting += 1
     _note_gone(connection, list(known.values()), now)
     return Look(tuple(ready), waiting, tuple(left_alone))
+
+
+def what_is_left_alone(connection: Connection, folder: DropFolder, tenant: str | None) -> list[LeftAlone]:
+    """What nobody will land, and why, without a trace of this look; of one tenant, or of all and of none."""
+    left_alone = folder.contents(_tenants(connection))[1] if folder.exists() else []
+    return left_alone if tenant is None else _of(tenant, left_alone)
+
+
+def _of(tenant: str, left_alone: Sequence[LeftAlone]) -> list[LeftAlone]:
+    return [item for item in left_alone if item.path.partition("/")[0] == tenant]
+
+
+def _tenants(connection: Connection) -> list[str]:
+    return [row[0] for row in connection.execute("select tenant_id from access.tenants order by 1")]
 
 
 def _has_settled(file: DroppedFile, before: Known | None, now: datetime) -> bool:

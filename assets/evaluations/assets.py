@@ -175,7 +175,9 @@ def _time(value: object) -> str:
 
 
 def _check_result(outcome: Outcome) -> dg.AssetCheckResult:
+    told = f"{outcome.unexpected:,} of {outcome.rows:,} evaluations, such as {', '.join(outcome.examples[:3])}"
     return dg.AssetCheckResult(
+        description=None if outcome.passed else told,
         check_name=outcome.rule.name,
         asset_key="evaluations",
         passed=outcome.passed,

@@ -36,8 +36,12 @@ select batch_key, expected, checksum, declared_at from raw.batch_manifests
 where tenant_id = %(tenant_id)s and batch_key = %(batch_key)s
 """
 
+# Of what is due, only a build can say more.
 _LIST = """
-select batch_key, expected, checksum, declared_at from raw.batch_manifests
+select
+    batch_key, expected, checksum, declared_at, declared_at + raw.manifest_grace() as due_at,
+    case when declared_at + raw.manifest_grace() > now() then 'WAITING' end as status
+from raw.batch_manifests
 where tenant_id = %(tenant_id)s
 order by declared_at desc, batch_key
 limit %(limit)s
@@ -45,8 +49,13 @@ limit %(limit)s
 
 _JUDGED = """
 select
-    manifests.batch_key, manifests.expected, manifests.checksum, manifests.declared_at, judged.status, judged.reason,
-    judged.landed_count as landed, judged.rejected_count as rejected, judged.conflict_count as conflicts,
+    manifests.batch_key, manifests.expected, manifests.checksum, manifests.declared_at,
+    manifests.declared_at + raw.manifest_grace() as due_at,
+    case
+        when judged.status is not null then judged.status
+        when manifests.declared_at + raw.manifest_grace() > now() then 'WAITING'
+    end as status,
+    judged.reason, judged.landed_count as landed, judged.rejected_count as rejected, judged.conflict_count as conflicts,
     judged.never_sent_count as never_sent
 from raw.batch_manifests as manifests
 left join marts.batch_reconciliation as judged

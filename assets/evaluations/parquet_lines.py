@@ -38,7 +38,7 @@ def read_parquet(name: str, file: BinaryIO, kind: Kind, mapping: Mapping[str, st
                         yield _line(number, fields, [batch.column(index)[row] for index in range(len(columns))])
     except pyarrow.ArrowException as error:
         raise UsageError(
-            f"{name} is no readable Parquet file: {error}. Write it again, or send CSV or NDJSON."
+            f"{name} is no readable Parquet file: {str(error).rstrip('.')}. Write it again, or send CSV or NDJSON."
         ) from error
 
 

@@ -5,8 +5,9 @@ Conflicts are not replayed: the first record stands, the other one is kept as ev
 """
 
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from typing import NamedTuple
 
@@ -73,14 +74,16 @@ class ReplayReport:
         duplicates: had landed since by another way.
         rejected: are still refused, or are in conflict with what has landed since.
         unreadable: no records of the file they came in; only the mended file can bring them.
+        rejected_codes: how many of the rejected have which code today.
     """
 
     accepted: int = 0
     duplicates: int = 0
     rejected: int = 0
     unreadable: int = 0
+    rejected_codes: Counter[str] = field(default_factory=Counter, compare=False)
 
-    def as_dict(self) -> dict[str, int]:
+    def as_dict(self) -> dict[str, object]:
         """For scripts."""
         return asdict(self)
 
@@ -128,12 +131,13 @@ def replay(
     row = connection.execute(_UNREADABLE_WAITING, names).fetchone()
     report = ReplayReport(unreadable=row[0] if row else 0)
     for together in _in_batches(connection, names):
-        accepted, duplicates, rejected = repeat_after_deadlock(
+        accepted, duplicates, refused = repeat_after_deadlock(
             lambda together=together: _replay_together(connection, tenant_id, together, clock)  # type: ignore[misc]
         )
         report.accepted += accepted
         report.duplicates += duplicates
-        report.rejected += rejected
+        report.rejected += len(refused)
+        report.rejected_codes.update(refused)
         on_batch(report)
     return report
 
@@ -176,7 +180,7 @@ def _in_batches(connection: Connection, names: dict[str, object]) -> Iterator[li
 
 def _replay_together(
     connection: Connection, tenant_id: str, together: Sequence[_Waiting], clock: Clock
-) -> tuple[int, int, int]:
+) -> tuple[int, int, list[str]]:
     came = together[0]
     with connection.transaction():
         taken = connection.execute(_TAKE, ([waiting.rejected_id for waiting in together],)).fetchall()
@@ -201,7 +205,7 @@ def _replay_together(
                 source=came.source,
                 correlation_id=came.correlation_id,
             )
-    return outcome.accepted, outcome.duplicates, len(refused)
+    return outcome.accepted, outcome.duplicates, [problem.code for problem in refused.values()]
 
 
 def _note_refused(connection: Connection, refused: dict[uuid.UUID, Problem]) -> None:

@@ -4,7 +4,7 @@ The door judges each record alone and refuses; the suite looks at what landed as
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +13,7 @@ import pandas as pd
 
 DECISIONS = ("accept", "review", "reject", "undecided")
 SCORES = ("drift_score", "reliability_score")
+_EXAMPLES = 10
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ RULES: tuple[Rule, ...] = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one rule found: passed or not, how many rows were against it, and up to ten of their values."""
+    """What one rule found: passed or not, how many rows were against it, and up to ten of them by tenant and record."""
 
     rule: Rule
     passed: bool
@@ -86,18 +87,26 @@ def validate(frame: pd.DataFrame) -> list[Outcome]:
         batch = source.add_dataframe_asset("window").add_batch_definition_whole_dataframe("whole")
         report = batch.get_batch(batch_parameters={"dataframe": frame}).validate(suite)
     found = {result.expectation_config.meta["rule"]: result for result in report.results}
-    return [_outcome(rule, found[rule.name], len(frame)) for rule in RULES]
+    return [_outcome(rule, found[rule.name], frame) for rule in RULES]
 
 
-def _outcome(rule: Rule, result: Any, rows: int) -> Outcome:
+def _outcome(rule: Rule, result: Any, frame: pd.DataFrame) -> Outcome:
     details = result.result
+    against = frame.loc[(details.get("partial_unexpected_index_list") or [])[:_EXAMPLES]]
     return Outcome(
         rule=rule,
         passed=bool(result.success),
-        rows=rows,
+        rows=len(frame),
         unexpected=int(details.get("unexpected_count") or 0),
-        examples=[str(value) for value in (details.get("partial_unexpected_list") or [])[:10]],
+        examples=[_example(rule, row) for row in against.to_dict("records")],
     )
+
+
+def _example(rule: Rule, row: Mapping[Any, Any]) -> str:
+    record = f"{row['tenant_id']}/{row['record_id']}"
+    column = rule.arguments.get("column")
+    value = None if column is None else row[column]
+    return record if pd.isna(value) else f"{record} ({value})"
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """What goes into a landing and what comes out of it: lines, problems, receipts."""
 
+import json
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -9,6 +10,9 @@ from typing import Literal, NamedTuple
 from assets.evaluations.contract import Refused
 
 Kind = Literal["evaluations", "feedback"]
+
+
+_LONGEST_ID = 200
 
 
 class Place(NamedTuple):
@@ -67,10 +71,22 @@ class Problem:
         reason = f"this {field} has landed before with other content; the first one stands"
         return cls(line, "conflict", field, "conflict", reason)
 
+    @property
+    def record_id(self) -> str | None:
+        """The record_id that the record was sent with, if it has one that can be read and shown."""
+        try:
+            # Not the contract's reader, because what was refused for a NaN has a name all the same.
+            record = json.loads(self.line.payload if self.line.record is None else self.line.record)
+        except (ValueError, RecursionError):
+            return None
+        name = record.get("record_id") if isinstance(record, dict) else None
+        return name if isinstance(name, str) and 0 < len(name) <= _LONGEST_ID and name.isprintable() else None
+
     def as_dict(self) -> dict[str, object]:
         """For answers and scripts."""
         return {
             "line": self.line.number,
+            "record_id": self.record_id,
             "verdict": self.verdict,
             "field": self.field,
             "code": self.code,

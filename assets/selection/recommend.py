@@ -4,11 +4,12 @@ Belongs here: the choice and its probability, pure. Does not belong here: the po
 """
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from storage.errors import ConflictError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Mode = Literal["best", "sample"]
 
@@ -48,7 +49,9 @@ class Recommendation(NamedTuple):
         }
 
 
-def recommend(rows: Sequence[ArmPosterior], mode: Mode, generator: np.random.Generator | None = None) -> Recommendation:
+def recommend(
+    rows: Sequence[ArmPosterior], mode: Mode, generator: "np.random.Generator | None" = None
+) -> Recommendation:
     """Choose an extractor.
 
     Args:
@@ -71,6 +74,9 @@ def recommend(rows: Sequence[ArmPosterior], mode: Mode, generator: np.random.Gen
         return Recommendation(arms[0], 1.0, arms)
     if generator is None:
         raise UsageError("mode 'sample' draws at random and needs a generator")
+    # The command line has this module's names at hand whatever it is asked; numpy only where something is drawn.
+    import numpy as np
+
     shares = np.array([arm.p_best for arm in arms])
     shares /= shares.sum()
     chosen = int(generator.choice(len(arms), p=shares))

@@ -2,7 +2,7 @@
 -- `tidemark migrate`; run it again to change the password:
 --
 --   export TIDEMARK_LOGIN_PASSWORD='…'
---   psql "$TIDEMARK_DATABASE_URL" -v login=tidemark_gateway -v as=tidemark_api -f deploy/postgres/login.sql
+--   psql "postgresql://postgres@db.example.com/tidemark" -v login=tidemark_gateway -v as=tidemark_api -f deploy/postgres/login.sql
 --
 -- -v as= is tidemark_ingest (pushes records), tidemark_api (serves HTTP), tidemark_dbt (builds marts) or retention (drops
 -- what need no longer be kept). A SCRAM verifier (SCRAM-SHA-256$…) is taken as it is.

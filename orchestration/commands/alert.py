@@ -5,14 +5,20 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 from uuid import UUID
 
+import orjson
 import typer
 
+from orchestration.commands import notification
 from orchestration.commands.shared import JsonOption, TenantOption, console, platform, print_json, show, transaction
-from sensors.alerts.administration import acknowledge, list_alerts, resolve
+from sensors.alerts.administration import acknowledge, list_alerts, resolve, show_alert
+from sensors.alerts.rebaselines import end_rebaseline, list_rebaselines, rebaseline
 from sensors.alerts.scan import scan
 from storage.tenants import require_tenant
 
 app = typer.Typer(no_args_is_help=True, help="Alerts: what is out of bounds.")
+app.add_typer(notification.silence, name="silence")
+app.add_typer(notification.inhibition, name="inhibition")
+app.add_typer(notification.policy, name="policy")
 
 AlertArgument = Annotated[UUID, typer.Argument(help="The alert's identifier, from `alert list`.")]
 
@@ -29,7 +35,7 @@ class _Totals:
 @app.command("list")
 def list_(
     tenant: TenantOption,
-    status: Annotated[Literal["firing", "resolved"] | None, typer.Option(help="Only these.")] = None,
+    status: Annotated[Literal["pending", "firing", "resolved"] | None, typer.Option(help="Only these.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="The newest so many.")] = 100,
     as_json: JsonOption = False,
 ) -> None:
@@ -47,6 +53,72 @@ def list_(
         title=f"Alerts of {tenant}",
         empty="No alerts.",
     )
+
+
+@app.command("show")
+def show_(alert_id: AlertArgument, tenant: TenantOption, as_json: JsonOption = False) -> None:
+    """Show one alert and its evidence: what it rests on, and the SQL that finds its number again."""
+    with transaction() as (_, connection):
+        row = dict(show_alert(connection, tenant, alert_id))
+    if as_json:
+        print_json(row)
+        return
+    evidence = row.pop("evidence")
+    assert isinstance(evidence, dict)  # noqa: S101 - a jsonb object
+    for name, value in row.items():
+        if value not in (None, ""):
+            console.print(f"{name.replace('_', ' '):<22} {value}", highlight=False, markup=False, soft_wrap=True)
+    for name in ("baseline", "contributors"):
+        if evidence.get(name):
+            text = orjson.dumps(evidence[name], option=orjson.OPT_INDENT_2).decode()
+            console.print(f"\n{name}\n{text}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"\nsql\n{evidence.get('sql', '')}", highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command("rebaseline")
+def rebaseline_(
+    alert_id: AlertArgument,
+    tenant: TenantOption,
+    reason: Annotated[str, typer.Option(help="Why the new level is all right; kept with it.")],
+    value: Annotated[float | None, typer.Option(help="The new bound; the alert's worst value, if not given.")] = None,
+    by: Annotated[str | None, typer.Option(help="Who decides so; you, if not given.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Accept an alert's level as its subject's new normal, which ends the alert."""
+    with transaction() as (opened, connection):
+        made = rebaseline(
+            connection,
+            tenant,
+            alert_id,
+            reason=reason,
+            author=by or getpass.getuser(),
+            now=opened.clock.now(),
+            bound=value,
+        )
+    if as_json:
+        print_json(made)
+    else:
+        console.print(
+            f"Alert {alert_id} is over: up to {made['bound']:g} is normal from now on (re-baseline "
+            f"{made['rebaseline_id']}).",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+@app.command("rebaselines")
+def rebaselines_(
+    tenant: TenantOption,
+    end: Annotated[UUID | None, typer.Option(help="End this one: the rule's own bound holds again.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what was re-baselined, the newest first, or end one of them."""
+    with transaction() as (opened, connection):
+        require_tenant(connection, tenant)
+        if end is not None:
+            end_rebaseline(connection, tenant, end, now=opened.clock.now())
+        rows = list_rebaselines(connection, tenant)
+    show(rows, as_json, title=f"Re-baselines of {tenant}", empty="Nothing was re-baselined.")
 
 
 @app.command()

@@ -1,7 +1,10 @@
 """`tidemark push`, `feedback` and `rejects`: records in, and what was refused."""
 
+import logging
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 from uuid import UUID
@@ -42,10 +45,10 @@ rejects = typer.Typer(no_args_is_help=True, help="Records that were refused, kep
 
 _REJECTS = """
 select rejected_id, kind, verdict, line, field, code, reason, occurrences, first_received_at,
-    replayed_at, substring(payload for 120) as payload_start
+    replayed_at, substring(payload for 120) as payload_start, substring(record for 120) as record_start
 from raw.rejected_records
 where tenant_id = %(tenant_id)s
-order by first_received_at desc, line
+order by batch_id desc, line, rejected_id
 limit %(limit)s
 """
 
@@ -117,12 +120,32 @@ def _push_to(
     except ValueError as error:
         raise UsageError(str(error)) from None
     reports: dict[str, PushReport] = {}
-    with client, _progress() as progress:
+    with client, _progress() as progress, _telling_of_waits(progress):
         for path in files:
             task = progress.add_task(path.name, total=None, done="")
             tell = _teller(progress, task)
             reports[str(path)] = push_file_to(client, path, file_format=file_format, mapping=columns, on_batch=tell)
     _conclude(reports, as_json)
+
+
+@contextmanager
+def _telling_of_waits(progress: Progress) -> Iterator[None]:
+    """Show what the client logs: without it, waiting for a server that is away looks like hanging."""
+
+    class Shown(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            text = f"tidemark: {record.getMessage()}"
+            progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    log, handler = logging.getLogger("tidemark_client"), Shown()
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        log.removeHandler(handler)
 
 
 def _require(files: list[Path]) -> None:
@@ -189,8 +212,14 @@ def list_rejects(
         names = [column.name for column in cursor.description or ()]
         rows = [dict(zip(names, row, strict=True)) for row in cursor]
     for row in rows:
-        row["payload_start"] = row["payload_start"].decode(errors="replace")
+        row["payload_start"] = _readable(row["payload_start"], row.pop("record_start"))
     show(rows, as_json, empty="Nothing was refused.")
+
+
+def _readable(payload: bytes, record: bytes | None) -> str:
+    """What was sent, or the record that was made of it where that is binary."""
+    is_binary = re.search(rb"[\x00-\x08\x0e-\x1f]", payload) is not None
+    return (record if is_binary and record else payload).decode(errors="replace")
 
 
 @rejects.command("replay")
@@ -224,6 +253,8 @@ def replay_rejects(
             f"{report.accepted:,} accepted, {report.duplicates:,} duplicates, {report.rejected:,} still rejected",
             highlight=False,
         )
+        for rejected, count in report.rejected_codes.most_common():
+            console.print(f"  {count:,} {rejected}: tidemark rejects list has them, with today's reasons")
         if report.unreadable:
             console.print(
                 f"{report.unreadable:,} were no records of their CSV or Parquet file: mend the file and push it again.",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from orchestration.commands.shared import JsonOption, console, platform, print_json, progress_console
 
@@ -54,6 +55,7 @@ def _document(report: "DemoReport") -> dict[str, object]:
             for fact, finding in report.findings
         ],
         "problems": report.problems,
+        "notes": report.notes,
     }
 
 
@@ -84,8 +86,10 @@ def _tell(report: "DemoReport", page: str) -> None:
     for fact, finding in report.findings:
         table.add_row("✓" if finding.found else "✗", fact.name, fact.planted, finding.words)
     console.print(table)
+    for note in report.notes:
+        console.print(Text(f"! {note}"), soft_wrap=True)
     for problem in report.problems:
-        console.print(f"[red]✗ {problem}[/]", highlight=False, soft_wrap=True)
+        console.print(Text(f"✗ {problem}", "red"), soft_wrap=True)
     console.print(_LOOK_NEXT.format(page=page), highlight=False, soft_wrap=True)
 
 

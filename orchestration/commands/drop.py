@@ -1,5 +1,6 @@
 """`tidemark drop`: the drop folder by hand, and what became of its files."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -8,12 +9,17 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from assets.drop_folder.folder import DropFolder, DroppedFile, LeftAlone
 from assets.drop_folder.landing import Landed, OnBatch, land_ready
 from assets.drop_folder.ledger import reports
-from assets.drop_folder.looking import look
+from assets.drop_folder.looking import look, what_is_left_alone
 from assets.evaluations.verdicts import Place
 from orchestration.commands.shared import JsonOption, console, platform, print_json, progress_console, show
 from storage.tenants import require_tenant
 
 app = typer.Typer(no_args_is_help=True, help="Files that are laid down in the drop folder.")
+
+_REPORTED = (
+    "tenant", "path", "state", "size", "accepted", "duplicates", "conflicts", "rejected", "batches", "first_seen_at",
+    "finished_at", "error",
+)  # fmt: skip
 
 AnyTenantOption = Annotated[
     str | None, typer.Option("--tenant", "-t", help="This tenant's files alone.", show_default=False)
@@ -50,7 +56,14 @@ def list_files(
         if tenant is not None:
             require_tenant(connection, tenant)
         rows = reports(connection, tenant=tenant, limit=limit)
-    show(rows, as_json, empty="No file was seen in the drop folder yet.")
+        left_alone = what_is_left_alone(connection, DropFolder(opened.settings.drop_folder_address), tenant)
+    if as_json:
+        nothing = dict.fromkeys(_REPORTED)
+        left = [nothing | {"path": item.path, "state": "left_alone", "error": item.reason} for item in left_alone]
+        print_json([*rows, *left])
+        return
+    show(rows, False, empty="No file was seen in the drop folder yet.")
+    _tell_left_alone(left_alone)
 
 
 def _progress() -> Progress:
@@ -84,10 +97,14 @@ def _tell(landed: Landed, left_alone: tuple[LeftAlone, ...]) -> None:
             _line(f"  why: tidemark rejects list --tenant {file['tenant']}")
     for reason in landed.interrupted:
         _line(f"interrupted, and goes on at the next time: {reason}")
-    for item in left_alone:
-        _line(f"left alone: {item.path}: {item.reason}")
+    _tell_left_alone(left_alone)
     if not landed.files:
         _line("No new file.")
+
+
+def _tell_left_alone(left_alone: Sequence[LeftAlone]) -> None:
+    for item in left_alone:
+        _line(f"left alone: {item.path}: {item.reason}")
 
 
 def _line(text: str) -> None:

@@ -2,12 +2,10 @@
 
 from typing import Annotated
 
-import numpy as np
 import typer
 
 from assets.selection.recommend import Mode
 from assets.selection.recommend import recommend as choose
-from assets.selection.tables import read_template
 from orchestration.commands.shared import JsonOption, TenantOption, console, print_json, show, transaction
 from storage.tenants import require_tenant
 
@@ -20,6 +18,10 @@ def recommend(
     as_json: JsonOption = False,
 ) -> None:
     """Recommend an extractor for a template, from the posteriors of the last refresh."""
+    import numpy as np
+
+    from assets.selection.tables import read_template
+
     with transaction() as (_, connection):
         require_tenant(connection, tenant)
         rows = read_template(connection, tenant, template)

@@ -38,7 +38,7 @@ def refresh(
         for failed in outcome["failed"]:
             console.print(f"  failed: {failed}", highlight=False, markup=False, soft_wrap=True)
     else:
-        console.print("Nothing is stale.")
+        console.print("Nothing is stale: all that has landed is in the marts.")
 
 
 def _what(outcome: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ import typer
 from orchestration.commands.shared import JsonOption, console, print_json, show, transaction
 from storage.errors import UsageError
 from storage.limits import monthly_usage, set_monthly_limit
-from storage.tenants import create_tenant
+from storage.tenants import create_tenant, require_tenant, set_tier
 
 app = typer.Typer(no_args_is_help=True, help="Tenants: who owns records.")
 
@@ -30,13 +30,17 @@ def create(
 @app.command()
 def limit(
     tenant: Annotated[str, typer.Argument(help="Whose limit this is.")],
-    records_a_month: Annotated[str, typer.Option(help="Accepted records in a UTC month; none for any number.")],
+    records_a_month: Annotated[
+        str | None, typer.Option(help="Accepted records in a UTC month; none for any number. Not given: only show it.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Limit what a tenant may land over the network in a month; what is above it is answered 429."""
-    records = None if records_a_month == "none" else _number(records_a_month)
     with transaction() as (_, connection):
-        set_monthly_limit(connection, tenant, records)
+        require_tenant(connection, tenant)
+        if records_a_month is not None:
+            records = None if records_a_month == "none" else _number(records_a_month)
+            set_monthly_limit(connection, tenant, records)
         usage = monthly_usage(connection, tenant)
     if as_json:
         print_json({"tenant": tenant, "records_a_month": usage.limit, "accepted_this_month": usage.accepted})
@@ -44,6 +48,22 @@ def limit(
         allowed = "any number of records" if usage.limit is None else f"{usage.limit} records"
         text = f"Tenant {tenant} may land {allowed} a month; {usage.accepted} were accepted in this one."
         console.print(text, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def tier(
+    tenant: Annotated[str, typer.Argument(help="Who goes into the tier.")],
+    tier: Annotated[str, typer.Argument(help="A slug, as used with `threshold set --tier`; none for no tier.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Put a tenant into a tier; the tier's thresholds hold where the tenant has none of its own."""
+    wanted = None if tier == "none" else tier
+    with transaction() as (_, connection):
+        set_tier(connection, tenant, wanted)
+    if as_json:
+        print_json({"tenant": tenant, "tier": wanted})
+    else:
+        console.print(f"Tenant {tenant} is {f'of tier {wanted}' if wanted else 'of no tier'} now.", highlight=False)
 
 
 def _number(text: str) -> int:
@@ -54,11 +74,16 @@ def _number(text: str) -> int:
 
 @app.command("list")
 def list_tenants(as_json: JsonOption = False) -> None:
-    """Show the tenants."""
+    """Show the tenants, with what each may land in a month and has landed in this one."""
     with transaction() as (_, connection):
-        rows = connection.execute("select tenant_id, name, created_at from access.tenants order by 1").fetchall()
+        found = connection.execute("select tenant_id, name, tier, created_at from access.tenants order by 1").fetchall()
+        rows = []
+        for tenant, name, tier, created_at in found:
+            usage = monthly_usage(connection, tenant)
+            month = {"records_a_month": usage.limit, "accepted_this_month": usage.accepted}
+            rows.append({"tenant": tenant, "name": name, "tier": tier, "created_at": created_at, **month})
     show(
-        [{"tenant": row[0], "name": row[1], "created_at": row[2]} for row in rows],
+        rows,
         as_json,
         empty="There are none yet: tidemark tenant create NAME",
     )

@@ -3,51 +3,71 @@
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from orchestration.commands.shared import JsonOption, TenantOption, console, print_json, show, transaction
+from orchestration.commands.shared import JsonOption, console, print_json, show, transaction
 from sensors.alerts.thresholds import Severity, Threshold, list_thresholds, set_threshold, unset_threshold
 from storage.errors import UsageError
 
 app = typer.Typer(no_args_is_help=True, help="Thresholds: from which value on an alert is raised.")
 
 EventType = Annotated[str, typer.Argument(help="drift_high, reliability_low, decision_review, template_new, …")]
+TenantOption = Annotated[str | None, typer.Option("--tenant", "-t", help="Whose threshold.")]
+TierOption = Annotated[str | None, typer.Option("--tier", help="Of a tier of tenants, instead of one tenant.")]
 TemplateOption = Annotated[str | None, typer.Option("--template", help="For this template alone.")]
+VendorOption = Annotated[str | None, typer.Option(help="For this extractor alone, together with its model.")]
+ModelOption = Annotated[str | None, typer.Option(help="For this extractor alone, together with its vendor.")]
 
 
 @app.command("list")
-def list_(tenant: TenantOption, as_json: JsonOption = False) -> None:
-    """Show a tenant's thresholds and the defaults; of an event type the first that fits a template holds."""
+def list_(tenant: TenantOption = None, tier: TierOption = None, as_json: JsonOption = False) -> None:
+    """Show a tenant's thresholds, its tier's and the defaults; of an event type the first that fits holds."""
+    if (tenant is None) == (tier is None):
+        raise UsageError("say whose: --tenant or --tier")
     with transaction() as (_, connection):
-        rows = [_row(threshold) for threshold in list_thresholds(connection, tenant)]
-    show(rows, as_json, title=f"Thresholds of {tenant}")
+        rows = [_row(threshold) for threshold in list_thresholds(connection, tenant, tier=tier)]
+    show(rows, as_json, title=f"Thresholds of {tenant or f'tier {tier}'}")
 
 
 @app.command("set")
 def set_(
     event_type: EventType,
-    tenant: TenantOption,
+    tenant: TenantOption = None,
+    tier: TierOption = None,
     value: Annotated[float | None, typer.Option(help="The bound; a value equal to it is within bounds.")] = None,
+    clear_value: Annotated[
+        str | None, typer.Option(help="Hysteresis: only what is within this ends an alert; none for the bound itself.")
+    ] = None,
     template: TemplateOption = None,
+    extractor_vendor: VendorOption = None,
+    extractor_model: ModelOption = None,
     severity: Annotated[Severity | None, typer.Option(help="How much it matters.")] = None,
+    for_n: Annotated[int | None, typer.Option(help="Breaches in a row that make it fire.")] = None,
     clear_n: Annotated[int | None, typer.Option(help="Evaluations in a row within bounds that resolve it.")] = None,
     max_age_days: Annotated[float | None, typer.Option(help="Older data opens and resolves no alert.")] = None,
     enabled: Annotated[bool | None, typer.Option("--enable/--disable", help="Whether the rule is held.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Set a threshold of a tenant; what isn't given stays as it was."""
-    if all(given is None for given in (value, severity, clear_n, max_age_days, enabled)):
-        raise UsageError("say what to set: --value, --severity, --clear-n, --max-age-days, --enable or --disable")
+    """Set a threshold of a tenant or a tier; what isn't given stays as it was."""
+    if all(given is None for given in (value, clear_value, severity, for_n, clear_n, max_age_days, enabled)):
+        raise UsageError(
+            "say what to set: --value, --clear-value, --severity, --for-n, --clear-n, --max-age-days, --enable or "
+            "--disable"
+        )
     with transaction() as (_, connection):
         threshold = set_threshold(
             connection,
             tenant,
             event_type,
             value,
+            tier=tier,
             template=template,
+            extractor=_extractor(extractor_vendor, extractor_model),
+            clear_value=_clear_value(clear_value),
             severity=severity,
+            for_n=for_n,
             clear_n=clear_n,
             max_age=None if max_age_days is None else timedelta(days=max_age_days),
             enabled=enabled,
@@ -60,17 +80,42 @@ def set_(
 
 @app.command()
 def unset(
-    event_type: EventType, tenant: TenantOption, template: TemplateOption = None, as_json: JsonOption = False
+    event_type: EventType,
+    tenant: TenantOption = None,
+    tier: TierOption = None,
+    template: TemplateOption = None,
+    extractor_vendor: VendorOption = None,
+    extractor_model: ModelOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Remove a tenant's threshold, so that the wider one holds again."""
+    """Remove a threshold, so that the wider one holds again."""
+    extractor = _extractor(extractor_vendor, extractor_model)
     with transaction() as (_, connection):
-        unset_threshold(connection, tenant, event_type, template)
+        unset_threshold(connection, tenant, event_type, template, tier=tier, extractor=extractor)
     if as_json:
-        print_json({"tenant": tenant, "event_type": event_type, "template": template, "unset": True})
+        print_json({"tenant": tenant, "tier": tier, "event_type": event_type, "template": template, "unset": True})
     else:
-        console.print(f"{event_type} of {tenant} is unset.", highlight=False)
+        console.print(f"{event_type} of {tenant or f'tier {tier}'} is unset.", highlight=False)
+
+
+def _extractor(vendor: str | None, model: str | None) -> tuple[str, str] | None:
+    if vendor is None and model is None:
+        return None
+    if vendor is None or model is None:
+        raise UsageError("an extractor is a vendor and a model: give --extractor-vendor and --extractor-model")
+    return vendor, model
+
+
+def _clear_value(text: str | None) -> float | Literal["none"] | None:
+    if text is None:
+        return None
+    if text == "none":
+        return "none"
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"--clear-value {text!r}: give a number, or none") from None
 
 
 def _row(threshold: Threshold) -> Mapping[str, object]:
-    row = {"holds_for": "default" if threshold.tenant_id is None else threshold.template or "all templates"}
-    return row | asdict(threshold) | {"max_age": str(threshold.max_age)}
+    return {"holds_for": str(threshold.scope)} | asdict(threshold) | {"max_age": str(threshold.max_age)}

@@ -11,7 +11,6 @@ from orchestration.commands.shared import JsonOption, TenantOption, console, pla
 from sensors.webhooks.deliveries import Selection, State, list_deliveries
 from sensors.webhooks.delivery import Options, drain
 from sensors.webhooks.replays import Replayed, replay_deliveries, replay_delivery
-from sensors.webhooks.sensors import message
 from storage.errors import UsageError
 from storage.secrets import secret_box
 
@@ -85,7 +84,7 @@ def deliver(as_json: JsonOption = False) -> None:
     if as_json:
         print_json(asdict(result))
     else:
-        console.print(message(result).capitalize() + ".", highlight=False)
+        console.print(result.message().capitalize() + ".", highlight=False)
 
 
 def print_queued(delivery_id: UUID, queued: bool, as_json: bool) -> None:

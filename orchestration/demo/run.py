@@ -22,6 +22,7 @@ from orchestration.demo.real_log import TENANT_NAME as REAL_LOG_NAME
 from orchestration.demo.real_log import convert_real_log
 from orchestration.demo.receiver import Receiver
 from orchestration.demo.sample import Sample, generate, write
+from orchestration.demo.scenario import TENANTS
 from orchestration.platform import Platform
 from orchestration.refresh_in_process import refresh_alert_marts, refresh_in_process
 from sensors.alerts.scan import scan
@@ -36,7 +37,7 @@ Step = Callable[[str], None]
 
 @dataclass
 class DemoReport:
-    """What the demo did, part by part, and what is wrong with it."""
+    """What the demo did, part by part, what is wrong with it, and what is not its own to judge."""
 
     landed: dict[str, PushReport] = field(default_factory=dict)
     refresh: dict[str, Any] = field(default_factory=dict)
@@ -44,6 +45,7 @@ class DemoReport:
     webhooks: Delivered = field(default_factory=Delivered)
     findings: list[tuple[Fact, Finding]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def check(self, holds: bool, problem: str) -> None:
         """Note a problem unless `holds`."""
@@ -139,5 +141,16 @@ def _judge(connection: Connection, sample: Sample, report: DemoReport) -> None:
     ):
         report.alerts[event_type] = count
     report.check(bool(report.alerts), "the mart recent_alerts is empty")
-    failed = report.refresh.get("checks_failed", 0)
-    report.check(failed == 0, f"{failed} asset checks failed")
+    judge_checks(connection, report)
+
+
+def judge_checks(connection: Connection, report: DemoReport) -> None:
+    """Checks look at all tenants' data: where there are others, a warning may well be about what those have sent."""
+    own = [*(tenant.tenant_id for tenant in TENANTS), REAL_LOG_TENANT]
+    row = connection.execute("select exists (select from access.tenants where tenant_id <> all(%s))", (own,)).fetchone()
+    tolerated = report.refresh.get("warnings", []) if row and row[0] else []
+    for failed in report.refresh.get("failed", []):
+        if failed in tolerated:
+            report.notes.append(f"a warning about all tenants, not only the demo's, and no failure of it: {failed}")
+        else:
+            report.problems.append(f"an asset check failed: {failed}")

@@ -40,6 +40,8 @@ missing as (
         incomplete.batch_key,
         incomplete.due_at,
         incomplete.expected_count,
+        incomplete.missing_count,
+        incomplete.reason,
         greatest(incomplete.missing_count, 1)::double precision / greatest(incomplete.expected_count, 1) as share,
         rules.threshold
     from incomplete
@@ -53,7 +55,16 @@ tenants as (
         max(share) as share,
         min(due_at) as due_at,
         sum(expected_count)::bigint as expected_count,
-        (array_agg(batch_key order by share desc, due_at, batch_key))[1] as batch_key
+        (array_agg(batch_key order by share desc, due_at, batch_key))[1] as batch_key,
+        jsonb_path_query_array(
+            jsonb_agg(
+                jsonb_build_object(
+                    'batch_key', batch_key, 'expected', expected_count, 'missing', missing_count, 'reason', reason
+                )
+                order by share desc, due_at, batch_key
+            ),
+            '$[0 to 4]'
+        ) as contributors
     from missing
     where share > threshold
     group by tenant_id
@@ -63,7 +74,7 @@ watched as (
     select tenant_id from tenants
     union
     select tenant_id from alerting.alerts
-    where status = 'firing' and event_type = 'evaluations_missing' and metric = %(metric)s
+    where status in ('pending', 'firing') and event_type = 'evaluations_missing' and metric = %(metric)s
 )
 
 select
@@ -81,7 +92,10 @@ select
     coalesce(tenants.due_at, build.taken_at) as starts,
     build.taken_at as ends,
     coalesce(tenants.expected_count, 0) as evaluation_count,
-    tenants.batch_key as correlation_id
+    tenants.batch_key as correlation_id,
+    false as is_final,
+    jsonb_build_object('rule', rule.basis, 'build', build.taken_at) as basis,
+    coalesce(tenants.contributors, '[]') as contributors
 from watched
 cross join build
 cross join lateral alerting.rules_for(watched.tenant_id, '') as rule

@@ -1,10 +1,11 @@
-"""What is new, judged by the thresholds: rows of landed batches, and days of forecasts.
+"""What is new, judged by the thresholds: rows of landed batches.
 
-Belongs here: reading rows and holding each against the most specific threshold (tenant and template, tenant, default).
+Belongs here: reading rows and holding each against the most specific threshold (`alerting.rules_for`).
 "Above" means greater, "below" less: a value equal to its bound is within bounds. Rows without the metric, and decisions
-left `undecided`, are no observations of that rule. Does not belong here: what an alert makes of them (`states`).
+left `undecided`, are no observations of that rule. Does not belong here: what assets have found (`findings`), receipts
+(`rejected_records`), what an alert makes of them (`states`).
 
-Everything reads by batch or by a few recent days, so that the cost follows what is new, not history.
+Everything reads by batch, so that the cost follows what is new, not history.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,6 @@ _METRICS = {
     "reliability_low": "reliability_score",
     "decision_review": "decision_review",
     "template_new": "template_new",
-    "drift_anomaly": "drift_score",
 }
 
 _LONGEST_AGE = "select max(max_age) from alerting.thresholds where enabled"
@@ -49,163 +49,148 @@ with fresh as materialized (
     where evaluations.created_at >= %(now)s - %(longest_age)s
 ),
 
-rules as (
+-- Materialized: else a plan may ask for the rules of each row anew.
+rules as materialized (
     select
-        templates.tenant_id,
-        templates.template,
+        extractors.*,
+        row_number() over () as rule_number,
+        exists (
+            select 1 from alerting.alerts
+            where
+                alerts.tenant_id = extractors.tenant_id
+                and alerts.event_type = rule.event_type
+                and alerts.template = extractors.template
+                and alerts.extractor_vendor = extractors.extractor_vendor
+                and alerts.extractor_model = extractors.extractor_model
+                and alerts.status in ('pending', 'firing')
+        ) as has_open_alert,
         rule.event_type,
         rule.comparison,
-        rule.value as threshold,
+        alerting.widest(rule.comparison, rule.value, rule.bound) as threshold,
+        rule.clear_gap,
         rule.severity,
+        rule.for_n,
         rule.clear_n,
-        rule.max_age
-    from (select distinct fresh.tenant_id, fresh.template from fresh) as templates
-    cross join lateral alerting.rules_for(templates.tenant_id, templates.template) as rule
+        rule.max_age,
+        jsonb_build_object('rule', rule.basis) as basis
+    from
+        (
+            select distinct fresh.tenant_id, fresh.template, fresh.extractor_vendor, fresh.extractor_model from fresh
+        ) as extractors
+    cross join lateral alerting.rules_for(
+        extractors.tenant_id, extractors.template, extractors.extractor_vendor, extractors.extractor_model
+    ) as rule
     where rule.enabled and rule.event_type in ('drift_high', 'reliability_low', 'decision_review')
 ),
 
 measured as (
     select
         fresh.*,
+        rules.rule_number,
+        rules.has_open_alert,
         rules.event_type,
         rules.comparison,
         rules.threshold,
+        rules.clear_gap,
         rules.severity,
+        rules.for_n,
         rules.clear_n,
+        rules.basis,
         case rules.event_type
             when 'drift_high' then fresh.drift_score
             when 'reliability_low' then fresh.reliability_score
             else fresh.review
         end as value
     from fresh
-    inner join rules using (tenant_id, template)
+    inner join rules using (tenant_id, template, extractor_vendor, extractor_model)
     where fresh.created_at >= %(now)s - rules.max_age
 ),
 
 judged as (
     select
         *,
-        case comparison when 'above' then value > threshold else value < threshold end as breach
+        case comparison when 'above' then value > threshold else value < threshold end as breach,
+        case comparison when 'above' then value > threshold + clear_gap else value < threshold + clear_gap end
+            as is_beyond_clear
     from measured
     where value is not null
 ),
 
+-- Over a window and not by a join with what breaks: of the sizes of both a plan knows nothing, and looks at each pair.
 watched as (
-    select tenant_id, event_type, template, extractor_vendor, extractor_model from judged where breach
-    union
-    select tenant_id, event_type, template, extractor_vendor, extractor_model from alerting.alerts
-    where status = 'firing'
+    select *, bool_or(breach) over (partition by rule_number) or has_open_alert as is_watched from judged
 )
 
 select
-    judged.tenant_id,
-    judged.event_type,
-    judged.template,
-    judged.extractor_vendor,
-    judged.extractor_model,
-    judged.value,
-    judged.threshold,
-    judged.breach,
-    judged.severity,
-    judged.clear_n,
-    judged.created_at as starts,
-    judged.created_at as ends,
+    watched.tenant_id,
+    watched.event_type,
+    watched.template,
+    watched.extractor_vendor,
+    watched.extractor_model,
+    watched.value,
+    watched.threshold,
+    watched.comparison,
+    watched.breach,
+    watched.is_beyond_clear and not watched.breach as between,
+    watched.severity,
+    watched.for_n,
+    watched.clear_n,
+    watched.basis,
+    watched.created_at as starts,
+    watched.created_at as ends,
     1 as evaluation_count,
-    judged.evaluation_id,
-    judged.correlation_id
-from judged
-inner join watched using (tenant_id, event_type, template, extractor_vendor, extractor_model)
-order by judged.position, judged.created_at, judged.evaluation_id
+    watched.evaluation_id,
+    watched.correlation_id
+from watched
+where watched.is_watched
+order by watched.position, watched.created_at, watched.evaluation_id
 """
 
 # A template whose first batch holds data older than max_age comes from a back-fill and is no news, then or later.
 _NEW_TEMPLATES = """
-select distinct on (templates.tenant_id, templates.template)
-    templates.tenant_id,
+with firsts as materialized (
+    select
+        evaluations.tenant_id,
+        evaluations.template,
+        evaluations.created_at,
+        evaluations.evaluation_id,
+        evaluations.batch_id,
+        evaluations.correlation_id,
+        row_number() over (
+            partition by evaluations.template_id order by evaluations.created_at, evaluations.evaluation_id
+        ) as place
+    from raw.evaluations
+    inner join access.templates
+        on evaluations.template_id = templates.template_id and evaluations.batch_id = templates.first_batch_id
+    where evaluations.batch_id = any(%(batch_ids)s::uuid[])
+)
+
+select
+    firsts.tenant_id,
     'template_new' as event_type,
-    templates.template,
+    firsts.template,
     '' as extractor_vendor,
     '' as extractor_model,
     1.0::double precision as value,
     rule.value as threshold,
     rule.severity,
     rule.clear_n,
+    jsonb_build_object('rule', rule.basis) as basis,
     1.0::double precision > rule.value as breach,
-    evaluations.created_at as starts,
-    evaluations.created_at as ends,
+    firsts.created_at as starts,
+    firsts.created_at as ends,
     1 as evaluation_count,
-    evaluations.evaluation_id,
-    coalesce(evaluations.correlation_id, receipts.correlation_id) as correlation_id
-from raw.evaluations
-inner join access.templates
-    on evaluations.template_id = templates.template_id and evaluations.batch_id = templates.first_batch_id
-inner join raw.ingest_batches as receipts on evaluations.batch_id = receipts.batch_id
-cross join lateral alerting.rules_for(templates.tenant_id, templates.template) as rule
+    firsts.evaluation_id,
+    coalesce(firsts.correlation_id, receipts.correlation_id) as correlation_id
+from firsts
+inner join raw.ingest_batches as receipts on firsts.batch_id = receipts.batch_id
+cross join lateral alerting.rules_for(firsts.tenant_id, firsts.template) as rule
 where
-    evaluations.batch_id = any(%(batch_ids)s::uuid[])
+    firsts.place = 1
+    and firsts.created_at >= %(now)s - rule.max_age
     and rule.event_type = 'template_new'
     and rule.enabled
-    and not exists (
-        select 1
-        from raw.evaluations as older
-        where
-            older.batch_id = templates.first_batch_id
-            and older.template_id = templates.template_id
-            and older.created_at < %(now)s - rule.max_age
-    )
-order by templates.tenant_id, templates.template, evaluations.created_at, evaluations.evaluation_id
-"""
-
-# The forecast decides what is an anomaly; the threshold adds a margin above its upper bound. A day that isn't over may
-# raise an alert but not resolve one: the rest of it is still to come.
-_FORECASTS = """
-with judged as (
-    select
-        forecasts.tenant_id,
-        forecasts.template,
-        forecasts.date,
-        forecasts.actual as value,
-        forecasts.yhat_upper + rule.value as threshold,
-        forecasts.is_anomaly and forecasts.actual > forecasts.yhat_upper + rule.value as breach,
-        forecasts.evaluation_count,
-        rule.severity,
-        rule.clear_n
-    from ml.drift_forecasts as forecasts
-    cross join lateral alerting.rules_for(forecasts.tenant_id, forecasts.template) as rule
-    where
-        forecasts.date >= (%(now)s - %(longest_age)s)::date
-        and forecasts.actual is not null
-        and rule.event_type = 'drift_anomaly'
-        and rule.enabled
-        and forecasts.date >= (%(now)s - rule.max_age)::date
-),
-
-watched as (
-    select tenant_id, template from judged where breach
-    union
-    select tenant_id, template from alerting.alerts where status = 'firing' and event_type = 'drift_anomaly'
-)
-
-select
-    judged.tenant_id,
-    'drift_anomaly' as event_type,
-    judged.template,
-    '' as extractor_vendor,
-    '' as extractor_model,
-    judged.value,
-    judged.threshold,
-    judged.breach,
-    judged.severity,
-    judged.clear_n,
-    judged.date::timestamptz as starts,
-    (judged.date + 1)::timestamptz as ends,
-    judged.evaluation_count,
-    null::uuid as evaluation_id,
-    null::text as correlation_id
-from judged
-inner join watched using (tenant_id, template)
-where judged.breach or judged.date < %(now)s::date
-order by judged.date
+order by firsts.tenant_id, firsts.template
 """
 
 
@@ -223,13 +208,6 @@ def of_batches(connection: Connection, batch_ids: Sequence[UUID], now: datetime)
     parameters = {"batch_ids": list(batch_ids), "now": now, "longest_age": age}
     yield from read_observations(connection, _NEW_TEMPLATES, parameters, "one_shot")
     yield from read_observations(connection, _EVALUATIONS, parameters, "evaluation")
-
-
-def of_forecasts(connection: Connection, now: datetime) -> Iterator[Observation]:
-    """The recent days of forecasts in which a template was anomalous, or that may end its open alert, oldest first."""
-    age = longest_age(connection)
-    if age is not None:
-        yield from read_observations(connection, _FORECASTS, {"now": now, "longest_age": age}, "finding")
 
 
 def longest_age(connection: Connection) -> timedelta | None:

@@ -5,15 +5,16 @@ together (DESIGN invariants 5 and 6). Does not belong here: rules (`observations
 (`sensors.webhooks`).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
 from uuid import UUID
 
-from sensors.alerts import missing_batches, observations, silence, store
-from sensors.alerts.states import Alert, Observation, Subject, Transition, advance
-from sensors.outbox import Published, publish
+from sensors.alerts import findings, missing_batches, observations, rejected_records, silence, store
+from sensors.alerts.notifications import notify
+from sensors.alerts.states import Alert, Observation, Subject, Transition, advance, restate
+from sensors.outbox import Published
 from storage.database import Connection
 
 MAX_BATCHES = 1_000
@@ -40,7 +41,7 @@ class ScanResult:
     Attributes:
         batches: landed batches read.
         observations: values judged; healthy ones of subjects without an alert never leave the database.
-        transitions: alerts that began to fire or were resolved, in order.
+        transitions: alerts that began to fire, were resolved, or whose telling late data has undone, in order.
         events, deliveries: rows added to the outbox.
         more: batches are waiting for another scan.
         held_back: batches that are committed but wait for an older transaction that is still open.
@@ -64,6 +65,11 @@ class ScanResult:
         """How many alerts were resolved."""
         return sum(transition.status == "resolved" for transition in self.transitions)
 
+    @property
+    def restated(self) -> int:
+        """How many alerts late data has amended or retracted."""
+        return sum(transition.status in ("amended", "retracted") for transition in self.transitions)
+
 
 @dataclass(frozen=True)
 class _Reach:
@@ -86,17 +92,19 @@ def scan(
         max_records: the same, by accepted records.
     """
     with connection.transaction():
-        reach = _reach(connection, store.lock_position(connection), max_batches, max_records)
+        position = store.lock_position(connection)
+        reach = _reach(connection, position, max_batches, max_records)
         silence.follow(connection, reach.batch_ids, store.last_read_at(connection), now)
         seen = chain(
             observations.of_batches(connection, reach.batch_ids, now),
-            observations.of_forecasts(connection, now),
+            rejected_records.of_receipts(connection, reach.batch_ids, now),
+            findings.of_assets(connection, now),
             missing_batches.of_manifests(connection, now),
             # While batches wait to be read, who sent them only seems silent.
             () if reach.more or reach.held_back else silence.of_senders(connection, now),
         )
         judged = list(seen)
-        transitions, published = _apply(connection, judged, now)
+        transitions, published = _apply(connection, judged, now, (position, reach.position))
         store.move_position(connection, reach.position, now)
     return ScanResult(
         batches=len(reach.batch_ids),
@@ -131,27 +139,53 @@ def _reach(connection: Connection, position: int, max_batches: int, max_records:
     )
 
 
-def _apply(connection: Connection, judged: list[Observation], now: datetime) -> tuple[list[Transition], Published]:
+def _apply(
+    connection: Connection, judged: list[Observation], now: datetime, read: tuple[int, int]
+) -> tuple[list[Transition], Published]:
     newest = store.newest_alerts(connection, {seen.subject for seen in judged})
-    changed, transitions = _judge(newest, judged)
+    changed, transitions = judge(newest, _told(connection, judged), judged)
     ids = store.save_alerts(connection, list(changed.values()))
-    drafts = [
-        store.event_draft(transition, ids[transition.alert.subject, transition.alert.epoch], now)
-        for transition in transitions
-    ]
-    return transitions, publish(connection, drafts, now)
+    changes = [(change, ids[change.alert.subject, change.alert.epoch]) for change in transitions]
+    return transitions, notify(connection, changes, now, read)
 
 
-def _judge(
-    newest: dict[Subject, Alert], judged: Iterable[Observation]
+def _told(connection: Connection, judged: list[Observation]) -> dict[tuple[Subject, datetime, datetime], Alert]:
+    read_anew = [seen for seen in judged if seen.source == "finding"]
+    if not read_anew:
+        return {}
+    since = min(seen.ends for seen in read_anew)
+    return store.told_alerts(connection, {seen.subject for seen in read_anew}, since)
+
+
+def judge(
+    newest: dict[Subject, Alert],
+    told: Mapping[tuple[Subject, datetime, datetime], Alert],
+    judged: Iterable[Observation],
 ) -> tuple[dict[tuple[Subject, int], Alert], list[Transition]]:
+    """Lead alerts through observations; touches no table.
+
+    Args:
+        newest: each subject's newest alert; brought up to date.
+        told: alerts by what was told of them, older ones too: late data may restate that.
+        judged: in the order in which they count.
+
+    Returns:
+        The alerts that changed, as they are now, by subject and epoch, and what is to be told, in order.
+    """
     changed: dict[tuple[Subject, int], Alert] = {}
     transitions = []
     for seen in judged:
         before = newest.get(seen.subject)
-        after, transition = advance(before, seen)
+        earlier = told.get((seen.subject, seen.starts, seen.ends))
+        if before is not None and earlier is not None and earlier.epoch < before.epoch:
+            before = changed.get((seen.subject, earlier.epoch), earlier)
+            after, transition = restate(before, seen)
+        else:
+            after, transition = advance(before, seen)
+            if after is not None:
+                newest[seen.subject] = after
         if after is not None and after is not before:
-            newest[seen.subject] = changed[seen.subject, after.epoch] = after
+            changed[seen.subject, after.epoch] = after
         if transition is not None:
             transitions.append(transition)
     return changed, transitions

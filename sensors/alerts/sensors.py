@@ -86,6 +86,8 @@ def _message(results: list[ScanResult], firing: int) -> str:
     parts = [f"{batches} new batches" if batches else "no new batches"]
     if fired or resolved:
         parts.append(f"{fired} alerts fired, {resolved} resolved, {deliveries} deliveries queued")
+    if restated := sum(result.restated for result in results):
+        parts.append(f"{restated} amended or retracted by late data")
     parts.append(f"{firing} firing now")
     if results[-1].more:
         parts.append("more batches wait for the next tick")
@@ -101,6 +103,7 @@ def _materialization(results: list[ScanResult], newest: int, firing: int) -> dg.
         metadata={
             "fired": sum(result.firing for result in results),
             "resolved": sum(result.resolved for result in results),
+            "restated": sum(result.restated for result in results),
             "firing_now": firing,
             "batches_read": sum(result.batches for result in results),
             "deliveries_queued": sum(result.deliveries for result in results),

@@ -93,7 +93,7 @@ with watched as (
     where silent_from <= %(now)s and silent_from >= %(now)s - %(longest_age)s
     union
     select tenant_id, template from alerting.alerts
-    where status = 'firing' and event_type = 'evaluations_missing' and metric = %(metric)s
+    where status in ('pending', 'firing') and event_type = 'evaluations_missing' and metric = %(metric)s
 ),
 
 judged as (
@@ -103,7 +103,8 @@ judged as (
         rule.event_type,
         rule.severity,
         rule.clear_n,
-        rule.max_age
+        rule.max_age,
+        rule.basis
     from watched
     inner join alerting.rhythms using (tenant_id, template)
     cross join lateral alerting.rules_for(rhythms.tenant_id, rhythms.template) as rule
@@ -124,7 +125,11 @@ select
     judged.clear_n,
     judged.last_arrived_at as starts,
     case when judged.breach then judged.silent_from else judged.last_arrived_at end as ends,
-    0 as evaluation_count
+    0 as evaluation_count,
+    false as is_final,
+    jsonb_build_object(
+        'rule', judged.basis, 'last_arrived_at', judged.last_arrived_at, 'silent_from', judged.silent_from
+    ) as basis
 from judged
 where
     not judged.breach

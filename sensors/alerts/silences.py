@@ -1,32 +1,33 @@
 """Silences: times during which matching alerts are to notify nobody; set, listed and ended, with their audit entries.
 
-Belongs here: rows of `alerting.silences` and what a matcher may say. Does not belong here: heeding them, which nothing
-does yet. Another tenant's silence reads as unknown.
+Belongs here: rows of `alerting.silences` and what each kept back. Does not belong here: what a matcher means
+(`matchers`) and heeding silences (`policy`, `notifications`). Another tenant's silence reads as unknown.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 from uuid import UUID
 
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
+from sensors.alerts.matchers import Matcher, check_matchers
 from storage.audit import record_audit
 from storage.database import Connection
 from storage.errors import ConflictError, NotFoundError, UsageError
 from storage.tenants import require_tenant
 
-Label = Literal["event_type", "severity", "template", "extractor_vendor", "extractor_model"]
-Operator = Literal["=", "!="]
 State = Literal["pending", "active", "ended"]
-
-LABELS: tuple[Label, ...] = get_args(Label)
 
 _COLUMNS = """
     silence_id, matchers, starts_at, ends_at, author, comment, created_at,
-    case when %(now)s < starts_at then 'pending' when %(now)s < ends_at then 'active' else 'ended' end as state
+    case when %(now)s < starts_at then 'pending' when %(now)s < ends_at then 'active' else 'ended' end as state,
+    (
+        select count(*) from alerting.suppressions
+        where suppressions.tenant_id = silences.tenant_id and suppressions.by_id = silences.silence_id
+    ) as suppressed
 """
 
 _LIST = f"""
@@ -51,6 +52,24 @@ values (%(tenant_id)s, %(matchers)s, %(starts_at)s, %(ends_at)s, %(author)s, %(c
 returning {_COLUMNS}
 """  # noqa: S608 - constants
 
+_SUPPRESSED = """
+select
+    suppressions.suppression_id, suppressions.alert_id, suppressions.transition, suppressions.number,
+    suppressions.suppressed_at, notifications.state, alerts.event_type, alerts.severity, alerts.template,
+    alerts.extractor_vendor, alerts.extractor_model
+from alerting.suppressions
+inner join alerting.alerts using (alert_id)
+left join alerting.notifications using (alert_id, transition, number)
+where
+    suppressions.tenant_id = %(tenant_id)s
+    and suppressions.by_id = %(silence_id)s
+    and (%(after_id)s::uuid is null or suppressions.suppression_id < %(after_id)s)
+order by suppressions.suppression_id desc
+limit %(limit)s
+"""
+
+_KNOWN = "select 1 from alerting.silences where tenant_id = %(tenant_id)s and silence_id = %(silence_id)s"
+
 _FIND = """
 select starts_at, ends_at from alerting.silences
 where tenant_id = %(tenant_id)s and silence_id = %(silence_id)s
@@ -61,15 +80,6 @@ _END = "update alerting.silences set ends_at = %(now)s where silence_id = %(sile
 
 # One that has not begun was never in force: nothing is left to remember but the audit log's two entries.
 _WITHDRAW = "delete from alerting.silences where silence_id = %(silence_id)s"
-
-
-@dataclass(frozen=True)
-class Matcher:
-    """What an alert must be for a silence to hold: its label equal to a value (`=`) or different from it (`!=`)."""
-
-    name: Label
-    operator: Operator
-    value: str
 
 
 def create_silence(
@@ -90,7 +100,7 @@ def create_silence(
     """
     require_tenant(connection, tenant_id)
     begins = starts_at or now
-    _require_sense(matchers)
+    check_matchers(matchers, "matchers")
     if ends_at <= max(begins, now):
         raise UsageError("ends_at: a silence ends after now and after it begins")
     values = {
@@ -138,6 +148,21 @@ def list_silences(
         return list(cursor.execute(_LIST, values))
 
 
+def list_suppressed(
+    connection: Connection, tenant_id: str, silence_id: UUID, *, after: UUID | None = None, limit: int = 100
+) -> list[Mapping[str, Any]]:
+    """What a silence kept back, the newest first; `state` says what became of it: `held`, `told` later, or `dropped`.
+
+    Raises:
+        NotFoundError: the tenant has no such silence.
+    """
+    values = {"tenant_id": tenant_id, "silence_id": silence_id, "after_id": after, "limit": limit}
+    with connection.cursor(row_factory=dict_row) as cursor:
+        if cursor.execute(_KNOWN, values).fetchone() is None:
+            raise NotFoundError("silence", silence_id, "the tenant has none of this identifier")
+        return list(cursor.execute(_SUPPRESSED, values))
+
+
 def end_silence(connection: Connection, tenant_id: str, silence_id: UUID, *, now: datetime) -> None:
     """Let a silence hold no longer; one that has not begun is withdrawn.
 
@@ -155,15 +180,6 @@ def end_silence(connection: Connection, tenant_id: str, silence_id: UUID, *, now
             raise ConflictError(f"silence {silence_id} has ended already")
         connection.execute(_END if starts_at < now else _WITHDRAW, values)
         _audit(connection, tenant_id, "end", silence_id, {"ends_at": ends_at.isoformat()})
-
-
-def _require_sense(matchers: Sequence[Matcher]) -> None:
-    if not matchers:
-        raise UsageError("matchers: a silence needs at least one, else it would hold for every alert")
-    names = [matcher.name for matcher in matchers if matcher.operator == "="]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise UsageError(f"matchers: {', '.join(twice)} can't equal two values at once; set a silence for each")
 
 
 def _audit(connection: Connection, tenant_id: str, action: str, silence_id: UUID, detail: Mapping[str, object]) -> None:

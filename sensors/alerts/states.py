@@ -1,25 +1,39 @@
-"""The life of an alert, as a pure function: one observation after the other, `firing` and `resolved`.
+"""The life of an alert, as a pure function: one observation after the other, from `ok` to `resolved`.
 
-Belongs here: when an alert opens, what later observations change in it, when it resolves. Does not belong here: where
-observations come from (`rules`) and where alerts are kept (`store`).
+Belongs here: when an alert is pending, fires and resolves, what later observations change in it, what late data undoes.
+Does not belong here: where observations come from (`observations`, `findings`) and where alerts are kept (`store`).
+
+`for_n` breaches in a row make a `pending` alert fire; anything else in between makes it `ok`, from where the next
+breach goes on. `clear_n` observations in a row within the clear value resolve it. What is between the bound and the
+clear value is neither: it ends either row and begins none, so of a metric that flaps there nothing is told.
 
 An alert's `window_end` is the end of the newest data it has judged. What is older than that comes late:
 
 * a late evaluation changes nothing. Had it come in time, a later one would have had the last word anyway; a late breach
-  must not reopen what newer data has resolved, late in-bounds data must not resolve what newer data keeps firing;
+  must not reopen what newer data has resolved, late in-bounds data must not resolve what newer data keeps firing. What
+  landed is never changed, so what a single evaluation raised is never undone either;
 * a finding (a day of a forecast, a build's missing batches, a silence) is read anew with every scan, so also what ends
-  at `window_end` itself is done.
+  at `window_end` itself is done. Where it has another value for the very window that was told, late data has restated
+  it: no breach any more is `retracted`, a materially different one `amended`. Under another rule than it was told by it
+  is neither: nobody is told that a threshold was moved.
 
 Without an alert there is nothing to be late for: the first breach opens one.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal, NamedTuple
 from uuid import UUID
 
-Status = Literal["firing", "resolved"]
+Status = Literal["ok", "pending", "firing", "resolved"]
+Told = Literal["firing", "resolved", "amended", "retracted"]
 Source = Literal["evaluation", "finding", "one_shot"]
+Comparison = Literal["above", "below"]
+
+CONTRIBUTORS = 5
+MATERIAL_SHARE = 0.1
+MATERIAL_LEAST = 0.01
 
 
 class Subject(NamedTuple):
@@ -46,6 +60,12 @@ class Observation:
         clear_n: consecutive observations within bounds that resolve the alert.
         starts, ends: the data's window, aware; equal for a single evaluation.
         evaluation_count: evaluations the value was made from.
+        between: no breach, and not within the clear value either.
+        for_n: consecutive breaches that make it fire.
+        is_final: nothing but late data changes it; false of a day that isn't over.
+        rule: what people have set that it was judged by, as text to compare.
+        basis: where bound and baseline come from; JSON.
+        contributors: what brings most of the value, worst first; JSON. Empty: the evaluation itself.
     """
 
     subject: Subject
@@ -60,11 +80,25 @@ class Observation:
     evaluation_count: int = 1
     evaluation_id: UUID | None = None
     correlation_id: str | None = None
+    between: bool = False
+    for_n: int = 1
+    comparison: Comparison = "above"
+    is_final: bool = True
+    rule: str = ""
+    basis: Mapping[str, object] | None = None
+    contributors: Sequence[Mapping[str, object]] = ()
 
 
 @dataclass(frozen=True)
 class Alert:
-    """One alert as kept in `alerting.alerts`; `alert_id` is None until it is stored."""
+    """One alert as kept in `alerting.alerts`; `alert_id` is None until it is stored.
+
+    Attributes:
+        value: the newest breach, of the data from `value_start` to `value_end`; `worst_value`: the one farthest from
+            the bound.
+        told_start, told_end, told_value, told_rule: what was told by `firing` or its newest amendment; None before.
+        revision: how many times that was amended or retracted.
+    """
 
     subject: Subject
     epoch: int
@@ -80,19 +114,38 @@ class Alert:
     evaluation_id: UUID | None
     correlation_id: str | None
     started_at: datetime
+    comparison: Comparison
+    worst_value: float
+    value_start: datetime
+    value_end: datetime
     resolved_at: datetime | None = None
+    told_start: datetime | None = None
+    told_end: datetime | None = None
+    told_value: float | None = None
+    told_rule: str = ""
+    revision: int = 0
+    is_retracted: bool = False
+    contributors: Sequence[Mapping[str, object]] = ()
+    baseline: Mapping[str, object] | None = None
     alert_id: UUID | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the next observation within bounds matters to it."""
+        return self.status in ("pending", "firing")
 
 
 @dataclass(frozen=True)
 class Transition:
-    """A change that is told: the alert right after it, and the value that caused it."""
+    """A change that is told: the alert right after it, the value that caused it and the data that value is from."""
 
-    status: Status
+    status: Told
     alert: Alert
     value: float
     evaluation_id: UUID | None
     correlation_id: str | None
+    finding: Observation | None = None
+    """What was restated, where that isn't the alert's own window."""
 
 
 def advance(alert: Alert | None, seen: Observation) -> tuple[Alert | None, Transition | None]:
@@ -102,12 +155,12 @@ def advance(alert: Alert | None, seen: Observation) -> tuple[Alert | None, Trans
         The subject's newest alert now (the same object if nothing changed), and the transition if there was one.
     """
     if alert is not None and _is_late(alert, seen):
+        return restate(alert, seen)
+    if seen.breach:
+        return _breach(alert, seen)
+    if alert is None or not alert.is_open:
         return alert, None
-    if not seen.breach:
-        return (alert, None) if alert is None or alert.status == "resolved" else _within_bounds(alert, seen)
-    if alert is not None and alert.status == "firing":
-        return _still_firing(alert, seen), None
-    return _open(alert.epoch + 1 if alert else 1, seen)
+    return _calm_down(alert, seen) if alert.status == "pending" else _within_bounds(alert, seen)
 
 
 def resolve(alert: Alert, seen: Observation) -> tuple[Alert, Transition]:
@@ -116,17 +169,98 @@ def resolve(alert: Alert, seen: Observation) -> tuple[Alert, Transition]:
     return resolved, _transition("resolved", resolved, seen)
 
 
+def restate(alert: Alert, seen: Observation) -> tuple[Alert | None, Transition | None]:
+    """Hold a finding that is read anew against what was told of the same window; of any of the subject's alerts.
+
+    Returns:
+        The alert, the same object where nothing is to be told.
+    """
+    if not _was_told(alert, seen):
+        return alert, None
+    if not seen.breach:
+        return _retract(alert, seen)
+    if alert.told_value is None or not is_material(alert.told_value, seen.value):
+        return alert, None
+    amended = replace(
+        alert,
+        told_value=seen.value,
+        revision=alert.revision + 1,
+        worst_value=seen.value if alert.breach_count == 1 else _worse(alert, seen),
+    )
+    if (alert.value_start, alert.value_end) == (seen.starts, seen.ends):  # no newer breach has had its say since
+        amended = replace(
+            amended,
+            value=seen.value,
+            threshold=seen.threshold,
+            contributors=tuple(seen.contributors),
+            baseline=seen.basis,
+        )
+    return amended, replace(_transition("amended", amended, seen), finding=seen)
+
+
+def is_material(told: float, now: float) -> bool:
+    """Whether somebody who was told one value ought to hear of another: by a tenth of it, and by 0.01 at least."""
+    return abs(now - told) > max(MATERIAL_LEAST, MATERIAL_SHARE * abs(told))
+
+
 def _is_late(alert: Alert, seen: Observation) -> bool:
     if seen.source == "one_shot":
         return True
     return seen.ends <= alert.window_end if seen.source == "finding" else seen.ends < alert.window_end
 
 
-def _open(epoch: int, seen: Observation) -> tuple[Alert, Transition]:
-    alert = Alert(
+def _was_told(alert: Alert, seen: Observation) -> bool:
+    return (
+        seen.source == "finding"
+        and seen.is_final
+        and not alert.is_retracted
+        and (seen.starts, seen.ends, seen.rule) == (alert.told_start, alert.told_end, alert.told_rule)
+    )
+
+
+def _retract(alert: Alert, seen: Observation) -> tuple[Alert, Transition]:
+    retracted = replace(alert, is_retracted=True, revision=alert.revision + 1)
+    if alert.status == "firing":
+        # The days since are judged anew: one that is out of bounds still opens the next alert.
+        retracted = replace(retracted, status="resolved", resolved_at=seen.ends, window_end=seen.starts)
+    return retracted, replace(_transition("retracted", retracted, seen), finding=seen)
+
+
+def _breach(alert: Alert | None, seen: Observation) -> tuple[Alert, Transition | None]:
+    if alert is not None and alert.is_open:
+        after = _still_out_of_bounds(alert, seen)
+        return _fire(after, seen) if _has_lasted(after, seen) else (after, None)
+    if alert is not None and alert.status == "ok":
+        after = replace(_opened(alert.epoch, seen), alert_id=alert.alert_id)
+    else:
+        after = _opened(alert.epoch + 1 if alert else 1, seen)
+    if seen.source == "one_shot":
+        fired, told = _fire(after, seen)
+        return resolve(fired, seen)[0], told
+    return _fire(after, seen) if _has_lasted(after, seen) else (after, None)
+
+
+def _has_lasted(alert: Alert, seen: Observation) -> bool:
+    return alert.status == "pending" and alert.breach_count >= seen.for_n
+
+
+def _fire(alert: Alert, seen: Observation) -> tuple[Alert, Transition]:
+    fired = replace(
+        alert,
+        status="firing",
+        told_start=seen.starts,
+        told_end=seen.ends,
+        told_value=seen.value,
+        told_rule=seen.rule,
+    )
+    return fired, _transition("firing", fired, seen)
+
+
+def _opened(epoch: int, seen: Observation) -> Alert:
+    return Alert(
         subject=seen.subject,
         epoch=epoch,
-        status="firing",
+        status="pending",
         severity=seen.severity,
         value=seen.value,
         threshold=seen.threshold,
@@ -138,13 +272,16 @@ def _open(epoch: int, seen: Observation) -> tuple[Alert, Transition]:
         evaluation_id=seen.evaluation_id,
         correlation_id=seen.correlation_id,
         started_at=seen.starts,
+        comparison=seen.comparison,
+        worst_value=seen.value,
+        value_start=seen.starts,
+        value_end=seen.ends,
+        contributors=_contributors((), seen),
+        baseline=seen.basis,
     )
-    if seen.source == "one_shot":
-        return resolve(alert, seen)[0], _transition("firing", alert, seen)
-    return alert, _transition("firing", alert, seen)
 
 
-def _still_firing(alert: Alert, seen: Observation) -> Alert:
+def _still_out_of_bounds(alert: Alert, seen: Observation) -> Alert:
     return replace(
         alert,
         value=seen.value,
@@ -156,18 +293,48 @@ def _still_firing(alert: Alert, seen: Observation) -> Alert:
         window_end=seen.ends,
         evaluation_id=seen.evaluation_id,
         correlation_id=seen.correlation_id,
+        comparison=seen.comparison,
+        worst_value=_worse(alert, seen),
+        value_start=seen.starts,
+        value_end=seen.ends,
+        contributors=_contributors(alert.contributors, seen),
+        baseline=seen.basis,
     )
+
+
+def _calm_down(alert: Alert, seen: Observation) -> tuple[Alert, None]:
+    return replace(alert, status="ok", window_end=seen.ends), None
 
 
 def _within_bounds(alert: Alert, seen: Observation) -> tuple[Alert, Transition | None]:
     alert = replace(
         alert,
-        consecutive_ok=alert.consecutive_ok + 1,
+        consecutive_ok=0 if seen.between else alert.consecutive_ok + 1,
         evaluation_count=alert.evaluation_count + seen.evaluation_count,
         window_end=seen.ends,
     )
-    return resolve(alert, seen) if alert.consecutive_ok >= seen.clear_n else (alert, None)
+    is_over = not seen.between and alert.consecutive_ok >= seen.clear_n
+    return resolve(alert, seen) if is_over else (alert, None)
 
 
-def _transition(status: Status, alert: Alert, seen: Observation) -> Transition:
+def _worse(alert: Alert, seen: Observation) -> float:
+    pick = max if seen.comparison == "above" else min
+    return pick(alert.worst_value, seen.value)
+
+
+def _contributors(known: Sequence[Mapping[str, object]], seen: Observation) -> Sequence[Mapping[str, object]]:
+    if seen.contributors or seen.evaluation_id is None:
+        return tuple(seen.contributors)
+    sign = -1 if seen.comparison == "above" else 1
+    if len(known) == CONTRIBUTORS and sign * _value(known[-1]) <= sign * seen.value:
+        return known
+    own = {"evaluation_id": str(seen.evaluation_id), "value": seen.value, "created_at": seen.ends.isoformat()}
+    return tuple(sorted([*known, own], key=lambda one: sign * _value(one))[:CONTRIBUTORS])
+
+
+def _value(contributor: Mapping[str, object]) -> float:
+    return float(str(contributor["value"]))
+
+
+def _transition(status: Told, alert: Alert, seen: Observation) -> Transition:
     return Transition(status, alert, seen.value, seen.evaluation_id, seen.correlation_id)

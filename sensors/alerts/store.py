@@ -4,12 +4,14 @@ Belongs here: rows of `alerting.alerts` to `states.Alert` and back. Does not bel
 (`states`).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
 from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
 
+from sensors.alerts.evidence import evidence_of
 from sensors.alerts.states import Alert, Subject, Transition
 from sensors.outbox import AlertPart, EventDraft, MetricPart, SubjectPart, rfc3339
 from storage.database import Connection
@@ -42,35 +44,46 @@ _BY_ID = """
 select * from alerting.alerts where tenant_id = %(tenant_id)s and alert_id = %(alert_id)s
 """
 
-_INSERT = """
-insert into alerting.alerts (
-    tenant_id, event_type, template, extractor_vendor, extractor_model, epoch, status, severity, metric, value,
-    threshold, breach_count, evaluation_count, consecutive_ok, window_start, window_end, evaluation_id, correlation_id,
-    started_at, resolved_at
-) values (
-    %(tenant_id)s, %(event_type)s, %(template)s, %(extractor_vendor)s, %(extractor_model)s, %(epoch)s, %(status)s,
-    %(severity)s, %(metric)s, %(value)s, %(threshold)s, %(breach_count)s, %(evaluation_count)s, %(consecutive_ok)s,
-    %(window_start)s, %(window_end)s, %(evaluation_id)s, %(correlation_id)s, %(started_at)s, %(resolved_at)s
-)
-returning alert_id
+# Alerts whose telling late data may still undo: the newest of a subject is read with the others.
+_TOLD = """
+select alerts.*
+from alerting.alerts
+inner join
+    unnest(
+        %(tenants)s::text[], %(types)s::text[], %(metrics)s::text[], %(templates)s::text[], %(vendors)s::text[],
+        %(models)s::text[]
+    ) as subjects (tenant_id, event_type, metric, template, extractor_vendor, extractor_model)
+    using (tenant_id, event_type, metric, template, extractor_vendor, extractor_model)
+where not alerts.is_retracted and alerts.told_end >= %(since)s
+order by alerts.epoch
 """
 
-_UPDATE = """
+_BY_IDS = "select * from alerting.alerts where alert_id = any(%(alert_ids)s)"
+
+_WRITTEN = (
+    *("status", "severity", "value", "threshold", "breach_count", "evaluation_count", "consecutive_ok"),
+    *("window_start", "window_end", "evaluation_id", "correlation_id", "started_at", "comparison", "worst_value"),
+    *("value_start", "value_end"),
+    *("resolved_at", "told_start", "told_end", "told_value", "told_rule", "revision", "is_retracted"),
+    *("contributors", "baseline", "evidence"),
+)
+_KEY = (*Subject._fields, "epoch")
+
+_INSERT = f"""
+insert into alerting.alerts ({", ".join((*_KEY, *_WRITTEN))})
+values ({", ".join(f"%({name})s" for name in (*_KEY, *_WRITTEN))})
+returning alert_id
+"""  # noqa: S608 - constants of this module
+
+# Who looked after an alert that was pending and is no longer has not looked after the next one.
+_UPDATE = f"""
 update alerting.alerts
 set
-    status = %(status)s,
-    severity = %(severity)s,
-    value = %(value)s,
-    threshold = %(threshold)s,
-    breach_count = %(breach_count)s,
-    evaluation_count = %(evaluation_count)s,
-    consecutive_ok = %(consecutive_ok)s,
-    window_end = %(window_end)s,
-    evaluation_id = %(evaluation_id)s,
-    correlation_id = %(correlation_id)s,
-    resolved_at = %(resolved_at)s
+    {", ".join(f"{name} = %({name})s" for name in _WRITTEN)},
+    acked_at = case when %(status)s <> 'ok' then acked_at end,
+    acked_by = case when %(status)s <> 'ok' then acked_by end
 where alert_id = %(alert_id)s
-"""
+"""  # noqa: S608 - constants of this module
 
 
 def lock_position(connection: Connection) -> int:
@@ -96,12 +109,28 @@ def move_position(connection: Connection, next_xact_id: int, now: datetime) -> N
 
 def newest_alerts(connection: Connection, subjects: Iterable[Subject]) -> dict[Subject, Alert]:
     """The newest alert, open or not, of each subject that ever had one."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        found = [_alert(row) for row in cursor.execute(_NEWEST, _columns(subjects))]
+    return {alert.subject: alert for alert in found}
+
+
+def told_alerts(
+    connection: Connection, subjects: Collection[Subject], since: datetime
+) -> dict[tuple[Subject, datetime, datetime], Alert]:
+    """What was told of data that ended at `since` or later and is not retracted, by subject and window."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        found = [_alert(row) for row in cursor.execute(_TOLD, _columns(subjects) | {"since": since})]
+    return {
+        (alert.subject, alert.told_start, alert.told_end): alert
+        for alert in found
+        if alert.told_start is not None and alert.told_end is not None
+    }
+
+
+def _columns(subjects: Iterable[Subject]) -> dict[str, object]:
     names = ("tenants", "types", "metrics", "templates", "vendors", "models")
     columns: Sequence[Sequence[str]] = list(zip(*subjects, strict=True)) or [()] * len(names)
-    parameters = {name: list(values) for name, values in zip(names, columns, strict=True)}
-    with connection.cursor(row_factory=dict_row) as cursor:
-        found = [_alert(row) for row in cursor.execute(_NEWEST, parameters)]
-    return {alert.subject: alert for alert in found}
+    return {name: list(values) for name, values in zip(names, columns, strict=True)}
 
 
 def alert_by_id(connection: Connection, tenant_id: str, alert_id: UUID) -> Alert | None:
@@ -109,6 +138,12 @@ def alert_by_id(connection: Connection, tenant_id: str, alert_id: UUID) -> Alert
     with connection.cursor(row_factory=dict_row) as cursor:
         row = cursor.execute(_BY_ID, {"tenant_id": tenant_id, "alert_id": alert_id}).fetchone()
     return _alert(row) if row else None
+
+
+def alerts_by_ids(connection: Connection, alert_ids: Sequence[UUID]) -> dict[UUID, Alert]:
+    """Alerts of whichever tenants, by their identifiers."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return {row["alert_id"]: _alert(row) for row in cursor.execute(_BY_IDS, {"alert_ids": list(alert_ids)})}
 
 
 def save_alerts(connection: Connection, alerts: Sequence[Alert]) -> dict[tuple[Subject, int], UUID]:
@@ -129,11 +164,14 @@ def save_alerts(connection: Connection, alerts: Sequence[Alert]) -> dict[tuple[S
 def event_draft(transition: Transition, alert_id: UUID, now: datetime) -> EventDraft:
     """The event that tells a transition; its key knows the data window and the epoch, no clock and no run."""
     alert, subject = transition.alert, transition.alert.subject
-    window = (rfc3339(alert.window_start) or "", rfc3339(alert.window_end) or "")
+    finding = transition.finding
+    starts, ends = (finding.starts, finding.ends) if finding else (alert.window_start, alert.window_end)
+    window = (rfc3339(starts) or "", rfc3339(ends) or "")
+    restated = (str(alert.revision),) if transition.status in ("amended", "retracted") else ()
     return EventDraft(
         tenant_id=subject.tenant_id,
         event_type=subject.event_type,
-        dedupe=(*subject[2:], *window, transition.status, str(alert.epoch)),
+        dedupe=(*subject[2:], *window, transition.status, str(alert.epoch), *restated),
         occurred_at=now,
         alert=AlertPart(alert_id, transition.status, alert.severity, alert.started_at),
         subject=SubjectPart(
@@ -142,10 +180,10 @@ def event_draft(transition: Transition, alert_id: UUID, now: datetime) -> EventD
         metric=MetricPart(
             subject.metric,
             transition.value,
-            alert.threshold,
-            alert.window_start,
-            alert.window_end,
-            alert.evaluation_count,
+            finding.threshold if finding else alert.threshold,
+            starts,
+            ends,
+            finding.evaluation_count if finding else alert.evaluation_count,
         ),
         evaluation_id=transition.evaluation_id,
         correlation_id=transition.correlation_id,
@@ -153,10 +191,19 @@ def event_draft(transition: Transition, alert_id: UUID, now: datetime) -> EventD
 
 
 def _row(alert: Alert) -> Mapping[str, object]:
-    return {**vars(alert), **alert.subject._asdict()}
+    json = {
+        "contributors": Jsonb(list(alert.contributors)),
+        "baseline": Jsonb(dict(alert.baseline or {})),
+        "evidence": Jsonb(evidence_of(alert)),
+    }
+    return {**vars(alert), **alert.subject._asdict(), **json}
 
 
 def _alert(row: Mapping[str, object]) -> Alert:
     values = {name: row[name] for name in Alert.__dataclass_fields__ if name != "subject"}
+    # Null in what was written before they were kept.
+    for name, stand_in in {"worst_value": "value", "value_start": "window_start", "value_end": "window_end"}.items():
+        if values[name] is None:
+            values[name] = values[stand_in]
     subject = Subject(*(str(row[name]) for name in Subject._fields))
     return Alert(subject=subject, **values)  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ values by them (`observations`).
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from datetime import timedelta
 from typing import Literal
 
@@ -15,147 +15,298 @@ from psycopg.rows import class_row
 from storage.audit import record_audit
 from storage.database import Connection
 from storage.errors import UsageError
-from storage.tenants import require_tenant
+from storage.tenants import require_tenant, require_tier_name
 
 MAX_AGE_LIMIT = timedelta(days=3650)
 MAX_TEMPLATE_LENGTH = 200
+MAX_EXTRACTOR_LENGTH = 100
 MAX_CLEAR_N = 1_000_000
+MAX_SHIFT = 1_000_000
 
-_COLUMNS = "tenant_id, event_type, template, comparison, value, severity, clear_n, max_age, enabled"
+# What an event type's subject is decides for whom it can be set; the rest of a rule has to make sense for its metric.
+_OF_EXTRACTORS = ("drift_high", "reliability_low", "decision_review")
+_OF_TENANTS = ("records_rejected",)
+_NO_RUNS = ("template_new", "evaluations_missing")
+_NO_GAP = (*_NO_RUNS, "decision_review")
+_UNBOUNDED = ("feature_drift",)
 
-# Most specific first, as the scan picks them.
+_KEY = ("tenant_id", "tier", "event_type", "template", "extractor_vendor", "extractor_model")
+_SET = ("value", "clear_value", "severity", "for_n", "clear_n", "max_age", "enabled")
+_COLUMNS = ", ".join((*_KEY, "comparison", *_SET))
+
+# Most specific first, as alerting.rules_for picks them.
 _LIST = f"""
 select {_COLUMNS} from alerting.thresholds
-where tenant_id is null or tenant_id = %(tenant_id)s
-order by event_type, tenant_id nulls last, template nulls last
-"""  # noqa: S608 - a constant of this module
-
-_UPSERT = """
-insert into alerting.thresholds
-    (tenant_id, event_type, template, comparison, value, severity, clear_n, max_age, enabled)
-values
-    (%(tenant_id)s, %(event_type)s, %(template)s, %(comparison)s, %(value)s, %(severity)s, %(clear_n)s, %(max_age)s,
-     %(enabled)s)
-on conflict (tenant_id, event_type, template) do update set
-    value = excluded.value,
-    severity = excluded.severity,
-    clear_n = excluded.clear_n,
-    max_age = excluded.max_age,
-    enabled = excluded.enabled,
-    updated_at = now()
-"""
-
-_DELETE = """
-delete from alerting.thresholds
 where
     tenant_id = %(tenant_id)s
-    and event_type = %(event_type)s
-    and template is not distinct from %(template)s
-"""
+    or tier = coalesce(%(tier)s, (select tier from access.tenants where tenant_id = %(tenant_id)s))
+    or (tenant_id is null and tier is null)
+order by
+    event_type, tenant_id nulls last, tier nulls last, template nulls last, extractor_vendor nulls last, extractor_model
+"""  # noqa: S608 - constants of this module
+
+_UPSERT = f"""
+insert into alerting.thresholds ({_COLUMNS})
+values ({", ".join(f"%({name})s" for name in (*_KEY, "comparison", *_SET))})
+on conflict ({", ".join(_KEY)}) do update set
+    {", ".join(f"{name} = excluded.{name}" for name in _SET)},
+    updated_at = now()
+"""  # noqa: S608 - constants of this module
+
+_DELETE = f"""
+delete from alerting.thresholds
+where {" and ".join(f"{name} is not distinct from %({name})s" for name in _KEY)}
+"""  # noqa: S608 - constants of this module
 
 Severity = Literal["info", "warning", "critical"]
 
 
 @dataclass(frozen=True)
+class Scope:
+    """For whom a threshold is: a tenant, one of its templates, extractors or both; a tier of tenants; nobody: everyone.
+
+    Where several fit, the first of these that exists holds, whole and not field by field: template and extractor,
+    template, extractor, tenant, tier, default. A template comes before an extractor, because what is tolerable is a
+    matter of the use, whoever does the work.
+    """
+
+    tenant_id: str | None = None
+    tier: str | None = None
+    template: str | None = None
+    extractor_vendor: str | None = None
+    extractor_model: str | None = None
+
+    def __str__(self) -> str:
+        extractor = f"{self.extractor_vendor}/{self.extractor_model}" if self.extractor_vendor else None
+        if self.tenant_id is None:
+            return f"tier {self.tier}" if self.tier else "default"
+        parts = [
+            f"template {self.template}" if self.template else None,
+            f"extractor {extractor}" if extractor else None,
+        ]
+        return " and ".join(part for part in parts if part) or "all templates"
+
+
+@dataclass(frozen=True)
 class Threshold:
-    """One row: the bound of an event type, for one template of a tenant, for a tenant, or by default (no tenant).
+    """One row: the bound of an event type for a scope.
 
     Attributes:
         comparison: `above` or `below`; belongs to the event type.
-        value: the bound itself is within bounds; of `drift_anomaly` the margin above the forecast's upper bound.
+        value: the bound itself is within bounds; of `drift_anomaly` the margin above the forecast's upper bound, of
+            `drift_predicted` the margin above the bound of `drift_high`.
+        clear_value: hysteresis: only what is within this one ends an alert; None: what is within `value`.
+        for_n: consecutive breaches that make an alert fire.
         clear_n: consecutive observations within bounds that resolve an alert.
         max_age: older data opens and resolves no alert.
     """
 
     tenant_id: str | None
+    tier: str | None
     event_type: str
     template: str | None
+    extractor_vendor: str | None
+    extractor_model: str | None
     comparison: str
     value: float
+    clear_value: float | None
     severity: str
+    for_n: int
     clear_n: int
     max_age: timedelta
     enabled: bool
 
+    @property
+    def scope(self) -> Scope:
+        """For whom it is."""
+        return Scope(self.tenant_id, self.tier, self.template, self.extractor_vendor, self.extractor_model)
 
-def list_thresholds(connection: Connection, tenant_id: str) -> list[Threshold]:
-    """The tenant's own thresholds and the defaults, by event type, the most specific first."""
-    require_tenant(connection, tenant_id)
+
+def list_thresholds(connection: Connection, tenant_id: str | None, *, tier: str | None = None) -> list[Threshold]:
+    """A tenant's own thresholds, its tier's and the defaults, by event type, the most specific first.
+
+    Args:
+        connection: any.
+        tenant_id: None for those of a tier, and the defaults.
+        tier: of which tier, without a tenant.
+    """
+    if tenant_id is not None:
+        require_tenant(connection, tenant_id)
     with connection.cursor(row_factory=class_row(Threshold)) as cursor:
-        return cursor.execute(_LIST, {"tenant_id": tenant_id}).fetchall()
+        return cursor.execute(_LIST, {"tenant_id": tenant_id, "tier": tier}).fetchall()
 
 
 def set_threshold(
     connection: Connection,
-    tenant_id: str,
+    tenant_id: str | None,
     event_type: str,
     value: float | None = None,
     *,
+    tier: str | None = None,
     template: str | None = None,
+    extractor: tuple[str, str] | None = None,
+    clear_value: float | Literal["none"] | None = None,
     severity: Severity | None = None,
+    for_n: int | None = None,
     clear_n: int | None = None,
     max_age: timedelta | None = None,
     enabled: bool | None = None,
 ) -> Threshold:
-    """Set a tenant's threshold, for all its templates or for one; what isn't given stays, or comes from the next wider.
+    """Set a threshold of a tenant or of a tier; what isn't given stays, or comes from the next wider.
+
+    Args:
+        connection: a transaction of the caller's, or one that commits by itself.
+        tenant_id: whose; None with a tier.
+        event_type: of which rule.
+        value: the bound. A new one without a `clear_value` takes that from the wider rule along, at the same distance.
+        tier: of which tier, instead of a tenant.
+        template: for this template alone.
+        extractor: vendor and model: for this extractor alone.
+        clear_value: `none` removes it.
+        severity: as in `Threshold`, with all that follows.
+        for_n: breaches in a row.
+        clear_n: observations in a row.
+        max_age: of data.
+        enabled: whether the rule is held.
 
     Raises:
-        UsageError: an unknown tenant or event type, or a value that can't be a bound.
+        UsageError: an unknown tenant or event type, a scope that the event type has none of, or a value that can't be.
     """
-    now = _effective(list_thresholds(connection, tenant_id), event_type, template)
+    scope = _scope(tenant_id, tier, template, extractor)
+    now = _effective(list_thresholds(connection, tenant_id, tier=tier), event_type, scope)
+    bound = now.value if value is None else value
     wanted = Threshold(
-        tenant_id=tenant_id,
+        **asdict(scope),
         event_type=event_type,
-        template=template,
         comparison=now.comparison,
-        value=now.value if value is None else value,
+        value=bound,
+        clear_value=_clear_value(now, bound, clear_value),
         severity=severity or now.severity,
+        for_n=now.for_n if for_n is None else for_n,
         clear_n=now.clear_n if clear_n is None else clear_n,
         max_age=now.max_age if max_age is None else max_age,
         enabled=now.enabled if enabled is None else enabled,
     )
-    _check(wanted)
+    check_threshold(wanted)
     connection.execute(_UPSERT, asdict(wanted))
     detail = {**asdict(wanted), "max_age": str(wanted.max_age)}
     record_audit(connection, tenant_id=tenant_id, action="threshold.set", subject=_name(wanted), detail=detail)
     return wanted
 
 
-def unset_threshold(connection: Connection, tenant_id: str, event_type: str, template: str | None = None) -> None:
-    """Remove a tenant's threshold, so that the next wider one holds again.
+def unset_threshold(
+    connection: Connection,
+    tenant_id: str | None,
+    event_type: str,
+    template: str | None = None,
+    *,
+    tier: str | None = None,
+    extractor: tuple[str, str] | None = None,
+) -> None:
+    """Remove a threshold of a tenant or of a tier, so that the next wider one holds again.
 
     Raises:
-        UsageError: the tenant has set no such threshold.
+        UsageError: there is no such threshold.
     """
-    require_tenant(connection, tenant_id)
-    key = {"tenant_id": tenant_id, "event_type": event_type, "template": template}
-    if not connection.execute(_DELETE, key).rowcount:
-        whom = f"template {template!r}" if template else "all templates"
+    scope = _scope(tenant_id, tier, template, extractor)
+    if tenant_id is not None:
+        require_tenant(connection, tenant_id)
+    if not connection.execute(_DELETE, asdict(scope) | {"event_type": event_type}).rowcount:
+        whose = f"tenant {tenant_id}" if tenant_id else "nobody"
         raise UsageError(
-            f"tenant {tenant_id} has set no threshold of {event_type} for {whom}: `tidemark threshold list` shows them"
+            f"{whose} has set no threshold of {event_type} for {scope}: `tidemark threshold list` shows them"
         )
-    subject = f"{event_type}/{template or '*'}"
-    record_audit(connection, tenant_id=tenant_id, action="threshold.unset", subject=subject)
+    record_audit(connection, tenant_id=tenant_id, action="threshold.unset", subject=f"{event_type}/{scope}")
 
 
-def _effective(known: Sequence[Threshold], event_type: str, template: str | None) -> Threshold:
+def _scope(tenant_id: str | None, tier: str | None, template: str | None, extractor: tuple[str, str] | None) -> Scope:
+    if (tenant_id is None) == (tier is None):
+        raise UsageError("a threshold is set for a tenant or for a tier: name one of the two")
+    if tier is not None:
+        require_tier_name(tier)
+        if template is not None or extractor is not None:
+            raise UsageError("a tier's thresholds hold for all templates and extractors of its tenants: name neither")
+    vendor, model = extractor or (None, None)
+    return Scope(tenant_id, tier, template, vendor, model)
+
+
+def _effective(known: Sequence[Threshold], event_type: str, scope: Scope) -> Threshold:
     for threshold in known:
-        if threshold.event_type == event_type and threshold.template in (template, None):
+        if threshold.event_type == event_type and all(
+            own in (wanted, None) for own, wanted in zip(astuple(threshold.scope)[2:], astuple(scope)[2:], strict=True)
+        ):
             return threshold
     types = ", ".join(sorted({threshold.event_type for threshold in known}))
     raise UsageError(f"no threshold is held against event type {event_type!r}. Use one of: {types}")
 
 
-def _check(wanted: Threshold) -> None:
-    if not math.isfinite(wanted.value) or not 0 <= wanted.value <= 1:
-        raise UsageError("a threshold must be a number between 0 and 1, as the scores are")
-    if not 1 <= wanted.clear_n <= MAX_CLEAR_N:
-        raise UsageError(f"clear-n must be between 1 and {MAX_CLEAR_N}: so many observations resolve an alert")
+def _clear_value(now: Threshold, bound: float, wanted: float | Literal["none"] | None) -> float | None:
+    if wanted == "none" or (wanted is None and now.clear_value is None):
+        return None
+    if wanted is not None:
+        return wanted
+    shifted = bound + ((now.clear_value or 0.0) - now.value)
+    return shifted if now.event_type in _UNBOUNDED else min(max(shifted, 0.0), 1.0)
+
+
+def check_threshold(wanted: Threshold) -> None:
+    """Refuse what can't be a threshold.
+
+    Raises:
+        UsageError: saying what it would have to be.
+    """
+    _check_scope(wanted)
+    _check_bounds(wanted)
+    for name, number, what in (
+        ("for-n", wanted.for_n, "breaches in a row make an alert fire"),
+        ("clear-n", wanted.clear_n, "observations resolve an alert"),
+    ):
+        if not 1 <= number <= MAX_CLEAR_N:
+            raise UsageError(f"{name} must be between 1 and {MAX_CLEAR_N}: so many {what}")
+    if wanted.for_n > 1 and wanted.event_type in _NO_RUNS:
+        raise UsageError(f"for-n: {wanted.event_type} is seen once and not in a row; leave it at 1")
     if not timedelta() < wanted.max_age <= MAX_AGE_LIMIT:
         raise UsageError(f"the maximum age must be more than 0 and at most {MAX_AGE_LIMIT.days} days")
-    if wanted.template is not None and not 1 <= len(wanted.template) <= MAX_TEMPLATE_LENGTH:
-        raise UsageError(f"a template's name has 1 to {MAX_TEMPLATE_LENGTH} characters")
+
+
+def _check_scope(wanted: Threshold) -> None:
+    for name, text, longest in (
+        ("a template's name", wanted.template, MAX_TEMPLATE_LENGTH),
+        ("an extractor's vendor", wanted.extractor_vendor, MAX_EXTRACTOR_LENGTH),
+        ("an extractor's model", wanted.extractor_model, MAX_EXTRACTOR_LENGTH),
+    ):
+        if text is not None and not 1 <= len(text) <= longest:
+            raise UsageError(f"{name} has 1 to {longest} characters")
+    if wanted.extractor_vendor is not None and wanted.event_type not in _OF_EXTRACTORS:
+        raise UsageError(
+            f"{wanted.event_type} is not about an extractor. These have thresholds for one: {', '.join(_OF_EXTRACTORS)}"
+        )
+    if wanted.template is not None and wanted.event_type in _OF_TENANTS:
+        raise UsageError(f"{wanted.event_type} is about all that a tenant sends: set it for the tenant")
+
+
+def _check_bounds(wanted: Threshold) -> None:
+    for name, number in (("a threshold", wanted.value), ("a clear value", wanted.clear_value)):
+        if number is None:
+            continue
+        if wanted.event_type in _UNBOUNDED:
+            if not (math.isfinite(number) and 0 <= number <= MAX_SHIFT):
+                raise UsageError(f"{name} of {wanted.event_type} must be between 0 and {MAX_SHIFT} standard deviations")
+        elif not math.isfinite(number) or not 0 <= number <= 1:
+            raise UsageError(f"{name} must be a number between 0 and 1, as the scores are")
+    if wanted.clear_value is None:
+        return
+    if wanted.event_type in _NO_GAP:
+        raise UsageError(f"clear-value: {wanted.event_type} has nothing between broken and kept; leave it out")
+    is_inside = (
+        wanted.clear_value <= wanted.value if wanted.comparison == "above" else wanted.clear_value >= wanted.value
+    )
+    if not is_inside:
+        side = "above" if wanted.comparison == "above" else "below"
+        raise UsageError(
+            f"clear-value: what ends an alert can't be {side} the threshold {wanted.value:g} that raises it"
+        )
 
 
 def _name(threshold: Threshold) -> str:
-    return f"{threshold.event_type}/{threshold.template or '*'}"
+    return f"{threshold.event_type}/{threshold.scope}"

@@ -87,7 +87,39 @@ def _change_url(connection: Connection, box: SecretBox, webhook: Webhook, url: s
     audit(connection, webhook, "change_url", {"url": masked(url)})
 
 
+def change_interest(
+    connection: Connection,
+    tenant_id: str,
+    webhook_id: UUID,
+    *,
+    event_types: Sequence[str] | None = None,
+    description: str | None = None,
+) -> Webhook:
+    """Change what an endpoint is told and how it is described, for which no secret is opened; None leaves as it is.
+
+    Raises:
+        UsageError: an unknown endpoint or event type.
+    """
+    changes: Changes = {}
+    if event_types is not None:
+        changes["event_types"] = event_types
+    if description is not None:
+        changes["description"] = description
+    with connection.transaction():
+        _write(connection, get_webhook(connection, tenant_id, webhook_id), changes)
+        return get_webhook(connection, tenant_id, webhook_id)
+
+
 def _change_rest(connection: Connection, box: SecretBox, webhook: Webhook, changes: Changes, now: datetime) -> None:
+    _write(connection, webhook, changes)
+    wanted = changes.get("ed25519", webhook.ed25519)
+    if wanted and not webhook.ed25519:
+        add_key_pair(connection, box, webhook.tenant_id, webhook.webhook_id, now)
+    if webhook.ed25519 and not wanted:
+        end_key_pairs(connection, webhook.webhook_id, now)
+
+
+def _write(connection: Connection, webhook: Webhook, changes: Changes) -> None:
     event_types = changes.get("event_types", webhook.event_types)
     check_event_types(event_types)
     serving = Serving(
@@ -103,9 +135,5 @@ def _change_rest(connection: Connection, box: SecretBox, webhook: Webhook, chang
         "description": changes.get("description", webhook.description),
     }
     connection.execute(_SET, values)
-    if serving.ed25519 and not webhook.ed25519:
-        add_key_pair(connection, box, webhook.tenant_id, webhook.webhook_id, now)
-    if webhook.ed25519 and not serving.ed25519:
-        end_key_pairs(connection, webhook.webhook_id, now)
     told = {name: value for name, value in values.items() if name in changes and name != "description"}
     audit(connection, webhook, "change", told)

@@ -43,7 +43,10 @@ select
     case when deliveries.state in ('pending', 'retry') then deliveries.next_attempt_at end as next_attempt_at,
     deliveries.delivered_at,
     deliveries.created_at,
-    events.body is not null as replayable
+    events.body is not null as replayable,
+    events.event_id,
+    events.alert_id,
+    convert_from(events.body, 'UTF8')::json ->> 'correlation_id' as correlation_id
 from alerting.webhook_deliveries as deliveries
 inner join alerting.events using (event_id)
 left join lateral (

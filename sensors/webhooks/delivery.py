@@ -90,6 +90,17 @@ class DrainResult:
         """Requests made, or given up before they could be made."""
         return self.delivered + self.retried + self.failed + self.superseded
 
+    def message(self) -> str:
+        """One line, for a tick or for the command line."""
+        if not self.attempted:
+            return f"nothing sent; {self.left} due" if self.left else "nothing due"
+        parts = [f"{self.delivered} delivered"]
+        parts += [f"{self.retried} to be tried again"] if self.retried else []
+        parts += [f"{self.failed} failed for good"] if self.failed else []
+        parts += [f"{self.superseded} finished too late to count"] if self.superseded else []
+        parts += [f"{self.left} still due"] if self.left else []
+        return ", ".join(parts)
+
 
 def drain(
     connect: Callable[[], AbstractContextManager[Connection]],

@@ -6,7 +6,7 @@ Does not belong here: delivering itself (`delivery`).
 import dagster as dg
 from dagster import DefaultSensorStatus
 
-from sensors.webhooks.delivery import DrainResult, Options, drain
+from sensors.webhooks.delivery import Options, drain
 from storage.clock import Clock
 from storage.database import Database
 from storage.secrets import secret_box
@@ -27,19 +27,7 @@ def webhook_deliveries(database: dg.ResourceParam[Database], clock: dg.ResourceP
     settings = load_settings()
     options = Options(allowed=settings.webhook_allowed_networks, seconds=TICK_SECONDS, page_url=settings.page_url)
     result = drain(lambda: database.connect(autocommit=True), secret_box(settings), clock, options)
-    return dg.SkipReason(message(result))
-
-
-def message(result: DrainResult) -> str:
-    """One line about a drain, for a tick or for the command line."""
-    if not result.attempted:
-        return f"nothing sent; {result.left} due" if result.left else "nothing due"
-    parts = [f"{result.delivered} delivered"]
-    parts += [f"{result.retried} to be tried again"] if result.retried else []
-    parts += [f"{result.failed} failed for good"] if result.failed else []
-    parts += [f"{result.superseded} finished too late to count"] if result.superseded else []
-    parts += [f"{result.left} still due"] if result.left else []
-    return ", ".join(parts)
+    return dg.SkipReason(result.message())
 
 
 def definitions() -> list[dg.SensorDefinition]:

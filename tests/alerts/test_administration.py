@@ -76,7 +76,7 @@ def test_what_a_threshold_is_not_given_comes_from_the_wider_one_or_stays(connect
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"event_type": "drift_hihg", "value": 0.5}, "drift_high, evaluations_missing"),
+        ({"event_type": "drift_hihg", "value": 0.5}, "drift_high, drift_predicted, evaluations_missing"),
         ({"event_type": "drift_high", "value": float("nan")}, "between 0 and 1"),
         ({"event_type": "drift_high", "value": 1.1}, "between 0 and 1"),
         ({"event_type": "drift_high", "clear_n": 0}, "clear-n"),

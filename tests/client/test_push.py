@@ -29,7 +29,7 @@ from tidemark_client import (
 )
 from tidemark_client.clock import Clock
 from tidemark_client.encoding import to_line
-from tidemark_client.patience import LONGEST_RETRY_AFTER, LONGEST_WAIT, seconds_of
+from tidemark_client.patience import LONGEST_WAIT, seconds_of
 
 
 class PatientClock(Clock):
@@ -149,6 +149,11 @@ def test_refused_records_raise_after_everything_was_sent(door: Door) -> None:
     assert [(problem.index, problem.verdict) for problem in result.problems] == [(1, "rejected"), (2, "conflict")]
     assert json.loads(result.problems[0].payload)["record_id"] == "r-1"
     assert "record 1: rejected: template: must not be empty" in str(raised.value)
+    assert str(raised.value).startswith("2 of 4 records were refused")
+    assert "The others landed." in str(raised.value)
+    with _client(door) as client, pytest.raises(RecordsRejectedError, match="1 of 1 record was refused") as alone:
+        client.push([_record(1, template="")])
+    assert "landed" not in str(alone.value)
     # As worker processes hand their errors on.
     assert pickle.loads(pickle.dumps(raised.value)).result == result  # noqa: S301 - our own
     assert set(door.landed) == {"r-0", "r-3"}
@@ -168,7 +173,7 @@ def test_retries_keep_their_idempotency_key_and_honour_retry_after(door: Door) -
     assert clock.waits[1] <= 1
 
 
-def test_what_a_server_asks_for_is_read_in_both_forms_and_capped() -> None:
+def test_what_a_server_asks_for_is_read_in_both_forms() -> None:
     now = datetime(2026, 5, 1, 12, tzinfo=UTC)
     assert seconds_of("120", now) == 120
     assert seconds_of("Fri, 01 May 2026 12:00:30 GMT", now) == 30
@@ -177,15 +182,14 @@ def test_what_a_server_asks_for_is_read_in_both_forms_and_capped() -> None:
     assert [seconds_of(text, now) for text in no_time] == [None] * 6
 
 
-def test_a_month_s_quota_is_asked_again_within_the_deadline_and_then_given_up(door: Door) -> None:
+def test_a_server_that_asks_for_more_than_the_deadline_is_given_up_at_once_with_its_own_words(door: Door) -> None:
     clock = PatientClock()
-    door.always = "429 month"
+    door.script, door.always = ["503 soon"], "429 month"
     with _client(door, clock=clock, deadline=400.0) as client, pytest.raises(DeliveryError) as raised:
         client.push(_record(number) for number in range(3))
     assert (raised.value.unsent, raised.value.kept) == (3, 0)
-    assert "429" in str(raised.value)
-    assert all(LONGEST_RETRY_AFTER <= wait <= LONGEST_RETRY_AFTER + LONGEST_WAIT for wait in clock.waits)
-    assert 1 <= len(clock.waits) <= 3
+    assert "429 Too Many Requests: the month is full; it asks for 1,728,000 s" in str(raised.value)
+    assert len(clock.waits) == 1
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,13 @@ def test_a_file_is_sent_under_the_key_of_the_environment_and_its_rejects_are_tol
     assert (again.exit_code, report["duplicates"]) == (1, 2)
     assert [error["line"] for error in report["errors"]] == [3, 4]
 
+    door.script = ["429 month"]
+    full = CliRunner().invoke(app, ["push", str(path), "--url", door.url, "--key-env", "OTHER"])
+    assert "the month is full" in str(full.exception)
+    door.script = ["503"]
+    waited = CliRunner().invoke(app, ["push", str(path), "--url", door.url, "--key-env", "OTHER"])
+    assert "tidemark: trying on for up to 300 s: the server answered 503" in waited.stderr
+
     monkeypatch.setenv("OTHER", "tm_live_secret")
     refused = CliRunner().invoke(app, ["push", str(path), "--url", door.url, "--key-env", "OTHER"])
     assert isinstance(refused.exception, TidemarkError)

@@ -131,7 +131,8 @@ def test_refused_records_are_told_at_the_flush_or_to_the_caller_s_function(door:
     with _client(door, on_reject=told.append) as client:
         client.record(template="", record_id="r-9")
         assert client.flush(20).rejected == 1
-    assert json.loads(told[0].payload)["record_id"] == "r-9"
+    assert told[0].record_id == "r-9"
+    assert str(told[0]).startswith("queued record r-9: rejected: template: ")
 
 
 def test_a_server_that_is_away_costs_nothing_with_a_spool_and_is_told_at_the_close(door: Door, tmp_path: Path) -> None:
@@ -150,6 +151,29 @@ def test_a_server_that_is_away_costs_nothing_with_a_spool_and_is_told_at_the_clo
     with _client(door, spool=tmp_path / "spool"):
         _eventually(lambda: ids <= set(door.landed))
     assert not list((tmp_path / "spool").glob("*.segment"))
+
+
+def test_an_outage_fails_no_block_whose_records_are_all_in_the_spool(
+    door: Door, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    door.script, door.always = ["ok"], "503"
+    client = _client(door, spool=tmp_path, close_timeout=1, batch_records=1)
+    client.record(template="")
+    _eventually(lambda: client.pending == 0)
+    client.record(template="invoice", record_id="r-1")
+    # What was refused before the outage is told all the same.
+    with pytest.raises(RecordsRejectedError, match="template: must not be empty"):
+        client.__exit__(None, None, None)
+    with _client(door, spool=tmp_path, close_timeout=1) as client:
+        client.record(template="invoice", record_id="r-2")
+    assert "2 records are unsent: not answered within 1 s; the last attempt: the server answered 503" in caplog.text
+    unkept = _client(door, close_timeout=0.2)
+    unkept.record(template="invoice")
+    with pytest.raises(DeliveryError, match="1 record is unsent"):
+        unkept.__exit__(None, None, None)
+    door.always = "ok"
+    _client(door, spool=tmp_path).close()
+    assert set(door.landed) == {"r-1", "r-2"}
 
 
 def test_a_push_that_fails_leaves_the_rest_in_the_spool_as_far_as_it_fits(door: Door, tmp_path: Path) -> None:

@@ -9,8 +9,6 @@ import pytest
 from storage.database import Connection
 from storage.settings import PROJECT_ROOT
 
-pytestmark = pytest.mark.xdist_group("deploy")
-
 QUESTIONS = sorted((PROJECT_ROOT / "deploy" / "metabase" / "questions").glob("*.sql"))
 # Metabase's own names; one that it doesn't know, it refuses.
 SEMANTIC_TYPES = {

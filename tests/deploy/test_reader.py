@@ -7,8 +7,6 @@ from storage.database import Connection, connect
 from storage.locks import AdvisoryLock
 from storage.postgres_url import PostgresUrl
 
-pytestmark = pytest.mark.xdist_group("deploy")
-
 
 def test_a_login_made_twice_over_sees_its_tenant_only_in_every_mart(reader: Connection, marts: dict) -> None:
     filled = set()

@@ -8,13 +8,10 @@ from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
 
-import pytest
 import yaml
 
 from storage.database import Connection
 from storage.settings import PROJECT_ROOT
-
-pytestmark = pytest.mark.xdist_group("deploy")
 
 SUPERSET = PROJECT_ROOT / "deploy" / "superset"
 Document = dict[str, Any]

@@ -91,6 +91,7 @@ def test_ticks_ask_for_one_run_when_files_rest_and_the_run_lands_them(
     assert [metadata[name].value for name in ("files", "accepted", "failed")] == [2, 9, 1]
     (check,) = result.get_asset_check_evaluations()
     assert not check.passed
+    assert str(check.description).startswith(f"{tenant}/b.csv: ")
     assert connection.execute("select count(*) from raw.evaluations").fetchone() == (9,)
     assert house.tick() == "No new file; left alone: nobody."
 
@@ -137,5 +138,6 @@ def test_by_hand_what_lies_there_lands_at_once_and_the_list_tells_what_became_of
     assert f"{tenant}/a.ndjson: landed: 1 accepted, 0 duplicates, 0 conflicts, 1 rejected" in landed.stdout
     assert f"left alone: {tenant}/notes[b].txt: its suffix" in landed.stdout
     assert (again.returncode, json.loads(again.stdout)["files"]) == (0, [])
-    (row,) = json.loads(listed.stdout)
+    row, left = json.loads(listed.stdout)
+    assert (left["path"], left["state"], left.keys()) == (f"{tenant}/notes[b].txt", "left_alone", row.keys())
     assert (row["path"], row["state"], row["rejected"]) == (f"{tenant}/a.ndjson", "landed", 1)

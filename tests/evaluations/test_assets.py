@@ -96,6 +96,7 @@ def test_a_pipeline_that_stops_sending_drift_scores_fails_a_check_and_not_the_ru
     assert result.success
     assert [check.check_name for check in failed] == ["evaluations_carry_a_drift_score"]
     assert failed[0].metadata["unexpected_rows"].value == 3
+    assert str(failed[0].description).startswith(f"3 of 3 evaluations, such as {tenant}/")
 
 
 @pytest.mark.parametrize(
@@ -118,7 +119,10 @@ def test_each_expectation_can_fail(column: str, value: object, rule: str) -> Non
         }
     )
     frame.loc[9, column] = value
-    assert [outcome.rule.name for outcome in validate(frame) if not outcome.passed] == [rule]
+    (outcome,) = (outcome for outcome in validate(frame) if not outcome.passed)
+    assert outcome.rule.name == rule
+    named = f"acme/{frame.loc[9, 'record_id']}"
+    assert outcome.examples[-1] == (named if column == "record_id" else f"{named} ({value})")
 
 
 def test_a_batch_that_commits_late_is_not_skipped(database: Database, connection: Connection, tenant: str) -> None:

@@ -5,7 +5,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mart_records import evaluation, push, rows_of
+import pytest
+from mart_records import empty_marts, evaluation, push, rows_of
 
 from assets.warehouse.build import run_dbt
 from storage.database import Connection, Database
@@ -45,6 +46,7 @@ def held_at(relation: str, database: Database, connection: Connection) -> Iterat
     assert not failures, failures
 
 
+@pytest.mark.begins(after=empty_marts)
 def test_a_template_first_seen_and_a_tenant_made_during_a_build_fail_nothing_and_are_in_the_next(
     database: Database, connection: Connection, tenant: str
 ) -> None:

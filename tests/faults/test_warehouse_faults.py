@@ -3,18 +3,15 @@
 Guarantee: marts stay readable, and the next build makes them what an undisturbed one would have.
 """
 
-import os
 import random
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import pytest
+from builds import building
 from mart_oracle import check_marts
 from mart_records import (
     TENANTS,
@@ -36,15 +33,8 @@ from storage.database import Connection, Database
 from storage.tenants import create_tenant
 
 Land = Callable[[int], None]
-BUILD = """
-import os, sys
-from assets.warehouse.build import run_dbt
-from storage.database import Database
-from storage.postgres_url import PostgresUrl
-url = PostgresUrl.parse(os.environ["TEST_URL"])
-run_dbt(sys.argv[1:], Database(platform=url, dagster=url))
-"""
 _PATIENCE_SECONDS = 120
+_BUILT = 100
 _WAITING = """
 select 1 from pg_locks inner join pg_stat_activity using (pid)
 where not granted and relation = %s::regclass and application_name like 'tidemark-dbt%%'
@@ -55,21 +45,37 @@ create trigger planted before insert or update on intermediate.{0} for each stat
 """
 
 
-@pytest.fixture
-def sent(connection: Connection) -> list[Sent]:
-    """Two tenants' records, in an order of chance; nothing has landed yet."""
-    for tenant in TENANTS:
-        create_tenant(connection, tenant)
-    declare_batches(connection)
+def records_in_any_order() -> list[Sent]:
+    """Two tenants' records, in an order of chance."""
     records = some_records(seed=5)
     random.Random(5).shuffle(records)  # noqa: S311
     return records
 
 
+def the_first_records_are_built(database: Database) -> None:
+    """What every test here begins with: two builds have been, and `_BUILT` records are in the marts."""
+    with database.connect(autocommit=True) as connection:
+        for tenant in TENANTS:
+            create_tenant(connection, tenant)
+        declare_batches(connection)
+        for first, last in ((0, 80), (80, _BUILT)):
+            push_all(connection, records_in_any_order()[first:last])
+            run_dbt(["run"], database)
+
+
+pytestmark = pytest.mark.begins(after=the_first_records_are_built)
+
+
+@pytest.fixture
+def sent() -> list[Sent]:
+    """All records that will be sent; the first `_BUILT` of them have landed."""
+    return records_in_any_order()
+
+
 @pytest.fixture
 def land_next(connection: Connection, sent: list[Sent]) -> Land:
     """`land_next(count)`: so many records that have not landed yet, some of the earlier ones with them."""
-    position = 0
+    position = _BUILT
 
     def land_next(count: int) -> None:
         nonlocal position
@@ -91,25 +97,16 @@ def check(connection: Connection, database: Database, sent: list[Sent], land_nex
     return check
 
 
-@contextmanager
-def child(database: Database, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
-    known = {"TEST_URL": database.platform.libpq()}
-    process = subprocess.Popen(
-        [sys.executable, "-c", BUILD, *arguments], env=os.environ | known, stderr=subprocess.PIPE, text=True
-    )
-    with process:
-        yield process
-
-
 def kill_inside(model: str, database: Database, connection: Connection, *arguments: str) -> None:
     """Start a build in a process of its own and kill it in the middle of this model's transaction."""
     with database.connect() as blocker:
         blocker.execute(f"lock table {model} in exclusive mode")  # type: ignore[arg-type]
-        with child(database, *arguments) as doomed:
+        with building(database, *arguments) as doomed:
             until = time.monotonic() + _PATIENCE_SECONDS
             while connection.execute(_WAITING, (model,)).fetchone() is None:
-                assert doomed.poll() is None, doomed.communicate()[1]
+                assert doomed.is_alive(), f"the build ended ({doomed.exitcode}) before it came to {model}"
                 assert time.monotonic() < until, f"no build came to {model}"
+                time.sleep(0.02)
             doomed.kill()
 
 
@@ -128,8 +125,6 @@ INCREMENT_DIES_IN = (
 def test_builds_killed_inside_one_model_after_another_lose_nothing_and_count_nothing_twice(
     database: Database, connection: Connection, land_next: Land, check: Callable[[], None]
 ) -> None:
-    land_next(100)
-    run_dbt(["run"], database)
     for model in INCREMENT_DIES_IN:
         land_next(40)
         kill_inside(model, database, connection, "run")
@@ -143,8 +138,6 @@ REBUILD_DIES_IN = ("intermediate.int_evaluations_daily", "marts.drift_trends")
 def test_a_killed_rebuild_leaves_marts_readable_and_is_begun_again_by_the_next_build_without_being_asked(
     database: Database, connection: Connection, land_next: Land, check: Callable[[], None]
 ) -> None:
-    land_next(100)
-    run_dbt(["run"], database)
     for model in REBUILD_DIES_IN:
         land_next(40)
         kill_inside(model, database, connection, "run", "--full-refresh")
@@ -179,12 +172,11 @@ def test_two_builds_at_once_while_records_land_do_not_disturb_each_other(
     database: Database, land_next: Land, check: Callable[[], None]
 ) -> None:
     land_next(50)
-    run_dbt(["run"], database)
-    with child(database, "run") as one, child(database, "run") as other:
-        while one.poll() is None or other.poll() is None:
+    with building(database, "run") as one, building(database, "run") as other:
+        while one.is_alive() or other.is_alive():
             land_next(1)
             time.sleep(0.1)
-        assert (one.returncode, other.returncode) == (0, 0), one.communicate()[1] + other.communicate()[1]
+    assert (one.exitcode, other.exitcode) == (0, 0)
     check()
 
 
@@ -192,8 +184,6 @@ def test_two_builds_at_once_while_records_land_do_not_disturb_each_other(
 def test_a_model_that_fails_leaves_marts_readable_and_the_next_builds_catch_up(
     database: Database, connection: Connection, land_next: Land, check: Callable[[], None], model: str
 ) -> None:
-    land_next(100)
-    run_dbt(["run"], database)
     connection.execute(_REFUSE.format(model))  # type: ignore[arg-type]
     for _ in range(2):
         land_next(40)
@@ -207,8 +197,6 @@ def test_a_model_that_fails_leaves_marts_readable_and_the_next_builds_catch_up(
 def test_a_renamed_or_retyped_source_column_is_an_error_that_names_model_and_column(
     database: Database, connection: Connection, land_next: Land, check: Callable[[], None]
 ) -> None:
-    land_next(50)
-    run_dbt(["run"], database)
     before = content_of_marts(connection)
     # A view follows what it reads: it is when it has to be made again that a name or a type is another.
     connection.execute("drop view staging.stg_evaluations, staging.stg_drift_forecasts")
@@ -267,9 +255,6 @@ def test_plain_dbt_that_makes_a_part_anew_is_refused_with_the_remedy_where_it_wo
     database: Database, connection: Connection, land_next: Land, check: Callable[[], None], what: str
 ) -> None:
     arguments, refused, why = REFUSED[what]
-    for count in (80, 20):
-        land_next(count)
-        run_dbt(["run"], database)
     before = whole_marts(connection)
     land_next(50)
     problems = dict(plain_dbt(database, arguments).problems)

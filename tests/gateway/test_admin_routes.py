@@ -278,6 +278,8 @@ def test_lists_come_in_pages_that_hold_everything_once(door: Door) -> None:
 def test_an_alert_is_found_acknowledged_and_resolved_once_and_its_endpoints_are_told(door: Door, firing: UUID) -> None:
     (alert,) = door("GET", "/alerts", scope="read", status="firing").json()["data"]
     assert (alert["event_type"], alert["value"], alert["template"]) == ("drift_high", 0.9, "invoice")
+    assert "from raw.evaluations" in alert["evidence"]["sql"]
+    assert door("GET", "/alerts", scope="read", status="pending").json()["data"] == []
     assert len(door("GET", "/alerts", scope="read").json()["data"]) == 2
     assert door("GET", "/alerts", scope="read", template="claim").json()["data"] == []
     for changed in (True, False):
@@ -320,7 +322,9 @@ def test_a_silence_is_set_seen_and_ended(door: Door) -> None:
     [
         ({"matchers": []}, "matchers"),
         ({"matchers": [{"name": "tenant_id", "value": "globex"}]}, "matchers.0.name"),
-        ({"matchers": [{"name": "template", "operator": "=~", "value": ".*"}]}, "matchers.0.operator"),
+        ({"matchers": [{"name": "template", "operator": "~", "value": "a"}]}, "matchers.0.operator"),
+        ({"matchers": [{"name": "template", "operator": "=~", "value": "a)|(b"}]}, "isn't a regular expression"),
+        ({"matchers": [{"name": "template", "operator": "=~", "value": ".*"}]}, "without any label"),
         ({"matchers": [{"name": "template", "value": "a"}, {"name": "template", "value": "b"}]}, "two values at once"),
         ({"ends_at": "2020-01-01T00:00:00Z"}, "ends_at"),
         ({"ends_at": "2099-01-01T00:00:00"}, "ends_at"),
@@ -356,10 +360,12 @@ def test_what_is_another_tenants_reads_byte_for_byte_as_unknown_and_stays_as_it_
         ("POST", "/alerts/{}/ack", {"by": "eve"}, alert),
         ("POST", "/alerts/{}/resolve", None, alert),
         ("DELETE", "/silences/{}", None, set_one["silence_id"]),
+        ("GET", "/silences/{}/suppressed", None, set_one["silence_id"]),
     ):
-        crossed = door(method, path.format(theirs), body, tenant="globex")
+        scope = "read" if path.endswith("suppressed") else "admin"
+        crossed = door(method, path.format(theirs), body, tenant="globex", scope=scope)
         problem(crossed, 404)
-        assert crossed.content == door(method, path.format(unknown), body, tenant="globex").content, path
+        assert crossed.content == door(method, path.format(unknown), body, tenant="globex", scope=scope).content, path
     for path, scope in (("/webhooks", "admin"), ("/alerts", "read"), ("/silences", "read")):
         assert door("GET", path, tenant="globex", scope=scope).json()["data"] == []
     assert _state(door.connection) == before
@@ -374,7 +380,16 @@ def _state(connection: Connection) -> list[object]:
 def test_each_route_asks_for_its_scope(door: Door) -> None:
     missing = uuid4()
     for scope, routes in (
-        ("read", (("GET", "/evaluations"), ("GET", "/recommendations"), ("GET", "/alerts"), ("GET", "/silences"))),
+        (
+            "read",
+            (
+                ("GET", "/evaluations"),
+                ("GET", "/recommendations"),
+                ("GET", "/alerts"),
+                ("GET", "/silences"),
+                ("GET", f"/silences/{missing}/suppressed"),
+            ),
+        ),
         (
             "admin",
             (

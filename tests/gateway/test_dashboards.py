@@ -22,9 +22,6 @@ from storage.pool import connection_pool
 from storage.postgres_url import PostgresUrl
 from storage.tenants import create_tenant
 
-# One worker builds for all of them.
-pytestmark = pytest.mark.xdist_group("gateway-dashboards")
-
 NAMES = [dashboard.name for dashboard in DASHBOARDS]
 MARTS = {dashboard.name: dashboard.mart for dashboard in DASHBOARDS}
 TEMPLATES = ("claim", "invoice", "ünï <b>&'\"%")

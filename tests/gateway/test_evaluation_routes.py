@@ -29,8 +29,6 @@ from storage.pool import connection_pool
 from storage.postgres_url import PostgresUrl
 from storage.tenants import create_tenant
 
-pytestmark = pytest.mark.xdist_group("gateway-evaluations")
-
 FIRST = datetime(2026, 4, 29, tzinfo=UTC)
 TEMPLATES = ("claim", "invoice", "ünï 'x' %s")
 _DRAWN = random.Random(5)  # noqa: S311

@@ -53,10 +53,9 @@ def test_each_record_gets_its_verdict_and_the_status_sums_them_up(client: httpx.
     assert answer.status_code == 207
     body = answer.json()
     assert [body[name] for name in ("accepted", "duplicates", "conflicts", "rejected")] == [2, 1, 1, 1]
-    assert [(error["line"], error["verdict"], error["field"]) for error in body["errors"]] == [
-        (3, "conflict", "record_id"),
-        (4, "rejected", "drift_score"),
-    ]
+    named = [[error[name] for name in ("line", "record_id", "verdict", "field")] for error in body["errors"]]
+    ids = [str(record["record_id"]) for record in mixed]
+    assert named == [[3, ids[2], "conflict", "record_id"], [4, ids[3], "rejected", "drift_score"]]
     receipt = connection.execute(
         "select accepted, duplicates, conflicts, rejected, door from raw.ingest_batches where batch_id = %s",
         (body["batch_id"],),
@@ -118,6 +117,8 @@ def test_what_can_not_be_a_body_of_records_is_a_problem_and_lands_nothing(
         (lines, {}, 415, "application/json"),
         (lines, {"Content-Type": "application/x-ndjson; charset=utf-16"}, 415, "utf-8"),
         (lines, NDJSON | {"Content-Encoding": "br"}, 415, "gzip"),
+        (packed, NDJSON, 400, "Content-Encoding: gzip"),
+        (lines, {"Content-Type": JSON}, 400, "application/x-ndjson"),
         (packed[:-4], unpackable, 400, "ends too early"),
         (packed[:30] + b"\0\0\0" + packed[33:], unpackable, 400, "corrupt"),
         (packed + b"tail", unpackable, 400, "corrupt"),

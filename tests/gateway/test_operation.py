@@ -26,9 +26,11 @@ from gateway.observation import Notes
 from gateway.options import DoorOptions, Network
 from gateway.problems import ProblemError
 from sensors.alerts.scan import scan
+from sensors.webhooks.deliveries import list_deliveries
 from storage.api_keys import Scope, create_key, revoke_key
 from storage.clock import Clock
 from storage.database import Connection, Database
+from storage.key_texts import KeyText
 from storage.limits import monthly_usage, set_monthly_limit
 from storage.pool import connection_pool
 from storage.secrets import SecretBox
@@ -237,6 +239,16 @@ def test_each_request_is_one_line_that_a_correlation_id_finds_and_no_secret_is_i
     assert (logged[0]["accepted"], logged[0]["rejected"]) == (1, 1)
     assert logged[0]["bytes"] == len(ndjson(good(1), {}))
     assert uuid.UUID(logged[0]["batch_id"])
+    assert logged[0]["key_id"] == key.split("_")[2]
+    log.truncate(0)
+    for wrong in (key[:-1] + ("a" if key[-1] != "a" else "b"), KeyText.make().whole):
+        assert client.post(PATH, content=b"{}", headers={"X-API-Key": wrong}).status_code == 401
+        assert wrong not in log.getvalue()
+    while log.getvalue().count("\n") < 2:
+        pass
+    mistyped, unknown = [json.loads(row) for row in log.getvalue().strip("\0").splitlines()]
+    assert (mistyped.get("key_id"), "checksum" in mistyped["refused"]) == (None, True)
+    assert (len(unknown["key_id"]), bool(unknown["refused"])) == (12, True)
     assert key not in log.getvalue()
 
 
@@ -319,7 +331,7 @@ def test_one_correlation_id_leads_from_the_request_s_log_to_the_webhook_s(
 ) -> None:
     log = io.StringIO()
     with receiving() as receiver:
-        register(connection, box, "acme", receiver.url, clock)
+        webhook, _ = register(connection, box, "acme", receiver.url, clock)
         now = clock.now().isoformat()
         high = [
             good(1, drift_score=0.9, created_at=now),
@@ -337,6 +349,8 @@ def test_one_correlation_id_leads_from_the_request_s_log_to_the_webhook_s(
     receipts = connection.execute("select correlation_id from raw.ingest_batches order by 1").fetchall()
     alerts = connection.execute("select distinct correlation_id from alerting.alerts order by 1").fetchall()
     assert (receipts, alerts) == ([("job-0",), ("job-1",)], [("job-0",), ("own \u00e9",)])
+    listed = {(row["alert_id"], row["correlation_id"]) for row in list_deliveries(connection, "acme", webhook)}
+    assert listed == set(connection.execute("select alert_id, correlation_id from alerting.alerts"))
     told = {json.loads(request.body)["correlation_id"]: request.headers.get("x-correlation-id") for request in requests}
     assert told == {"job-0": "job-0", "own \u00e9": None}
     rows = [json.loads(row) for row in log.getvalue().splitlines()]

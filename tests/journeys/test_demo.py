@@ -7,7 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from orchestration.demo.run import DemoReport, judge_checks
+from orchestration.demo.scenario import TENANTS
+from storage.database import Connection
 from storage.settings import PROJECT_ROOT
+from storage.tenants import create_tenant
 
 
 def _demo(home: Path) -> dict[str, Any]:
@@ -48,3 +52,15 @@ def test_the_demo_finds_what_was_planted_and_finds_the_same_again_without_doubli
 
     assert first["webhooks"]["delivered"] == first["webhooks"]["verified"] > 0
     assert again["webhooks"] == first["webhooks"] | {"replayed": True}
+
+
+def test_a_warning_fails_the_demo_only_where_there_are_no_tenants_but_its_own(connection: Connection) -> None:
+    refresh = {"failed": ["a: warns (warn)", "b: fails (error)"], "warnings": ["a: warns (warn)"]}
+    create_tenant(connection, TENANTS[0].tenant_id)
+    alone, among_others = DemoReport(refresh=refresh), DemoReport(refresh=refresh)
+    judge_checks(connection, alone)
+    create_tenant(connection, "acme")
+    judge_checks(connection, among_others)
+    assert (len(alone.problems), len(alone.notes)) == (2, 0)
+    assert among_others.problems == ["an asset check failed: b: fails (error)"]
+    assert "a: warns" in among_others.notes[0]

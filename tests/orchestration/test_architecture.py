@@ -66,3 +66,15 @@ def test_the_http_door_starts_without_dagster() -> None:
         [sys.executable, "-c", script], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True
     )
     assert loaded.stdout.strip() == "[]"
+
+
+def test_a_command_starts_without_dagster_and_without_what_only_some_commands_need() -> None:
+    script = (
+        "import sys, orchestration.cli\n"
+        "heavy = {'dagster', 'dbt', 'sqlalchemy', 'alembic', 'fastapi', 'numpy', 'pandas', 'matplotlib', 'pyarrow'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", script], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True
+    )
+    assert loaded.stdout.strip() == "[]"

@@ -176,6 +176,9 @@ def test_a_key_is_shown_once_listed_without_its_secret_rotated_and_revoked(setti
 def test_a_tenant_s_month_is_limited_and_freed_again(settings: Settings, tenant: str) -> None:
     limited = tidemark("tenant", "limit", tenant, "--records-a-month", "1000", "--json")
     assert json.loads(limited.stdout) == {"tenant": tenant, "records_a_month": 1000, "accepted_this_month": 0}
+    (listed,) = json.loads(tidemark("tenant", "list", "--json").stdout)
+    assert (listed["records_a_month"], listed["accepted_this_month"]) == (1000, 0)
+    assert "may land 1000 records a month; 0 were" in tidemark("tenant", "limit", tenant).stdout
     freed = tidemark("tenant", "limit", tenant, "--records-a-month", "none")
     assert "any number of records" in freed.stdout
 
@@ -185,6 +188,7 @@ def test_a_declared_batch_is_shown(settings: Settings, connection: Connection, t
     assert "Batch 2026-05-01 should have 3 records." in declared.stdout
     (shown,) = json.loads(tidemark("manifest", "list", "--tenant", tenant, "--json").stdout)
     assert (shown["batch_key"], shown["expected"], shown["checksum"]) == ("2026-05-01", 3, None)
+    assert (shown["status"], shown["due_at"] > shown["declared_at"]) == ("WAITING", True)
 
 
 def test_a_database_that_goes_away_amid_a_push_is_a_message_that_says_to_push_again(

@@ -15,7 +15,7 @@ from storage.database import Connection, Database, connect
 from storage.settings import Settings
 
 FIRST_DAY = date(2026, 1, 1)
-RUNS = 50
+RUNS = 20
 KEYS = [AssetKey("evaluations"), AssetKey("mart"), AssetKey("rarely")]
 CHECK = AssetCheckKey(AssetKey("mart"), "adds_up")
 ORPHANED_TAGS = "select count(*) from asset_event_tags where event_id not in (select id from event_logs)"

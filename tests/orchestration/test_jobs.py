@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 import pytest
+from mart_records import empty_marts
 
 from assets.evaluations.landing import land
 from assets.evaluations.manifests import declare_manifest
@@ -134,6 +135,7 @@ def test_one_tick_and_one_run_restate_late_days_across_gaps_views_and_diamonds(
     assert isinstance(house.tick(), dg.SkipReason)
 
 
+@pytest.mark.begins(after=empty_marts)
 def test_a_refresh_leaves_tests_of_whole_tables_to_the_night_and_the_night_leaves_out_nothing(
     house: _House, connection: Connection, tenant: str
 ) -> None:
@@ -166,6 +168,7 @@ def test_a_refresh_leaves_tests_of_whole_tables_to_the_night_and_the_night_leave
     assert order.index("audit_seal") < order.index("audit_retention")
 
 
+@pytest.mark.begins(after=empty_marts)
 def test_a_year_of_days_is_one_run(house: _House, connection: Connection, tenant: str) -> None:
     first = TODAY - timedelta(days=364)
     _land(connection, tenant, first, range(2), 0.2)
@@ -182,6 +185,7 @@ def test_a_year_of_days_is_one_run(house: _House, connection: Connection, tenant
     assert house.instance.get_runs_count() == 1
 
 
+@pytest.mark.begins(after=empty_marts)
 def test_an_alert_on_a_template_and_tenant_that_no_refresh_has_seen_yet_shows_in_the_marts(
     house: _House, connection: Connection, tenant: str
 ) -> None:

@@ -182,6 +182,7 @@ def _read_and_administer(walk: Walk) -> None:
     ends_at = (Clock().now() + timedelta(hours=1)).isoformat()
     silence = walk("POST /v1/silences", json={"matchers": [{"name": "template", "value": "x"}], "ends_at": ends_at})
     walk("GET /v1/silences")
+    walk("GET /v1/silences/{silence_id}/suppressed", path={"silence_id": silence["silence_id"]})
     walk("DELETE /v1/silences/{silence_id}", path={"silence_id": silence["silence_id"]})
     walk("DELETE /v1/webhooks/{webhook_id}", path=own)
     walk("GET /health")
@@ -282,5 +283,5 @@ def _said(*arguments: object) -> tuple[int, tuple[int, ...]]:
 
 
 def test_a_database_that_a_login_may_not_create_is_told_with_the_remedy(logins: dict[str, PostgresUrl]) -> None:
-    with pytest.raises(DatabaseUnavailableError, match=r"no database 'nowhere'.*tidemark migrate.*administrator"):
+    with pytest.raises(DatabaseUnavailableError, match=r"no database 'nowhere'.*tidemark migrate.*superuser"):
         create_if_missing(logins["tidemark_ingest"].with_database("nowhere"))

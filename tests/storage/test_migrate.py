@@ -6,12 +6,14 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from alembic import command
+from alembic.script import ScriptDirectory
 from cryptography.fernet import Fernet
 
 import storage.migrate
 from storage.database import Database, connect, open_database
 from storage.errors import MigrationError, TidemarkError
-from storage.migrate import migrate
+from storage.migrate import head_revision, migrate
 from storage.postgres_url import PostgresUrl
 from storage.secrets import secret_box
 from storage.settings import Settings
@@ -71,6 +73,10 @@ def test_a_newer_schema_is_refused_and_left_alone(database: Database) -> None:
         migrate(database.platform)
 
 
+def test_the_files_names_tell_the_revision_that_alembic_ends_at() -> None:
+    assert ScriptDirectory.from_config(storage.migrate._config()).get_current_head() == head_revision()
+
+
 def test_partitions_of_the_coming_months_exist_ahead_of_time(database: Database) -> None:
     with database.connect() as connection:
         partitions = {
@@ -89,9 +95,9 @@ def test_partitions_of_the_coming_months_exist_ahead_of_time(database: Database)
 def test_addresses_of_endpoints_that_were_kept_in_clear_are_sealed_and_none_by_a_key_that_opens_nothing(
     server: PostgresUrl, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url, upgrade = _empty(server), storage.migrate.command.upgrade
+    url, upgrade = _empty(server), command.upgrade
     with monkeypatch.context() as before:
-        before.setattr(storage.migrate.command, "upgrade", lambda config, _: upgrade(config, "0010"))
+        before.setattr(command, "upgrade", lambda config, _: upgrade(config, "0010"))
         migrate(url)
     box, webhook_id, secret_id = secret_box(settings), uuid4(), uuid4()
     with connect(url, autocommit=True) as connection:

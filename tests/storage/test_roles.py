@@ -21,7 +21,8 @@ from assets.warehouse.retention import retain
 from storage.api_keys import create_key
 from storage.audit_seals import seal_ended_days, verify_log
 from storage.clock import Clock
-from storage.database import Connection, Database, connect
+from storage.database import Connection, Database, connect, create_if_missing
+from storage.errors import DatabaseUnavailableError, MigrationError
 from storage.leaks import find_leaks
 from storage.migrate import migrate
 from storage.postgres_url import PostgresUrl
@@ -65,8 +66,12 @@ MAY: dict[str, dict[str, str]] = {
         "alerting.delivery_attempts": "s",
         "alerting.events": "is",
         "alerting.heartbeats": "s",
+        "alerting.inhibitions": "s",
+        "alerting.notification_policies": "s",
+        "alerting.notifications": "isu",
         "alerting.positions": "isu",
         "alerting.silences": "disu",
+        "alerting.suppressions": "is",
         "alerting.thresholds": "s",
         "alerting.webhook_deliveries": "isu",
         "alerting.webhook_secrets": "isu",
@@ -207,6 +212,16 @@ def _plain_owner(server: PostgresUrl) -> Iterator[PostgresUrl]:
             admin.execute("drop database if exists tidemark with (force)")
             admin.execute("drop owned by plain_owner cascade")
             admin.execute("drop role plain_owner")
+
+
+def test_an_owner_that_lacks_a_database_or_a_right_is_told_what_a_superuser_has_to_do(server: PostgresUrl) -> None:
+    with _plain_owner(server) as url:
+        with pytest.raises(DatabaseUnavailableError, match='create database "dagster_of_it" owner "plain_owner"'):
+            create_if_missing(url.with_database("dagster_of_it"))
+        with connect(server.with_database("tidemark"), autocommit=True) as admin:
+            admin.execute("drop extension vector")
+        with pytest.raises(MigrationError, match="a superuser must have run `create extension vector`"):
+            migrate(url)
 
 
 def test_an_owner_that_is_no_superuser_migrates_and_cannot_touch_the_audit_log(server: PostgresUrl) -> None:

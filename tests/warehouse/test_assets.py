@@ -6,6 +6,8 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from mart_records import empty_marts, evaluation
+from mart_records import push as land_batch
 
 from assets.cadence import CHECK_TAGS, EACH_BUILD
 from assets.warehouse.assets import WAREHOUSE_POOL, care_assets, records_keep_arriving, warehouse_assets
@@ -13,12 +15,22 @@ from assets.warehouse.build import FULL_REFRESH_TAG, run_dbt, source_freshness, 
 from storage.clock import Clock
 from storage.database import Connection, Database
 from storage.settings import Settings
+from storage.tenants import create_tenant
 
 Materialize = Callable[..., dg.ExecuteInProcessResult]
+TENANT = "acme"
 _BACKENDS = "select count(*) from pg_stat_activity where application_name like 'tidemark-dbt%'"
 SETTINGS = Settings(evaluations_retention_days=31)  # type: ignore[call-arg]
 NOW = datetime(2026, 7, 15, tzinfo=UTC)
 EACH_BUILD_CHECK = "every_batch_is_counted_int_evaluation_deltas_"
+
+
+def one_evaluation_is_built(database: Database) -> None:
+    """A tenant, and marts with the one evaluation that it has sent."""
+    with database.connect(autocommit=True) as connection:
+        create_tenant(connection, TENANT)
+        assert land_batch(connection, TENANT, "evaluations", [evaluation()]).accepted == 1
+    run_dbt(["run"], database)
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +111,8 @@ def test_a_run_over_everything_materializes_every_model_and_reports_every_check(
     assert (counts["drift_history"], counts["overview"]) == (2, 1)
 
 
-def test_a_part_runs_alone_with_its_own_checks(materialize: Materialize, database: Database) -> None:
-    run_dbt(["run"], database)
+@pytest.mark.begins(after=empty_marts)
+def test_a_part_runs_alone_with_its_own_checks(materialize: Materialize) -> None:
     result = materialize("marts/overview", "staging/stg_alerts")
     assert result.success
     assert _materialized(result) == {"marts/overview", "staging/stg_alerts"}
@@ -112,11 +124,10 @@ def test_a_part_runs_alone_with_its_own_checks(materialize: Materialize, databas
     }
 
 
+@pytest.mark.begins(after=one_evaluation_is_built)
 def test_numbers_that_do_not_reconcile_are_a_failed_check_and_stop_what_lies_below(
-    materialize: Materialize, connection: Connection, database: Database, tenant: str, push: Any, an_evaluation: Any
+    materialize: Materialize, connection: Connection
 ) -> None:
-    push(tenant, "evaluations", [an_evaluation()])
-    run_dbt(["run"], database)
     connection.execute("update intermediate.int_evaluations_daily set evaluation_count = evaluation_count + 1")
     connection.execute("update intermediate.int_templates_daily set evaluation_count = evaluation_count + 2")
     result = materialize("marts/drift_history")
@@ -126,19 +137,16 @@ def test_numbers_that_do_not_reconcile_are_a_failed_check_and_stop_what_lies_bel
     assert _materialized(result) == {"marts/drift_history"}
 
 
+@pytest.mark.begins(after=one_evaluation_is_built)
 def test_a_batch_that_is_not_counted_whole_leaves_the_marts_of_before(
     materialize: Materialize,
     connection: Connection,
-    database: Database,
-    tenant: str,
     push: Any,
     an_evaluation: Any,
     checksums: Any,
 ) -> None:
-    push(tenant, "evaluations", [an_evaluation()])
-    run_dbt(["run"], database)
     before = checksums()
-    push(tenant, "evaluations", [an_evaluation(record_id="one"), an_evaluation(record_id="two")])
+    push(TENANT, "evaluations", [an_evaluation(record_id="one"), an_evaluation(record_id="two")])
     connection.execute("delete from raw.evaluations where record_id = 'one'")
     result = materialize()
     assert not result.success
@@ -148,10 +156,8 @@ def test_a_batch_that_is_not_counted_whole_leaves_the_marts_of_before(
     assert {name for name, rows in checksums().items() if rows != before[name]} == {"tenant_usage"}
 
 
-def test_a_failing_model_fails_the_run_with_dbts_own_message(
-    materialize: Materialize, connection: Connection, database: Database
-) -> None:
-    run_dbt(["run"], database)
+@pytest.mark.begins(after=empty_marts)
+def test_a_failing_model_fails_the_run_with_dbts_own_message(materialize: Materialize, connection: Connection) -> None:
     connection.execute("alter table intermediate.int_extractor_totals drop column fields_total")
     result = materialize("marts/extractor_performance", "marts/overview")
     assert not result.success
@@ -162,10 +168,10 @@ def test_a_failing_model_fails_the_run_with_dbts_own_message(
     assert "model.tidemark.extractor_performance" in said
 
 
+@pytest.mark.begins(after=empty_marts)
 def test_an_interrupted_run_stops_dbt_and_leaves_no_connection(
     connection: Connection, database: Database, checksums: Any
 ) -> None:
-    run_dbt(["run"], database)
     before = checksums()
     with database.connect() as blocker:
         blocker.execute("lock table access.templates in access exclusive mode")
@@ -178,6 +184,7 @@ def test_an_interrupted_run_stops_dbt_and_leaves_no_connection(
     assert checksums() == before
 
 
+@pytest.mark.begins(after=empty_marts)
 def test_a_run_tagged_so_makes_what_it_selects_anew(
     materialize: Materialize, connection: Connection, tenant: str, push: Any, an_evaluation: Any, checksums: Any
 ) -> None:
@@ -190,6 +197,7 @@ def test_a_run_tagged_so_makes_what_it_selects_anew(
     assert checksums() == before
 
 
+@pytest.mark.begins(after=empty_marts)
 def test_nothing_is_dropped_while_counts_differ_and_what_is_old_goes_once_they_agree(
     materialize: Materialize, connection: Connection, database: Database, tenant: str, push: Any, an_evaluation: Any
 ) -> None:

@@ -166,7 +166,7 @@ def test_what_is_declared_or_overdue_since_the_last_build_is_known_without_an_ar
     assert declared_since_last_build(connection)
     assert overdue_since_last_build(connection) is None
     shown = {row["batch_key"]: row.get("status") for row in list_manifests(connection, tenant)}
-    assert shown == {"early": "WAITING", "b": None}
+    assert shown == {"early": "WAITING", "b": "WAITING"}
     two_hours_pass(connection)
     overdue = overdue_since_last_build(connection)
     assert overdue is not None

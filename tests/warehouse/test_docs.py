@@ -2,15 +2,17 @@
 
 from pathlib import Path
 
-from assets.warehouse.build import run_dbt
+import pytest
+from mart_records import empty_marts
+
 from assets.warehouse.docs import write_docs
 from storage.database import Database
 
 
+@pytest.mark.begins(after=empty_marts)
 def test_the_documentation_builds_as_one_page_with_every_mart_metric_and_reader_in_it(
     database: Database, tmp_path: Path
 ) -> None:
-    run_dbt(["run", "--empty"], database)
     page = tmp_path / "docs.html"
     write_docs(database, page)
     text = page.read_text()

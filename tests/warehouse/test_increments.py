@@ -26,9 +26,6 @@ from storage.database import Connection, Database, connect
 from storage.postgres_url import PostgresUrl
 from storage.tenants import create_tenant
 
-# One worker has the server on which the databases are renamed.
-pytestmark = pytest.mark.xdist_group("warehouse-increments")
-
 _SEED = 20260401
 _ADMIN = ("drop database if exists tidemark with (force)", "create database tidemark template {} strategy file_copy")
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from mart_oracle import check_marts
-from mart_records import TENANTS, declare_batches, push_all, some_records
+from mart_records import TENANTS, declare_batches, empty_marts, push_all, some_records
 from mart_records import push as land_batch
 
 from assets.warehouse.build import run_dbt
@@ -90,6 +90,8 @@ def test_overview_has_a_row_for_a_tenant_without_data_and_counts_today_and_alert
         at = today - timedelta(days=age)
         resolved = at + timedelta(seconds=90) if status == "resolved" else None
         connection.execute(alert, {"tenant": tenant, "epoch": epoch, "status": status, "at": at, "resolved": resolved})
+    waiting = {"tenant": tenant, "epoch": 1, "status": "pending", "at": today, "resolved": None}
+    connection.execute(alert.replace("drift_high", "reliability_low"), waiting)
     connection.execute(
         "update alerting.alerts set acked_at = started_at + interval '30 seconds', acked_by = 'ana' where epoch = 2"
     )
@@ -112,11 +114,15 @@ def test_overview_has_a_row_for_a_tenant_without_data_and_counts_today_and_alert
     assert (overview[tenant]["alert_count"], overview[tenant]["firing_alert_count"]) == (3, 1)
     recent = {row["status"]: row for row in rows("marts.recent_alerts")}
     assert recent["resolved"]["seconds_to_resolve"] == 90
+    assert recent.keys() == {"resolved", "firing", "pending"}
+    assert len(rows("marts.recent_alerts")) == 3
+    connection.execute("update alerting.alerts set status = 'ok' where status = 'pending'")
+    run_dbt(["run", "--select", "recent_alerts"], database)
+    assert {row["status"] for row in rows("marts.recent_alerts")} == {"resolved", "firing"}
     assert (recent["resolved"]["seconds_to_acknowledge"], recent["firing"]["seconds_to_acknowledge"]) == (30, None)
-    assert recent.keys() == {"resolved", "firing"}
-    assert len(rows("marts.recent_alerts")) == 2
 
 
+@pytest.mark.begins(after=empty_marts)
 def test_a_batch_that_commits_during_the_build_is_left_to_the_next_and_none_is_skipped(
     database: Database, connection: Connection, tenant: str, an_evaluation: Any, rows: Any
 ) -> None:
@@ -134,6 +140,7 @@ def test_a_batch_that_commits_during_the_build_is_left_to_the_next_and_none_is_s
     assert counted() == [3]
 
 
+@pytest.mark.begins(after=empty_marts)
 def test_batches_of_a_restored_backup_count_although_their_numbers_lie_in_the_future(
     database: Database, connection: Connection, tenant: str, push: Any, an_evaluation: Any, rows: Any
 ) -> None:
@@ -152,6 +159,7 @@ def test_batches_of_a_restored_backup_count_although_their_numbers_lie_in_the_fu
     assert counted() == [3]
 
 
+@pytest.mark.begins(after=empty_marts)
 def test_a_batch_that_was_skipped_after_all_is_told_of_and_taken_in_by_a_full_refresh(
     database: Database, connection: Connection, tenant: str, push: Any, an_evaluation: Any, rows: Any
 ) -> None:
@@ -166,6 +174,7 @@ def test_a_batch_that_was_skipped_after_all_is_told_of_and_taken_in_by_a_full_re
     assert [row["evaluation_count"] for row in rows("marts.drift_history")] == [2]
 
 
+@pytest.mark.begins(after=empty_marts)
 def test_a_batch_that_lands_before_a_restored_server_reaches_the_old_horizon_is_not_skipped(
     database: Database, connection: Connection, tenant: str, push: Any, an_evaluation: Any, rows: Any
 ) -> None:
@@ -183,6 +192,7 @@ def test_a_batch_that_lands_before_a_restored_server_reaches_the_old_horizon_is_
     assert overview["total_evaluations"] == 2
 
 
+@pytest.mark.begins(after=empty_marts)
 def test_a_feature_with_a_name_that_no_index_takes_stops_no_build(
     database: Database, connection: Connection, tenant: str, push: Any, an_evaluation: Any
 ) -> None:

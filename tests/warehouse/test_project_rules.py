@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from mart_records import empty_marts
 
 from assets.warehouse.build import run_dbt
 from assets.warehouse.project import kept_manifest
@@ -55,10 +56,10 @@ def test_no_mart_reads_landed_records_or_another_mart(
             assert marts <= {"dim_tenants", "dim_templates"}, node["name"]
 
 
+@pytest.mark.begins(after=empty_marts)
 def test_every_model_and_column_is_described_and_typed(
-    models: dict[str, Mapping[str, Any]], connection: Connection, database: Database
+    models: dict[str, Mapping[str, Any]], connection: Connection
 ) -> None:
-    run_dbt(["run", "--empty"], database)
     in_database: dict[tuple[str, str], dict[str, str]] = {}
     query = """
     select relnamespace::regnamespace::text, relname, attname, format_type(atttypid, null),
@@ -138,8 +139,8 @@ def test_the_project_needs_no_package_and_sends_no_statistics(manifest: Mapping[
     assert manifest["metadata"]["send_anonymous_usage_stats"] is False
 
 
+@pytest.mark.begins(after=empty_marts)
 def test_the_calculations_give_what_their_examples_say(database: Database) -> None:
-    run_dbt(["run", "--empty"], database)
     outcome = run_dbt(["test", "--select", "test_type:unit"], database)
     assert len(outcome.statuses) >= 6
     assert set(outcome.statuses.values()) == {"pass"}

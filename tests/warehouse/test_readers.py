@@ -18,9 +18,6 @@ from storage.leaks import find_leaks
 from storage.postgres_url import PostgresUrl
 from storage.tenants import create_tenant
 
-# One worker builds for all of them.
-pytestmark = pytest.mark.xdist_group("warehouse-readers")
-
 TENANTS = ("acme", "globex", "initech")
 # Who there is: what they see of marts. Logins, and what the platform itself becomes.
 SEES: dict[str, set[str]] = {

@@ -3,29 +3,47 @@
 from typing import Any
 
 import pytest
+from mart_records import evaluation
+from mart_records import push as land_batch
 
 from assets.warehouse.build import run_dbt
 from assets.warehouse.reconciliation import Reconciliation, reconcile
 from storage.database import Connection, Database
 from storage.tenants import create_tenant
 
+TENANT = "acme"
 BEFORE_THE_LAST_FOLD = """
 update raw.ingest_batches set xact_id = '10'
 where batch_id = (select batch_id from raw.ingest_batches order by batch_id desc limit 1)
 """
 
 
-@pytest.fixture
-def built(database: Database, connection: Connection, tenant: str, push: Any, an_evaluation: Any) -> None:
+def landed_and_built(database: Database) -> None:
     """Two tenants; feedback that is corrected, that came with its evaluation, that waits for one in vain."""
-    create_tenant(connection, "globex")
-    push(tenant, "evaluations", [an_evaluation(record_id=f"r{n}", success=n == 0) for n in range(3)])
-    push(tenant, "evaluations", [an_evaluation(record_id="r0", success=True), an_evaluation(record_id="r3")])
-    push("globex", "evaluations", [an_evaluation(record_id="r0", template="other", created_at="2026-03-01T00:00:00Z")])
-    push(tenant, "feedback", [{"record_id": "r3", "success": True, "created_at": "2026-05-02T00:00:00Z"}])
-    push(tenant, "feedback", [{"record_id": "r3", "success": False, "created_at": "2026-05-03T00:00:00Z"}])
-    push("globex", "feedback", [{"record_id": "nowhere", "success": True, "created_at": "2026-05-02T00:00:00Z"}])
+    other = evaluation(record_id="r0", template="other", created_at="2026-03-01T00:00:00Z")
+    with database.connect(autocommit=True) as connection:
+
+        def push(tenant: str, kind: str, *records: dict[str, Any]) -> None:
+            assert not land_batch(connection, tenant, kind, records).problems
+
+        for name in (TENANT, "globex"):
+            create_tenant(connection, name)
+        push(TENANT, "evaluations", *(evaluation(record_id=f"r{n}", success=n == 0) for n in range(3)))
+        push(TENANT, "evaluations", evaluation(record_id="r0", success=True), evaluation(record_id="r3"))
+        push("globex", "evaluations", other)
+        push(TENANT, "feedback", {"record_id": "r3", "success": True, "created_at": "2026-05-02T00:00:00Z"})
+        push(TENANT, "feedback", {"record_id": "r3", "success": False, "created_at": "2026-05-03T00:00:00Z"})
+        push("globex", "feedback", {"record_id": "nowhere", "success": True, "created_at": "2026-05-02T00:00:00Z"})
     run_dbt(["run"], database)
+
+
+pytestmark = pytest.mark.begins(after=landed_and_built)
+
+
+@pytest.fixture
+def tenant() -> str:
+    """The tenant with most of the records."""
+    return TENANT
 
 
 def _differing(found: Reconciliation) -> set[tuple[str, str, int]]:
@@ -33,7 +51,7 @@ def _differing(found: Reconciliation) -> set[tuple[str, str, int]]:
 
 
 def test_every_step_counts_the_same_also_while_records_land_that_no_build_has_seen(
-    built: None, connection: Connection, tenant: str, push: Any, an_evaluation: Any
+    connection: Connection, tenant: str, push: Any, an_evaluation: Any
 ) -> None:
     found = reconcile(connection)
     assert found.holds, found.differences
@@ -77,14 +95,14 @@ def test_every_step_counts_the_same_also_while_records_land_that_no_build_has_se
     ],
 )
 def test_what_went_missing_on_the_way_is_named_by_step_and_tenant(
-    built: None, connection: Connection, damage: str, named: set[tuple[str, str, int]]
+    connection: Connection, damage: str, named: set[tuple[str, str, int]]
 ) -> None:
     connection.execute(damage.encode())
     assert _differing(reconcile(connection)) == named
 
 
 def test_a_batch_that_no_increment_will_find_again_is_lost_and_said_so(
-    built: None, database: Database, connection: Connection, tenant: str, push: Any, an_evaluation: Any
+    database: Database, connection: Connection, tenant: str, push: Any, an_evaluation: Any
 ) -> None:
     push(tenant, "evaluations", [an_evaluation(record_id="skipped")])
     connection.execute(BEFORE_THE_LAST_FOLD)

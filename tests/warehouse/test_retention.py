@@ -10,13 +10,17 @@ from typing import Any
 
 import psycopg
 import pytest
+from mart_records import evaluation
+from mart_records import push as land_batch
 
 from assets.warehouse.build import run_dbt
 from assets.warehouse.reconciliation import reconcile
 from assets.warehouse.retention import Retained, plan_retention, retain
 from storage.database import Connection, Database
 from storage.settings import PROJECT_ROOT, Settings
+from storage.tenants import create_tenant
 
+TENANT = "acme"
 TODAY = date(2026, 6, 1)
 DAYS = 90  # keeps from 2026-03-03 on, so from March
 MARTS = """
@@ -27,15 +31,25 @@ CHECKSUM = "select md5(coalesce(string_agg(mart::text, '|' order by mart::text),
 ABOUT_EVALUATIONS = {"review_queue"}
 
 
-@pytest.fixture
-def landed(database: Database, tenant: str, push: Any, an_evaluation: Any) -> None:
+def landed_and_built(database: Database) -> None:
     """A batch of January, one over February and May, feedback on both; all in the warehouse."""
-    january = [_record(an_evaluation, f"j{n}", f"2026-01-{n + 10}", features={"x": n}) for n in range(5)]
-    spanning = [_record(an_evaluation, f"s{n}", f"2026-0{2 + 3 * (n % 2)}-15", batch_key="b") for n in range(4)]
-    push(tenant, "evaluations", january)
-    push(tenant, "evaluations", spanning)
-    push(tenant, "feedback", [_feedback("j0", True, 1), _feedback("j1", True, 1), _feedback("s1", False, 1)])
+    january = [_record(evaluation, f"j{n}", f"2026-01-{n + 10}", features={"x": n}) for n in range(5)]
+    spanning = [_record(evaluation, f"s{n}", f"2026-0{2 + 3 * (n % 2)}-15", batch_key="b") for n in range(4)]
+    judged = [_feedback("j0", True, 1), _feedback("j1", True, 1), _feedback("s1", False, 1)]
+    with database.connect(autocommit=True) as connection:
+        create_tenant(connection, TENANT)
+        for kind, records in (("evaluations", january), ("evaluations", spanning), ("feedback", judged)):
+            assert not land_batch(connection, TENANT, kind, records).problems
     run_dbt(["run"], database)
+
+
+pytestmark = pytest.mark.begins(after=landed_and_built)
+
+
+@pytest.fixture
+def tenant() -> str:
+    """Whose records they are."""
+    return TENANT
 
 
 def _record(an_evaluation: Any, record_id: str, day: str, **fields: Any) -> dict[str, Any]:
@@ -65,7 +79,7 @@ def _count(connection: Connection, query: str) -> int:
 
 
 def test_marts_are_the_same_without_the_months_that_went_also_made_anew(
-    landed: None, database: Database, connection: Connection, all_checksums: Callable[[], dict[str, str]]
+    database: Database, connection: Connection, all_checksums: Callable[[], dict[str, str]]
 ) -> None:
     before = all_checksums()
     assert [month.month for month in plan_retention(connection, DAYS, TODAY).months] == [
@@ -86,7 +100,6 @@ def test_marts_are_the_same_without_the_months_that_went_also_made_anew(
 
 
 def test_what_comes_late_for_a_dropped_month_counts_once_and_goes_in_its_turn(
-    landed: None,
     database: Database,
     connection: Connection,
     tenant: str,
@@ -120,7 +133,7 @@ def test_what_comes_late_for_a_dropped_month_counts_once_and_goes_in_its_turn(
 
 
 def test_a_month_goes_only_when_everything_of_it_is_in_every_model_and_no_older_month_stays(
-    landed: None, database: Database, connection: Connection, tenant: str, push: Any, an_evaluation: Any
+    database: Database, connection: Connection, tenant: str, push: Any, an_evaluation: Any
 ) -> None:
     push(tenant, "evaluations", [_record(an_evaluation, "unseen", "2026-01-20")])
     january, february = retain(connection, DAYS, TODAY).months
@@ -141,7 +154,7 @@ def test_a_month_goes_only_when_everything_of_it_is_in_every_model_and_no_older_
     assert retain(connection, DAYS, TODAY).evaluations == 8
 
 
-def test_a_month_that_is_in_use_stays_for_another_day(landed: None, database: Database, connection: Connection) -> None:
+def test_a_month_that_is_in_use_stays_for_another_day(database: Database, connection: Connection) -> None:
     with database.connect() as reader:
         reader.execute("select count(*) from raw.evaluations")
         january, february = retain(connection, DAYS, TODAY).months
@@ -150,7 +163,7 @@ def test_a_month_that_is_in_use_stays_for_another_day(landed: None, database: Da
     assert retain(connection, DAYS, TODAY).evaluations == 7
 
 
-def test_role_retention_can_do_nothing_but_call_its_functions(landed: None, connection: Connection) -> None:
+def test_role_retention_can_do_nothing_but_call_its_functions(connection: Connection) -> None:
     forbidden = [
         "select * from raw.evaluations",
         "select * from raw.evaluations_202601",
@@ -177,7 +190,7 @@ def test_role_retention_can_do_nothing_but_call_its_functions(landed: None, conn
 
 
 def test_what_history_said_long_ago_is_forgotten_and_what_it_says_now_stays(
-    landed: None, database: Database, connection: Connection, tenant: str, push: Any, an_evaluation: Any
+    database: Database, connection: Connection, tenant: str, push: Any, an_evaluation: Any
 ) -> None:
     for number in range(2):
         push(tenant, "evaluations", [_record(an_evaluation, f"again{number}", "2026-01-10")])
@@ -209,7 +222,7 @@ def tidemark(settings: Settings) -> Callable[..., subprocess.CompletedProcess[st
 
 
 def test_the_command_line_says_what_would_go_and_drops_nothing_that_does_not_reconcile(
-    landed: None, connection: Connection, tidemark: Callable[..., subprocess.CompletedProcess[str]]
+    connection: Connection, tidemark: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     assert "kept for ever" in tidemark("run").stdout
     assert tidemark("run", TIDEMARK_EVALUATIONS_RETENTION_DAYS="7").returncode == 2
@@ -228,7 +241,7 @@ def test_the_command_line_says_what_would_go_and_drops_nothing_that_does_not_rec
 
 
 def test_the_fact_made_anew_alone_adds_what_came_late_for_a_dropped_month_only_once(
-    landed: None, database: Database, connection: Connection, tenant: str, push: Any, an_evaluation: Any
+    database: Database, connection: Connection, tenant: str, push: Any, an_evaluation: Any
 ) -> None:
     retain(connection, DAYS, TODAY)
     push(tenant, "evaluations", [_record(an_evaluation, "late", "2026-01-10")])

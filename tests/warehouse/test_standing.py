@@ -16,6 +16,7 @@ from assets.warehouse.project import PROJECT_DIR
 from storage.database import Connection, Database
 from storage.tenants import create_tenant
 
+_HISTORY = ["run", "--select", "+drift_history", "+drift_history_versions"]
 _ALL = "regnamespace::text in ('staging', 'intermediate', 'marts')"
 # Names of constraints and indexes differ with each table that dbt makes; what they demand must not.
 # ruff: noqa: S608 - the catalogue is asked with constants
@@ -77,7 +78,7 @@ def test_the_history_as_of_a_time_is_what_it_said_then_whatever_came_later_and_a
         return sorted(str(row) for row in connection.execute(as_of.format(source)))  # type: ignore[arg-type]
 
     def remember(*arguments: str) -> None:
-        run_dbt(["run", *arguments], database)
+        run_dbt([*_HISTORY, *arguments], database)
         [(now,)] = connection.execute("select clock_timestamp()").fetchall()
         remembered[now] = history("drift_history")
 

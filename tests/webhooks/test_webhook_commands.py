@@ -83,6 +83,11 @@ def test_an_operator_registers_tests_rotates_replays_and_deletes_an_endpoint_by_
     for secret in (made["secret"], rotated["secret"]):
         Webhook(secret).verify(receiver.requests[1].body, receiver.requests[1].headers)
     (delivery,) = tidemark(webhook.app, "deliveries", webhook_id, *owner)  # type: ignore[misc]
+    assert (delivery["event_id"], delivery["alert_id"], delivery["correlation_id"]) == (
+        json.loads(receiver.requests[0].body)["id"],
+        None,
+        None,
+    )
     assert (delivery["state"], delivery["status_code"], delivery["response"]) == ("delivered", 200, "ok")
     tidemark(webhook.app, "delete", webhook_id, *owner)
     assert tidemark(webhook.app, "list", *owner) == []

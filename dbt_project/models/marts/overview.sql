@@ -42,7 +42,7 @@ today as (
 alert_totals as (
     select
         tenant_id,
-        count(*) as alert_count,
+        count(*) filter (where status <> 'pending') as alert_count,
         count(*) filter (where status = 'firing') as firing_alert_count
     from alerts
     group by tenant_id

@@ -3,7 +3,10 @@
     indexes=[{'columns': ['tenant_id', 'started_at']}],
     post_hook="
         delete from {{ this }}
-        where status = 'resolved' and started_at < now() - interval '{{ var('recent_alert_days') }} days'
+        where
+            status = 'resolved' and started_at < now() - interval '{{ var('recent_alert_days') }} days'
+            -- Was pending and is no longer: it never fired.
+            or status = 'pending' and alert_id not in (select stored.alert_id from {{ ref('stg_alerts') }} as stored)
     "
 ) }}
 
@@ -24,7 +27,7 @@ recent as (
     select *
     from alerts
     where
-        (status = 'firing' or started_at >= now() - interval '{{ var("recent_alert_days") }} days')
+        (status <> 'resolved' or started_at >= now() - interval '{{ var("recent_alert_days") }} days')
         and tenant_id in (select known_tenants.tenant_id from known_tenants)
 ),
 

@@ -20,3 +20,5 @@ select
     acked_at,
     acked_by
 from {{ source('alerting', 'alerts') }}
+-- What is ok was pending once and has never fired.
+where status <> 'ok'

@@ -8,7 +8,7 @@ from storage.secrets import secret_box
 from storage.settings import load_settings
 
 revision = "0021"
-down_revision = "0010"
+down_revision = "0012"
 branch_labels = None
 depends_on = None
 

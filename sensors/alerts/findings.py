@@ -1,0 +1,346 @@
+"""What assets have found, held against the rules: forecasts, and features of the input. Read anew with every scan.
+
+* `drift_anomaly`: a day above its forecast's upper bound; the threshold adds a margin.
+* `drift_predicted`: the newest forecast crosses the bound of `drift_high`, plus a margin, within a week. Its window is
+  the history that the forecast was fitted on.
+* `feature_drift`: the largest shift of a feature's mean on a day, in standard deviations of the 28 days before, of
+  those that chance does not explain. A day tests all features of a template, so each p-value counts as many times
+  (Bonferroni).
+
+A day that isn't over may raise an alert but not resolve one: the rest of it is still to come.
+
+Belongs here: reading the last days of `ml` and marts. Does not belong here: what is unusual (assets), what becomes of
+it (`states`). `extractor_change` has no finding yet.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from sensors.alerts.observations import longest_age, read_observations
+from sensors.alerts.states import Observation
+from storage.database import Connection
+
+HORIZON_DAYS = 7
+CHANCE = 0.001
+
+_ANOMALIES = """
+with days as materialized (
+    select * from ml.drift_forecasts
+    where date >= (%(now)s - %(longest_age)s)::date and date <= %(now)s::date and actual is not null
+),
+
+rules as materialized (
+    select templates.*, rule.*
+    from (select distinct days.tenant_id, days.template from days) as templates
+    cross join lateral alerting.rules_for(templates.tenant_id, templates.template) as rule
+    where rule.event_type = 'drift_anomaly' and rule.enabled
+),
+
+bounded as (
+    select
+        *,
+        alerting.widest('above', days.yhat_upper + rules.value, rules.bound) as threshold
+    from days
+    inner join rules using (tenant_id, template)
+    where days.date >= (%(now)s - rules.max_age)::date
+),
+
+judged as (
+    select *, is_anomaly and actual > threshold as breach from bounded
+),
+
+-- What is known of a template's other days by a window, and of its alerts by a hash: a join with what breaks would have
+-- to be planned without knowing its size.
+watched as (
+    select *, bool_or(breach) over (partition by tenant_id, template) as is_broken from judged
+)
+
+select
+    watched.tenant_id,
+    'drift_anomaly' as event_type,
+    'drift_score' as metric,
+    watched.template,
+    '' as extractor_vendor,
+    '' as extractor_model,
+    watched.actual as value,
+    watched.threshold,
+    watched.breach,
+    not watched.breach and watched.actual > watched.threshold + watched.clear_gap as between,
+    watched.severity,
+    watched.for_n,
+    watched.clear_n,
+    watched.date::timestamptz as starts,
+    (watched.date + 1)::timestamptz as ends,
+    watched.date < %(now)s::date as is_final,
+    watched.evaluation_count,
+    concat_ws('|', watched.value, watched.bound) as rule,
+    jsonb_build_object(
+        'rule', watched.basis,
+        'forecast', jsonb_strip_nulls(jsonb_build_object(
+            'model_id', watched.model_id, 'method', watched.method, 'fitted_from', watched.fitted_from,
+            'fitted_to', watched.fitted_to, 'fitted_days', watched.fitted_days, 'expected', watched.yhat,
+            'lower', watched.yhat_lower, 'upper', watched.yhat_upper
+        ))
+    ) as basis,
+    case
+        when watched.breach
+            then alerting.drift_contributors(watched.tenant_id, watched.template_id, watched.date, watched.yhat)
+        else '[]'
+    end as contributors
+from watched
+where
+    (watched.breach or watched.date < %(now)s::date)
+    and (
+        watched.is_broken
+        or (watched.tenant_id, watched.template) in (
+            select alerts.tenant_id, alerts.template from alerting.alerts
+            where alerts.event_type = 'drift_anomaly' and alerts.status in ('pending', 'firing')
+            union all
+            select alerts.tenant_id, alerts.template from alerting.alerts
+            where
+                alerts.event_type = 'drift_anomaly'
+                and not alerts.is_retracted
+                and alerts.told_end >= %(now)s - %(longest_age)s
+        )
+    )
+order by watched.date
+"""
+
+_PREDICTIONS = """
+with days as materialized (
+    select * from ml.drift_forecasts
+    where date >= %(now)s::date and date <= %(now)s::date + %(horizon)s and actual is null
+),
+
+-- Of rows that an earlier model left, none is mixed with the newest one's.
+newest as (
+    select *, max(fitted_to) over (partition by tenant_id, template) as newest_fitted_to from days
+),
+
+forecasts as materialized (
+    select
+        tenant_id,
+        template,
+        fitted_to,
+        min(fitted_from) as fitted_from,
+        max(fitted_days) as fitted_days,
+        (array_agg(model_id order by date))[1] as model_id,
+        (array_agg(method order by date))[1] as method,
+        array_agg(date order by date) as dates,
+        array_agg(yhat order by date) as yhats
+    from newest
+    where fitted_to = newest_fitted_to
+    group by tenant_id, template, fitted_to
+),
+
+rules as materialized (
+    select
+        forecasts.*,
+        rule.*,
+        high.value as high_value,
+        alerting.widest('above', high.value + rule.value, rule.bound) as threshold
+    from forecasts
+    cross join lateral alerting.rules_for(forecasts.tenant_id, forecasts.template) as rule
+    cross join lateral alerting.rules_for(forecasts.tenant_id, forecasts.template) as high
+    where
+        rule.event_type = 'drift_predicted'
+        and rule.enabled
+        and high.event_type = 'drift_high'
+        and forecasts.fitted_to >= (%(now)s - rule.max_age)::date
+),
+
+watched as (
+    select
+        rules.*,
+        crossing.date as crossing_on,
+        coalesce(crossing.yhat, (select max(yhat) from unnest(rules.yhats) as yhat)) as predicted
+    from rules
+    left join lateral (
+        select day.date, day.yhat
+        from unnest(rules.dates, rules.yhats) as day (date, yhat)
+        where day.yhat > rules.threshold
+        order by day.date
+        limit 1
+    ) as crossing on true
+)
+
+select
+    watched.tenant_id,
+    watched.event_type,
+    'predicted_drift_score' as metric,
+    watched.template,
+    '' as extractor_vendor,
+    '' as extractor_model,
+    watched.predicted as value,
+    watched.threshold,
+    watched.crossing_on is not null as breach,
+    watched.crossing_on is null and watched.predicted > watched.threshold + watched.clear_gap as between,
+    watched.severity,
+    watched.for_n,
+    watched.clear_n,
+    watched.fitted_from::timestamptz as starts,
+    (watched.fitted_to + 1)::timestamptz as ends,
+    watched.fitted_days as evaluation_count,
+    concat_ws('|', watched.high_value, watched.value, watched.bound) as rule,
+    jsonb_build_object(
+        'rule', watched.basis,
+        'forecast', jsonb_strip_nulls(jsonb_build_object(
+            'model_id', watched.model_id, 'method', watched.method, 'fitted_from', watched.fitted_from,
+            'fitted_to', watched.fitted_to, 'fitted_days', watched.fitted_days, 'crossing_on', watched.crossing_on
+        ))
+    ) as basis,
+    (
+        select jsonb_agg(jsonb_build_object('date', day.date, 'value', day.yhat) order by day.yhat desc, day.date)
+        from unnest(watched.dates, watched.yhats) as day (date, yhat)
+    ) as contributors
+from watched
+where
+    (
+        watched.crossing_on is not null
+        or (watched.tenant_id, watched.template) in (
+            select alerts.tenant_id, alerts.template from alerting.alerts
+            where alerts.event_type = 'drift_predicted' and alerts.status in ('pending', 'firing')
+            union all
+            select alerts.tenant_id, alerts.template from alerting.alerts
+            where
+                alerts.event_type = 'drift_predicted'
+                and not alerts.is_retracted
+                and alerts.told_end >= %(now)s - %(longest_age)s
+        )
+    )
+order by watched.fitted_to
+"""
+
+_FEATURES = """
+with tested as (
+    select *, count(*) over (partition by tenant_id, template, date) as tests
+    from marts.feature_drift
+    where date >= (%(now)s - %(longest_age)s)::date and date <= %(now)s::date and p_value is not null
+),
+
+days as (
+    select
+        tenant_id,
+        template_id,
+        template,
+        date,
+        coalesce(max(abs(shift)) filter (where p_value * tests < %(chance)s), 0) as value,
+        max(value_count + null_count) as evaluation_count,
+        max(tests) as tests
+    from tested
+    group by tenant_id, template_id, template, date
+),
+
+rules as materialized (
+    select templates.*, rule.*
+    from (select distinct days.tenant_id, days.template from days) as templates
+    cross join lateral alerting.rules_for(templates.tenant_id, templates.template) as rule
+    where rule.event_type = 'feature_drift' and rule.enabled
+),
+
+judged as (
+    select
+        days.tenant_id,
+        days.template_id,
+        days.template,
+        days.date,
+        days.value,
+        days.evaluation_count,
+        days.tests,
+        rules.severity,
+        rules.for_n,
+        rules.clear_n,
+        rules.clear_gap,
+        rules.basis,
+        rules.value as bound,
+        rules.bound as own_bound,
+        alerting.widest('above', rules.value, rules.bound) as threshold
+    from days
+    inner join rules using (tenant_id, template)
+    where days.date >= (%(now)s - rules.max_age)::date
+),
+
+watched as (
+    select *, bool_or(value > threshold) over (partition by tenant_id, template) as is_broken from judged
+)
+
+select
+    watched.tenant_id,
+    'feature_drift' as event_type,
+    'feature_shift' as metric,
+    watched.template,
+    '' as extractor_vendor,
+    '' as extractor_model,
+    watched.value,
+    watched.threshold,
+    watched.value > watched.threshold as breach,
+    watched.value <= watched.threshold and watched.value > watched.threshold + watched.clear_gap as between,
+    watched.severity,
+    watched.for_n,
+    watched.clear_n,
+    watched.date::timestamptz as starts,
+    (watched.date + 1)::timestamptz as ends,
+    watched.date < %(now)s::date as is_final,
+    watched.evaluation_count,
+    concat_ws('|', watched.bound, watched.own_bound) as rule,
+    jsonb_build_object(
+        'rule', watched.basis,
+        'profile', jsonb_build_object(
+            'from', watched.date - 28, 'to', watched.date - 1, 'features_tested', watched.tests,
+            'p_value_below', %(chance)s::double precision / watched.tests
+        )
+    ) as basis,
+    case
+        when watched.value > watched.threshold then (
+            select jsonb_agg(to_jsonb(worst))
+            from (
+                select feature, shift, p_value, mean, baseline_mean, value_count, baseline_count
+                from marts.feature_drift as day
+                where
+                    day.tenant_id = watched.tenant_id
+                    and day.template_id = watched.template_id
+                    and day.date = watched.date
+                    and day.p_value * watched.tests < %(chance)s
+                order by abs(day.shift) desc nulls last, day.feature
+                limit 5
+            ) as worst
+        )
+        else '[]'
+    end as contributors
+from watched
+where
+    (watched.value > watched.threshold or watched.date < %(now)s::date)
+    and (
+        watched.is_broken
+        or (watched.tenant_id, watched.template) in (
+            select alerts.tenant_id, alerts.template from alerting.alerts
+            where alerts.event_type = 'feature_drift' and alerts.status in ('pending', 'firing')
+            union all
+            select alerts.tenant_id, alerts.template from alerting.alerts
+            where
+                alerts.event_type = 'feature_drift'
+                and not alerts.is_retracted
+                and alerts.told_end >= %(now)s - %(longest_age)s
+        )
+    )
+order by watched.date
+"""
+
+_HAS_FEATURES = "select to_regclass('marts.feature_drift') is not null"
+
+
+def of_assets(connection: Connection, now: datetime) -> Iterator[Observation]:
+    """What the newest findings say of every template that breaks a rule or has an alert they may change, oldest first.
+
+    Args:
+        connection: in UTC.
+        now: against which the rules' maximum age is taken, aware.
+    """
+    age = longest_age(connection)
+    if age is None:
+        return
+    parameters = {"now": now, "longest_age": age}
+    yield from read_observations(connection, _ANOMALIES, parameters, "finding")
+    yield from read_observations(connection, _PREDICTIONS, parameters | {"horizon": HORIZON_DAYS}, "finding")
+    if connection.execute(_HAS_FEATURES).fetchone() == (True,):
+        yield from read_observations(connection, _FEATURES, parameters | {"chance": CHANCE}, "finding")
