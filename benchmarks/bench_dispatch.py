@@ -36,7 +36,7 @@ from benchmarks.warehouse_history import is_full
 from sensors.alerts.scan import scan
 from sensors.outbox import EventDraft, publish
 from sensors.webhooks.delivery import Options, drain
-from sensors.webhooks.keys import live_secrets
+from sensors.webhooks.keys import open_endpoint
 from sensors.webhooks.registry import create_webhook
 from sensors.webhooks.sensors import INTERVAL_SECONDS
 from sensors.webhooks.signing import sign
@@ -56,10 +56,9 @@ _HOSTILE = ("drip", "error")
 _BACKLOG = 100_000
 
 _DUE = """
-select delivery_id, webhooks.webhook_id, webhooks.url, events.event_type, events.body
+select delivery_id, webhook_id, events.event_type, events.body
 from alerting.webhook_deliveries
 inner join alerting.events using (event_id)
-inner join alerting.webhooks on webhook_deliveries.webhook_id = webhooks.webhook_id
 where state = 'pending'
 order by next_attempt_at
 """
@@ -141,19 +140,19 @@ def _stock(shares: bool, url: PostgresUrl) -> None:
 async def _stock_dispatcher(url: PostgresUrl, shares: bool) -> None:
     box = SecretBox([_KEY])
     with connect(url, autocommit=True) as connection:
-        rows: list[tuple[UUID, UUID, str, str, bytes]] = connection.execute(_DUE).fetchall()
-        secrets = {row[1]: live_secrets(connection, box, row[1], datetime.now(UTC)) for row in rows}
+        rows: list[tuple[UUID, UUID, str, bytes]] = connection.execute(_DUE).fetchall()
+        endpoints = {row[1]: open_endpoint(connection, box, row[1], datetime.now(UTC)) for row in rows}
         slots = asyncio.Semaphore(_SLOTS)
 
-        async def deliver(client: httpx.AsyncClient, row: tuple[UUID, UUID, str, str, bytes]) -> None:
-            delivery_id, webhook_id, endpoint, event_type, body = row
-            now = datetime.now(UTC)
-            headers = sign(body, secrets[webhook_id], delivery_id=delivery_id, event_type=event_type, at=now)
-            answer = await client.post(endpoint, content=body, headers=headers)
+        async def deliver(client: httpx.AsyncClient, row: tuple[UUID, UUID, str, bytes]) -> None:
+            delivery_id, webhook_id, event_type, body = row
+            now, endpoint = datetime.now(UTC), endpoints[webhook_id]
+            headers = sign(body, endpoint.secrets, delivery_id=delivery_id, event_type=event_type, at=now)
+            answer = await client.post(endpoint.url, content=body, headers=headers)
             answer.raise_for_status()
             connection.execute(_DONE, (delivery_id,))
 
-        async def one(row: tuple[UUID, UUID, str, str, bytes], client: httpx.AsyncClient | None) -> None:
+        async def one(row: tuple[UUID, UUID, str, bytes], client: httpx.AsyncClient | None) -> None:
             async with slots:
                 if client is not None:
                     await deliver(client, row)

@@ -21,8 +21,8 @@ from ipaddress import ip_network
 from uuid import UUID
 
 from sensors.outbox import EventDraft, publish
-from sensors.webhooks.deliveries import replay_delivery
 from sensors.webhooks.registry import create_webhook
+from sensors.webhooks.replays import replay_delivery
 from storage.database import Connection
 from storage.postgres_url import PostgresUrl
 from storage.secrets import SecretBox

@@ -72,8 +72,8 @@ def create_app(database: Database, clock: Clock, box: SecretBox, options: DoorOp
     app.include_router(dashboard_routes(pool, reader))
     app.include_router(alert_routes(pool, reader, admin, clock, budget))
     app.include_router(silence_routes(pool, reader, admin, clock, budget))
+    app.include_router(delivery_routes(pool, admin, clock, budget))
     app.include_router(webhook_routes(pool, admin, clock, budget, box, options.webhook_networks))
-    app.include_router(delivery_routes(pool, admin, clock))
     app.include_router(health_route(pool, standing))
     app.include_router(metrics_route(metrics, options.admin_networks))
     return app

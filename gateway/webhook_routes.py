@@ -1,7 +1,7 @@
 """`/v1/webhooks`: endpoints registered, changed, tested and deleted by keys of scope admin, as on the command line."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
@@ -21,10 +21,11 @@ from gateway.parameters import read_query, read_values
 from gateway.problems import READ_REFUSALS, WRITE_REFUSALS, documented
 from sensors.webhooks import registry
 from sensors.webhooks.addresses import Network
-from sensors.webhooks.registry import Webhook
+from sensors.webhooks.changes import Changes, change_webhook
+from sensors.webhooks.registry import HIGHEST_RATE, MOST_IN_FLIGHT, RetryProfile, Serving, Webhook
+from sensors.webhooks.rendering import Format
 from storage.api_keys import ApiKey
 from storage.clock import Clock
-from storage.database import Connection
 from storage.pool import Pool
 from storage.secrets import SecretBox
 
@@ -34,21 +35,41 @@ _LISTING = Listing(
     order=(("created_at", MOMENT), ("webhook_id", IDENTIFIER)),
 )
 _UNKNOWN = documented(HTTPStatus.NOT_FOUND)
-_MEMBERS = ("webhook_id", "url", "event_types", "status", "description", "created_at")
+_MEMBERS = tuple(field.name for field in fields(Webhook) if field.name != "tenant_id")
+
+_SERVING = {field.name for field in fields(Serving)}
 
 Description = Annotated[str, Field(max_length=500, pattern=r"^[^\x00]*$", description="For people.")]
 EventTypes = Annotated[
     list[str], Field(default_factory=list, max_length=100, description="Which events are told; none means all.")
 ]
-Url = Annotated[str, Field(max_length=4000, description="https://…")]
+Url = Annotated[str, Field(max_length=4000, description="https://…; later shown without path and query.")]
+Ed25519 = Annotated[bool, Field(description="Sign with ed25519 too (`v1a`); `public_keys` verify it.")]
+Profile = Annotated[
+    RetryProfile, Field(description="`quick`: after 1, 5 and 30 minutes; `standard`: over about 75 hours.")
+]
+InFlightRequests = Annotated[int, Field(ge=1, le=MOST_IN_FLIGHT, description="Requests under way at once.")]
+Rate = Annotated[
+    float | None, Field(strict=False, gt=0, le=HIGHEST_RATE, description="Requests a second; null is no limit.")
+]
+Ordered = Annotated[bool, Field(description="One delivery of a subject at a time, in the order of the events.")]
 
 
 class NewWebhook(Body):
     """An endpoint to register."""
 
     url: Url
+    format: Annotated[
+        Format,
+        Field(description="`tidemark`: the event; `slack`: Block Kit; `teams`: an Adaptive Card. Stays as it is."),
+    ] = "tidemark"
     event_types: EventTypes
     description: Description = ""
+    ed25519: Ed25519 = False
+    retry_profile: Profile = "quick"
+    max_in_flight: InFlightRequests = 8
+    rate_per_second: Rate = None
+    ordered: Ordered = False
 
 
 class ChangedWebhook(Body):
@@ -57,6 +78,11 @@ class ChangedWebhook(Body):
     url: Url = ""
     event_types: EventTypes
     description: Description = ""
+    ed25519: Ed25519 = False
+    retry_profile: Profile = "quick"
+    max_in_flight: InFlightRequests = 8
+    rate_per_second: Rate = None
+    ordered: Ordered = False
     status: Annotated[
         Literal["active", "paused"], Field(description="`paused` holds deliveries back, `active` sends what waited.")
     ] = "active"
@@ -109,6 +135,8 @@ def webhook_routes(
                 now=clock.now(),
                 event_types=body.event_types,
                 description=body.description,
+                form=body.format,
+                serving=Serving(**body.model_dump(include=_SERVING)),
                 allowed=allowed,
             )
         location = {"Location": f"/v1/webhooks/{webhook.webhook_id}"}
@@ -127,7 +155,7 @@ def webhook_routes(
 
     @router.patch(
         "/{webhook_id}",
-        summary="Change an endpoint: where it is, what it is told, whether it is paused.",
+        summary="Change an endpoint: where it is, what it is told, how it is served, whether it is paused.",
         response_class=Response,
         responses=documented_answer("The endpoint as it is now.", *_MEMBERS) | WRITE_REFUSALS | _UNKNOWN,
         openapi_extra={"requestBody": documented_body(ChangedWebhook)},
@@ -136,7 +164,14 @@ def webhook_routes(
         webhook_id: UUID, key: Key, body: Annotated[ChangedWebhook, Depends(body_of(ChangedWebhook, budget))]
     ) -> Response:
         with acting(pool, key) as connection:
-            return json_answer(_shown(_changed(connection, key.tenant_id, webhook_id, body, allowed)))
+            changes: Changes = body.model_dump(include=body.model_fields_set - {"status"})  # type: ignore[assignment]
+            webhook = change_webhook(
+                connection, box, key.tenant_id, webhook_id, changes, now=clock.now(), allowed=allowed
+            )
+            if "status" in body.model_fields_set:
+                turn = registry.pause_webhook if body.status == "paused" else registry.resume_webhook
+                webhook = turn(connection, key.tenant_id, webhook_id)
+            return json_answer(_shown(webhook))
 
     @router.delete(
         "/{webhook_id}",
@@ -176,27 +211,6 @@ def webhook_routes(
         return json_answer({"webhook_id": webhook_id, "secret": secret})
 
     return router
-
-
-def _changed(
-    connection: Connection, tenant_id: str, webhook_id: UUID, body: ChangedWebhook, allowed: Sequence[Network]
-) -> Webhook:
-    """All of it or nothing, with an audit entry for each kind of change."""
-    given = body.model_fields_set
-    if "url" in given:
-        registry.change_url(connection, tenant_id, webhook_id, body.url, allowed=allowed)
-    if given & {"event_types", "description"}:
-        registry.change_interest(
-            connection,
-            tenant_id,
-            webhook_id,
-            event_types=body.event_types if "event_types" in given else None,
-            description=body.description if "description" in given else None,
-        )
-    if "status" in given:
-        turn = registry.pause_webhook if body.status == "paused" else registry.resume_webhook
-        turn(connection, tenant_id, webhook_id)
-    return registry.get_webhook(connection, tenant_id, webhook_id)
 
 
 def _shown(webhook: Webhook) -> Mapping[str, Any]:

@@ -3,6 +3,7 @@
 import dagster as dg
 
 from assets.access.assets import audit_assets
+from assets.cadence import NIGHTLY
 from assets.drop_folder.assets import dropped_files
 from assets.evaluations.assets import landing_assets
 from assets.forecasts.assets import definitions as forecasts
@@ -26,6 +27,8 @@ from orchestration.jobs import (
 from orchestration.manifest_sensor import manifest_sensor
 from orchestration.partitions import DAYS
 from sensors.alerts.sensors import alert_sensor, alerts_asset
+from sensors.assets import alerting_health, deliveries_arrive, deliveries_asset, evaluations_are_judged
+from sensors.webhooks.assets import delivery_log_retention, replay_webhook_deliveries
 from sensors.webhooks.sensors import definitions as webhooks
 from storage.clock import Clock
 from storage.database import Database, open_database
@@ -58,11 +61,18 @@ def build_definitions(
             *forecasts(),
             *selection(),
             alerts_asset(),
+            deliveries_asset(),
+            delivery_log_retention(NIGHTLY),
             *audit_assets(),
             dagster_retention,
             *reports(),
         ],
-        asset_checks=[readers_see_only_their_tenants, declared_batches_arrived],
+        asset_checks=[
+            readers_see_only_their_tenants,
+            declared_batches_arrived,
+            evaluations_are_judged,
+            deliveries_arrive,
+        ],
         jobs=[
             refresh_job([*warehouse, *care]),
             ALERT_MARTS_JOB,
@@ -70,6 +80,7 @@ def build_definitions(
             NIGHTLY_JOB_DEFINITION,
             REPORTS_JOB,
             DROP_FOLDER_JOB,
+            replay_webhook_deliveries,
         ],
         schedules=[nightly, weekly_reports],
         sensors=[
@@ -78,6 +89,7 @@ def build_definitions(
             manifest_sensor(RECONCILE_BATCHES_JOB.name),
             alert_sensor(ALERT_MARTS_JOB.name),
             *webhooks(),
+            alerting_health,
         ],
         resources={
             "database": dg.ResourceDefinition(lambda _: database or open_database(current_settings())),

@@ -158,7 +158,9 @@ def main() -> None:
     try:
         settings = load_settings()
         configure_logging(settings)
-        options = Options(allowed=settings.webhook_allowed_networks, concurrency=CONCURRENCY)
+        options = Options(
+            allowed=settings.webhook_allowed_networks, concurrency=CONCURRENCY, page_url=settings.page_url
+        )
         dispatch(open_database(settings), secret_box(settings), Clock(), options)
     except TidemarkError as error:
         sys.stderr.write(f"dispatcher: {error}\n")

@@ -33,8 +33,12 @@ EVENT_TYPES = (
 _NEXT_IDS = "select nextval('alerting.event_seq'), uuidv7() from generate_series(1, %(count)s)"
 
 _INSERT_EVENT = """
-insert into alerting.events (event_id, tenant_id, seq, event_type, alert_id, dedupe_key, body, occurred_at)
-values (%(event_id)s, %(tenant_id)s, %(seq)s, %(event_type)s, %(alert_id)s, %(dedupe_key)s, %(body)s, %(occurred_at)s)
+insert into alerting.events
+    (event_id, tenant_id, seq, event_type, alert_id, dedupe_key, body, body_sha256, occurred_at)
+values (
+    %(event_id)s, %(tenant_id)s, %(seq)s, %(event_type)s, %(alert_id)s, %(dedupe_key)s, %(body)s, sha256(%(body)s),
+    %(occurred_at)s
+)
 on conflict (dedupe_key) do nothing
 """
 

@@ -36,6 +36,10 @@ class Settings(BaseSettings):
         90, ge=30, description="days that entries of the audit log are kept; seals always"
     )
     dagster_retention_days: int = Field(30, ge=1, description="days that Dagster's finished runs and events are kept")
+    webhook_bodies_retention_days: int = Field(
+        30, ge=1, description="days that bodies of events are kept; later no delivery of them can be sent again"
+    )
+    webhook_attempts_retention_days: int = Field(90, ge=1, description="days that the log of webhook attempts is kept")
     drop_folder: str = Field(
         "", description="whose TENANT/*.ndjson|csv|parquet are landed: a path or an fsspec URL; HOME/drop if unset"
     )
@@ -53,6 +57,9 @@ class Settings(BaseSettings):
     dagster_port: Port = Field(3000, description="Dagster's web page, on 127.0.0.1")
     secret_keys: SecretStr | None = Field(None, description="comma-separated Fernet keys; generated if unset")
     webhook_allowed_networks: Networks = Field((), description="CIDRs that webhooks may reach although not public")
+    page_url: str | None = Field(
+        None, pattern=r"^https?://[!-~]{1,1000}$", description="where people look at alerts; linked in Slack and Teams"
+    )
     log_format: Literal["console", "json", "auto"] = Field("auto", description="console on a terminal, else json")
 
     @field_validator("home", mode="after")
@@ -81,6 +88,14 @@ class Settings(BaseSettings):
     def _dagster_storage_is_apart(self) -> Self:
         if self.database_url and self.dagster_database_url == self.database_url:
             raise ValueError("TIDEMARK_DAGSTER_DATABASE_URL must name another database than TIDEMARK_DATABASE_URL")
+        return self
+
+    @model_validator(mode="after")
+    def _log_outlives_bodies(self) -> Self:
+        if self.webhook_attempts_retention_days < self.webhook_bodies_retention_days:
+            raise ValueError(
+                "TIDEMARK_WEBHOOK_ATTEMPTS_RETENTION_DAYS must not be less than TIDEMARK_WEBHOOK_BODIES_RETENTION_DAYS"
+            )
         return self
 
     @property

@@ -4,11 +4,13 @@ import random
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
+from typing import Any
 from uuid import UUID
 
 from sensors.outbox import EventDraft, publish
 from sensors.webhooks.delivery import DrainResult, Options, drain
-from sensors.webhooks.registry import create_webhook
+from sensors.webhooks.registry import Serving, create_webhook
+from sensors.webhooks.rendering import Format
 from storage.clock import Clock
 from storage.database import Connection, Database
 from storage.secrets import SecretBox
@@ -37,9 +39,13 @@ def options(**changes: object) -> Options:
     return replace(Options(allowed=LOOPBACK, jitter=random.Random(1)), **changes)  # type: ignore[arg-type]  # noqa: S311
 
 
-def register(connection: Connection, box: SecretBox, tenant: str, url: str, clock: Clock) -> tuple[UUID, str]:
-    """An endpoint on loopback: its identifier and its secret."""
-    webhook, secret = create_webhook(connection, box, tenant, url, now=clock.now(), allowed=LOOPBACK)
+def register(
+    connection: Connection, box: SecretBox, tenant: str, url: str, clock: Clock, form: Format = "tidemark", **how: Any
+) -> tuple[UUID, str]:
+    """An endpoint on loopback, of a format and to be served as said: its identifier and its secret."""
+    webhook, secret = create_webhook(
+        connection, box, tenant, url, now=clock.now(), form=form, serving=Serving(**how), allowed=LOOPBACK
+    )
     return webhook.webhook_id, secret
 
 

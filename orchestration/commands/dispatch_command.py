@@ -14,6 +14,10 @@ def dispatch() -> None:
     """Judge what lands and send webhooks at once, until Ctrl-C; any number may run, on any machine."""
     with platform() as opened:
         configure_logging(opened.settings, logging.INFO)
-        options = Options(allowed=opened.settings.webhook_allowed_networks, concurrency=CONCURRENCY)
+        options = Options(
+            allowed=opened.settings.webhook_allowed_networks,
+            concurrency=CONCURRENCY,
+            page_url=opened.settings.page_url,
+        )
         run_dispatcher(opened.database, secret_box(opened.settings), opened.clock, options)
     console.print("Stopped.")

@@ -1,7 +1,7 @@
-"""`tidemark retention run`: months of evaluations and days of the audit log that are no longer kept, dropped now."""
+"""`tidemark retention run`: what is no longer kept of evaluations, webhooks and the audit log, dropped now."""
 
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, timedelta
 from typing import Annotated, Any
 
 import typer
@@ -9,6 +9,7 @@ import typer
 from assets.warehouse.reconciliation import reconcile
 from assets.warehouse.retention import Month, Retained, count_evaluations, plan_retention, retain
 from orchestration.commands.shared import JsonOption, console, platform, print_json, progress_console, show
+from sensors.webhooks.retention import PrunedLog, prune_delivery_log
 from storage.audit_seals import drop_released_days, released_days, verify_log
 from storage.database import Connection
 from storage.errors import TidemarkError
@@ -28,11 +29,16 @@ def _group() -> None:
 def run(dry_run: DryRunOption = False, as_json: JsonOption = False) -> None:
     """Drop evaluations older than TIDEMARK_EVALUATIONS_RETENTION_DAYS that the warehouse has whole; aggregates stay.
 
-    Days of the audit log go once a seal has released them; seals stay.
+    Bodies of webhook events go after TIDEMARK_WEBHOOK_BODIES_RETENTION_DAYS, attempts after
+    TIDEMARK_WEBHOOK_ATTEMPTS_RETENTION_DAYS. Days of the audit log go once a seal has released them; seals stay.
     """
     with platform() as opened, opened.database.connect(autocommit=True) as connection:
-        days, today = opened.settings.evaluations_retention_days, opened.clock.now().date()
+        settings, now = opened.settings, opened.clock.now()
+        days, today = settings.evaluations_retention_days, now.date()
+        bodies_before = now - timedelta(days=settings.webhook_bodies_retention_days)
+        attempts_before = now - timedelta(days=settings.webhook_attempts_retention_days)
         if dry_run:
+            log = prune_delivery_log(connection, bodies_before, attempts_before, dry_run=True)
             done = count_evaluations(connection, plan_retention(connection, days, today))
             audit_days = released_days(connection)
         else:
@@ -40,11 +46,13 @@ def run(dry_run: DryRunOption = False, as_json: JsonOption = False) -> None:
                 _refuse_unless_reconciled(connection)
                 _refuse_if_tampered(connection)
                 done = retain(connection, days, today)
+                log = prune_delivery_log(connection, bodies_before, attempts_before)
                 audit_days = drop_released_days(connection)
     if as_json:
-        print_json(_report(done, dry_run) | {"audit_days": audit_days})
+        print_json(_report(done, dry_run) | {"webhooks": vars(log), "audit_days": audit_days})
     else:
         _tell(done, dry_run)
+        _tell_log(log, dry_run)
         _tell_audit_days(audit_days, dry_run)
 
 
@@ -87,6 +95,13 @@ def _tell(done: Retained, dry_run: bool) -> None:
         console.print("Evaluations are kept for ever; TIDEMARK_EVALUATIONS_RETENTION_DAYS would say for how long.")
     else:
         show([_row(month, dry_run) for month in done.months], False, empty=f"Nothing is older than {done.keep_from}.")
+
+
+def _tell_log(log: PrunedLog, dry_run: bool) -> None:
+    if any(vars(log).values()):
+        outcome = "to be dropped" if dry_run else "dropped"
+        told = f"{log.bodies} bodies of events, {log.attempts} attempts and {log.deliveries} deliveries {outcome}."
+        console.print(f"Webhooks: {told}", highlight=False)
 
 
 def _tell_audit_days(days: Sequence[date], dry_run: bool) -> None:

@@ -1,16 +1,19 @@
 """`tidemark webhook`: who is told, and what became of it."""
 
 from dataclasses import asdict
-from typing import Annotated, Literal
+from typing import Annotated, Any
 from uuid import UUID
 
 import typer
 
-from orchestration.commands.shared import JsonOption, TenantOption, console, platform, print_json, show, transaction
+from orchestration.commands.shared import JsonOption, TenantOption, console, print_json, show, transaction
+from orchestration.commands.webhook_deliveries import deliver, deliveries, print_queued, replay
 from sensors.outbox import EVENT_TYPES
 from sensors.webhooks import registry
-from sensors.webhooks.deliveries import list_deliveries, replay_delivery
-from sensors.webhooks.delivery import Options, drain
+from sensors.webhooks.changes import change_webhook
+from sensors.webhooks.registry import HIGHEST_RATE, MOST_IN_FLIGHT, RetryProfile, Serving
+from sensors.webhooks.rendering import Format
+from storage.errors import UsageError
 from storage.secrets import secret_box
 
 app = typer.Typer(no_args_is_help=True, help="Webhooks: who is told of alerts.")
@@ -19,7 +22,21 @@ WebhookArgument = Annotated[UUID, typer.Argument(help="The webhook's identifier,
 EventOption = Annotated[
     list[str] | None, typer.Option(help=f"One of {', '.join(EVENT_TYPES)}; may be repeated. All, if none.")
 ]
-State = Literal["pending", "in_flight", "delivered", "retry", "failed", "cancelled", "parked"]
+Ed25519Option = Annotated[
+    bool | None, typer.Option("--ed25519/--hmac-only", help="Whether to sign with ed25519 (v1a) too.")
+]
+ProfileOption = Annotated[
+    RetryProfile | None, typer.Option(help="quick: after 1, 5 and 30 minutes; standard: over about 75 hours.")
+]
+InFlightOption = Annotated[
+    int | None, typer.Option(min=1, max=MOST_IN_FLIGHT, help="Requests under way at once; 8 if not said.")
+]
+RateOption = Annotated[
+    float | None, typer.Option(min=0, max=HIGHEST_RATE, help="Requests a second; 0 is no limit, as if not said.")
+]
+OrderedOption = Annotated[
+    bool | None, typer.Option("--ordered/--unordered", help="One delivery of a subject at a time, in order.")
+]
 _SHOWN_ONCE = "Keep the secret now: it is not shown again."
 
 
@@ -29,9 +46,22 @@ def create(
     tenant: TenantOption,
     event: EventOption = None,
     description: Annotated[str, typer.Option(help="For people.")] = "",
+    form: Annotated[Format, typer.Option("--format", help="What it is sent: the event, or a message.")] = "tidemark",
+    ed25519: Ed25519Option = None,
+    retry_profile: ProfileOption = None,
+    max_in_flight: InFlightOption = None,
+    rate_per_second: RateOption = None,
+    ordered: OrderedOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Register an endpoint; prints its signing secret, this once."""
+    """Register an endpoint; prints its signing secret, this once, and never again its whole URL."""
+    serving = _given(
+        ed25519=ed25519,
+        retry_profile=retry_profile,
+        max_in_flight=max_in_flight,
+        rate_per_second=rate_per_second,
+        ordered=ordered,
+    )
     with transaction() as (opened, connection):
         webhook, secret = registry.create_webhook(
             connection,
@@ -41,9 +71,52 @@ def create(
             now=opened.clock.now(),
             event_types=event or [],
             description=description,
+            form=form,
+            serving=Serving(**serving),
             allowed=opened.settings.webhook_allowed_networks,
         )
     _print_secret(webhook.webhook_id, secret, as_json)
+
+
+@app.command()
+def change(
+    webhook_id: WebhookArgument,
+    tenant: TenantOption,
+    url: Annotated[str | None, typer.Option(help="https://…; what is queued goes there too.")] = None,
+    event: EventOption = None,
+    all_events: Annotated[bool, typer.Option("--all-events", help="Tell it of all events.")] = False,
+    description: Annotated[str | None, typer.Option(help="For people.")] = None,
+    ed25519: Ed25519Option = None,
+    retry_profile: ProfileOption = None,
+    max_in_flight: InFlightOption = None,
+    rate_per_second: RateOption = None,
+    ordered: OrderedOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Change where an endpoint is, what it is told and how it is served; what isn't named stays."""
+    if event and all_events:
+        raise UsageError("give --event or --all-events, not both")
+    changes = _given(
+        url=url,
+        event_types=[] if all_events else event or None,
+        description=description,
+        ed25519=ed25519,
+        retry_profile=retry_profile,
+        max_in_flight=max_in_flight,
+        rate_per_second=rate_per_second,
+        ordered=ordered,
+    )
+    with transaction() as (opened, connection):
+        webhook = change_webhook(
+            connection,
+            secret_box(opened.settings),
+            tenant,
+            webhook_id,
+            changes,
+            now=opened.clock.now(),
+            allowed=opened.settings.webhook_allowed_networks,
+        )
+    _print(webhook, as_json)
 
 
 @app.command("list")
@@ -103,46 +176,18 @@ def send_test(webhook_id: WebhookArgument, tenant: TenantOption, as_json: JsonOp
     """Queue a `webhook_test` event for one endpoint, on the path of all events."""
     with transaction() as (opened, connection):
         delivery_id = registry.send_test(connection, tenant, webhook_id, now=opened.clock.now())
-    _print_queued(delivery_id, True, as_json)
+    print_queued(delivery_id, True, as_json)
 
 
-@app.command()
-def deliveries(
-    webhook_id: WebhookArgument,
-    tenant: TenantOption,
-    state: Annotated[State | None, typer.Option(help="Only these.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="The newest so many.")] = 50,
-    as_json: JsonOption = False,
-) -> None:
-    """Show what was sent to an endpoint and what came back last."""
-    with transaction() as (_, connection):
-        rows = list_deliveries(connection, tenant, webhook_id, state=state, limit=limit)
-    show(rows, as_json, title=f"Deliveries to {webhook_id}", empty="No deliveries.")
+app.command()(deliveries)
+app.command()(replay)
+app.command()(deliver)
 
 
-@app.command()
-def replay(
-    delivery_id: Annotated[UUID, typer.Argument(help="The delivery's identifier, from `webhook deliveries`.")],
-    tenant: TenantOption,
-    as_json: JsonOption = False,
-) -> None:
-    """Send a delivery again, with the same identifier and the same bytes."""
-    with transaction() as (opened, connection):
-        queued = replay_delivery(connection, tenant, delivery_id, now=opened.clock.now())
-    _print_queued(delivery_id, queued, as_json)
-
-
-@app.command()
-def deliver(as_json: JsonOption = False) -> None:
-    """Send what is due, of all tenants, until nothing is."""
-    with platform() as opened:
-        options = Options(allowed=opened.settings.webhook_allowed_networks, seconds=float("inf"))
-        box = secret_box(opened.settings)
-        result = drain(lambda: opened.database.connect(autocommit=True), box, opened.clock, options)
-    if as_json:
-        print_json(asdict(result))
-    else:
-        console.print(result.message().capitalize() + ".", highlight=False)
+def _given(**options: Any) -> Any:
+    """The options that were given; a rate of 0 stands for none."""
+    given = {name: value for name, value in options.items() if value is not None}
+    return given | ({"rate_per_second": given["rate_per_second"] or None} if "rate_per_second" in given else {})
 
 
 def _print(webhook: registry.Webhook, as_json: bool) -> None:
@@ -157,16 +202,3 @@ def _print_secret(webhook_id: UUID, secret: str, as_json: bool) -> None:
         print_json({"webhook_id": webhook_id, "secret": secret})
     else:
         console.print(f"Webhook {webhook_id}\nSecret  {secret}\n{_SHOWN_ONCE}", highlight=False, soft_wrap=True)
-
-
-def _print_queued(delivery_id: UUID, queued: bool, as_json: bool) -> None:
-    if as_json:
-        print_json({"delivery_id": delivery_id, "queued": queued})
-    elif queued:
-        console.print(
-            f"Delivery {delivery_id} is queued; `tidemark webhook deliver` sends it at once.",
-            highlight=False,
-            soft_wrap=True,
-        )
-    else:
-        console.print(f"Delivery {delivery_id} is waiting to be sent anyway.", highlight=False, soft_wrap=True)

@@ -10,10 +10,12 @@ from uuid import UUID
 
 from orchestration.demo.receiver import Receiver
 from orchestration.platform import Platform
-from sensors.webhooks.deliveries import list_deliveries, replay_delivery
+from sensors.webhooks.changes import change_webhook
+from sensors.webhooks.deliveries import Selection, list_deliveries
 from sensors.webhooks.delivery import Options, drain
 from sensors.webhooks.keys import live_secrets
-from sensors.webhooks.registry import change_url, create_webhook, list_webhooks
+from sensors.webhooks.registry import create_webhook, list_webhooks
+from sensors.webhooks.replays import replay_delivery
 from storage.database import Connection
 from storage.secrets import secret_box
 
@@ -58,7 +60,15 @@ class DemoWebhooks:
             known = [hook for hook in list_webhooks(self._connection, tenant_id) if hook.description == _DESCRIPTION]
             if known:
                 webhook_id = known[0].webhook_id
-                change_url(self._connection, tenant_id, webhook_id, url, allowed=allowed)
+                change_webhook(
+                    self._connection,
+                    self._box,
+                    tenant_id,
+                    webhook_id,
+                    {"url": url},
+                    now=self._opened.clock.now(),
+                    allowed=allowed,
+                )
             else:
                 created, _ = create_webhook(
                     self._connection,
@@ -79,7 +89,7 @@ class DemoWebhooks:
         deliveries = [
             (tenant_id, delivery)
             for tenant_id, webhook_id in self._webhooks.items()
-            for delivery in list_deliveries(self._connection, tenant_id, webhook_id, limit=_MOST_DELIVERIES)
+            for delivery in list_deliveries(self._connection, tenant_id, Selection(webhook_id), limit=_MOST_DELIVERIES)
         ]
         replayed = all(delivery["state"] == "delivered" for _, delivery in deliveries)
         for tenant_id, delivery in deliveries:

@@ -28,8 +28,8 @@ from sensors.alerts.policies import check_policy, get_policy, set_policy
 from sensors.alerts.policy import Inhibition, Policy
 from sensors.alerts.thresholds import Threshold, check_threshold
 from sensors.configuration.document import Content, entry_key, format_duration, parse_duration
+from sensors.webhooks.changes import change_interest
 from sensors.webhooks.registry import (
-    change_interest,
     check_event_types,
     list_webhooks,
     pause_webhook,

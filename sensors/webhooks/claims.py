@@ -152,14 +152,13 @@ select
     claimed.fence,
     claimed.attempt_count as attempt,
     attempts.attempt_id,
-    webhooks.url,
     webhooks.retry_profile,
     events.event_type,
     events.body
 from claimed
 inner join attempts using (delivery_id)
-inner join alerting.events using (event_id)
 inner join alerting.webhooks on claimed.webhook_id = webhooks.webhook_id
+inner join alerting.events using (event_id)
 order by claimed.next_attempt_at, claimed.delivery_id
 """
 
@@ -219,7 +218,6 @@ class Claim:
     fence: int
     attempt: int
     attempt_id: UUID
-    url: str
     retry_profile: str
     event_type: str
     body: bytes

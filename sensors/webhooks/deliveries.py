@@ -1,23 +1,38 @@
-"""The log of deliveries, and sending one again.
+"""The log of deliveries: what was sent to whom, and what came back last.
 
-Belongs here: reading deliveries with their last attempt, and replay. Does not belong here: delivering (`delivery`).
+Does not belong here: delivering (`delivery`), sending again (`replays`).
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal, get_args
 from uuid import UUID
 
 from psycopg.rows import dict_row
 
-from sensors.outbox import CHANNEL
-from sensors.webhooks.registry import get_webhook
-from storage.audit import record_audit
+from sensors.webhooks.registry import check_event_types, get_webhook
 from storage.database import Connection
-from storage.errors import ConflictError, NotFoundError
+from storage.errors import UsageError
+from storage.tenants import require_tenant
 
-_LIST = """
+State = Literal["pending", "in_flight", "delivered", "retry", "failed", "cancelled", "parked"]
+STATES: tuple[State, ...] = get_args(State)
+
+# What a `Selection` chooses, for every statement that takes one.
+CHOSEN = """
+    deliveries.tenant_id = %(tenant_id)s
+    and (%(webhook_id)s::uuid is null or deliveries.webhook_id = %(webhook_id)s)
+    and (%(state)s::text is null or deliveries.state = %(state)s)
+    and (%(event_type)s::text is null or events.event_type = %(event_type)s)
+    and (%(since)s::timestamptz is null or deliveries.created_at >= %(since)s)
+    and (%(until)s::timestamptz is null or deliveries.created_at < %(until)s)
+"""
+
+_LIST = f"""
 select
     deliveries.delivery_id,
+    deliveries.webhook_id,
     events.event_type,
     events.seq,
     deliveries.state,
@@ -28,6 +43,7 @@ select
     case when deliveries.state in ('pending', 'retry') then deliveries.next_attempt_at end as next_attempt_at,
     deliveries.delivered_at,
     deliveries.created_at,
+    events.body is not null as replayable,
     events.event_id,
     events.alert_id,
     convert_from(events.body, 'UTF8')::json ->> 'correlation_id' as correlation_id
@@ -40,74 +56,59 @@ left join lateral (
     limit 1
 ) as last on true
 where
-    deliveries.tenant_id = %(tenant_id)s
-    and deliveries.webhook_id = %(webhook_id)s
-    and (%(state)s::text is null or deliveries.state = %(state)s)
+    {CHOSEN}
     and (%(after)s::uuid is null or deliveries.delivery_id < %(after)s)
 order by deliveries.delivery_id desc
 limit %(limit)s
-"""
+"""  # noqa: S608 - a constant
 
-_FIND = """
-select webhooks.webhook_id, webhooks.status, deliveries.state
-from alerting.webhook_deliveries as deliveries
-inner join alerting.webhooks on deliveries.webhook_id = webhooks.webhook_id
-where deliveries.tenant_id = %(tenant_id)s and deliveries.delivery_id = %(delivery_id)s
-for update of deliveries
-"""
 
-# What is dead or done starts its schedule anew; what waits for its retry is due at once; the rest is under way anyway.
-_REPLAY = """
-update alerting.webhook_deliveries
-set
-    state = case when state = 'retry' then 'retry' else 'pending' end,
-    attempt_count = case when state = 'retry' then attempt_count else 0 end,
-    next_attempt_at = %(now)s,
-    delivered_at = null
-where delivery_id = %(delivery_id)s and state in ('failed', 'delivered', 'cancelled', 'parked', 'retry')
-"""
+@dataclass(frozen=True)
+class Selection:
+    """Which of a tenant's deliveries; None is any.
+
+    Attributes:
+        since, until: when they were queued, aware; `until` itself is not among them.
+    """
+
+    webhook_id: UUID | None = None
+    state: State | None = None
+    event_type: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def checked(self, connection: Connection, tenant_id: str) -> Mapping[str, object]:
+        """The statement's values, once it is sure that there is anything to choose from.
+
+        Raises:
+            UsageError: an unknown tenant, endpoint or event type, or an empty span.
+        """
+        require_tenant(connection, tenant_id)
+        if self.webhook_id is not None:
+            get_webhook(connection, tenant_id, self.webhook_id)
+        if self.event_type is not None:
+            check_event_types([self.event_type])
+        if self.since is not None and self.until is not None and self.since >= self.until:
+            raise UsageError("since: it must be earlier than until")
+        return {"tenant_id": tenant_id, **vars(self)}
 
 
 def list_deliveries(
     connection: Connection,
     tenant_id: str,
-    webhook_id: UUID,
+    selection: Selection,
     *,
-    state: str | None = None,
     after: UUID | None = None,
     limit: int = 100,
 ) -> list[Mapping[str, object]]:
-    """An endpoint's deliveries with what its last attempt brought, the newest first; `after` a delivery's identifier.
+    """Deliveries with what their last attempt brought, the newest first; `after` a delivery's identifier.
 
     Raises:
-        NotFoundError: the tenant has no such endpoint.
+        UsageError: see `Selection.checked`.
     """
-    get_webhook(connection, tenant_id, webhook_id)
-    values = {"tenant_id": tenant_id, "webhook_id": webhook_id, "state": state, "after": after, "limit": limit}
+    values = {**selection.checked(connection, tenant_id), "after": after, "limit": limit}
     with connection.cursor(row_factory=dict_row) as cursor:
-        return [row | {"response": _shown(row["response"])} for row in cursor.execute(_LIST, values)]
-
-
-def replay_delivery(connection: Connection, tenant_id: str, delivery_id: UUID, *, now: datetime) -> bool:
-    """Send a delivery again, with the same identifier and the same bytes; False if it is waiting to be sent anyway.
-
-    Raises:
-        UsageError: the tenant has no such delivery, or its endpoint is deleted.
-    """
-    values = {"tenant_id": tenant_id, "delivery_id": delivery_id, "now": now}
-    with connection.transaction():
-        row = connection.execute(_FIND, values).fetchone()
-        if row is None:
-            raise NotFoundError("delivery", delivery_id, "`tidemark webhook deliveries` lists an endpoint's")
-        webhook_id, status, state = row
-        if status == "deleted":
-            raise ConflictError(f"webhook {webhook_id} is deleted: nothing is sent to it any more")
-        if not connection.execute(_REPLAY, values).rowcount:
-            return False
-        connection.execute("select pg_notify(%s, '')", (CHANNEL,))
-        detail = {"webhook_id": str(webhook_id), "state": state}
-        record_audit(connection, tenant_id=tenant_id, action="webhook.replay", subject=str(delivery_id), detail=detail)
-    return True
+        return [row | {"response": _shown(row["response"])} for row in cursor.execute(_LIST.encode(), values)]
 
 
 def _shown(response: bytes | None) -> str | None:

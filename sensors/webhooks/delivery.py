@@ -12,21 +12,24 @@ import re
 import ssl
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
+import psycopg
 import structlog
 
 from sensors.webhooks.addresses import Network
+from sensors.webhooks.bodies import body_to_send
 from sensors.webhooks.claims import LEASE, Claim, claim, due, next_due
-from sensors.webhooks.keys import live_secrets
+from sensors.webhooks.keys import OpenEndpoint, open_endpoint
 from sensors.webhooks.lanes import Connect, Lane
 from sensors.webhooks.parking import sweep
 from sensors.webhooks.settling import Outcome, Result, settle
 from sensors.webhooks.signing import sign
 from sensors.webhooks.transport import DEADLINE_SECONDS, Answer, Transport
+from sensors.webhooks.urls import without_secrets
 from storage.clock import Clock
 from storage.database import Connection
 from storage.errors import TidemarkError
@@ -61,6 +64,7 @@ class Options:
         lease: how long a claim stands.
         verify: certificates to trust; those of the system if None.
         jitter: source of the retries' jitter, and of whose turn it is among equals.
+        page_url: what messages to Slack and Teams link to.
     """
 
     allowed: Sequence[Network] = ()
@@ -70,6 +74,7 @@ class Options:
     lease: timedelta = LEASE
     verify: ssl.SSLContext | None = None
     jitter: random.Random = field(default_factory=random.SystemRandom)
+    page_url: str | None = None
 
 
 @dataclass(frozen=True)
@@ -145,12 +150,19 @@ async def _drain(connect: Connect, box: SecretBox, clock: Clock, options: Option
 
 
 @dataclass(frozen=True)
+class _Letter:
+    """What a claim is to send, and where: read and, if need be, rendered in the transaction that claims it."""
+
+    endpoint: OpenEndpoint
+    body: bytes
+
+
+@dataclass(frozen=True)
 class _Round:
-    """What one visit to the database brought."""
+    """What one visit to the database brought; a claim that can't be sent has the reason in its letter's stead."""
 
     outcomes: Sequence[Outcome | None]
-    claims: Sequence[Claim]
-    secrets: Mapping[UUID, Sequence[str] | TidemarkError]
+    claims: Sequence[tuple[Claim, _Letter | str]]
     pause: float | None
 
 
@@ -235,8 +247,8 @@ class Deliverer:
         self.counted.update(visit.outcomes)
         for result, outcome in zip(finished, visit.outcomes, strict=True):
             _tell(result, outcome)
-        for owned in visit.claims:
-            task = asyncio.create_task(self._deliver(owned, visit.secrets[owned.webhook_id]))
+        for owned, letter in visit.claims:
+            task = asyncio.create_task(self._deliver(owned, letter))
             self._under_way.add(task)
         return visit
 
@@ -251,26 +263,40 @@ class Deliverer:
                 swept = sweep(connection, now)
                 self._sweep_at = elapsed + (0 if swept else _SWEEP_SECONDS)
             claims = claim(connection, now, free, options.lease, options.jitter) if free > 0 else ()
-            secrets = {webhook_id: self._secrets(connection, webhook_id) for webhook_id in _endpoints(claims)}
+            endpoints = {webhook_id: self._endpoint(connection, webhook_id) for webhook_id in _endpoints(claims)}
+            letters = [(owned, self._letter(connection, owned, endpoints[owned.webhook_id])) for owned in claims]
             if worker is not None and elapsed >= self._beat_at:
                 beat(connection, worker)
                 self._beat_at = elapsed + _BEAT_SECONDS / 2
             pause = _SOON_SECONDS if claims or swept else self._pause(connection, now)
-        return _Round(outcomes, claims, secrets, pause)
+        return _Round(outcomes, letters, pause)
 
     def _pause(self, connection: Connection, now: datetime) -> float | None:
         due_at = next_due(connection, now)
         return None if due_at is None else (due_at - now).total_seconds()
 
-    def _secrets(self, connection: Connection, webhook_id: UUID) -> Sequence[str] | TidemarkError:
+    def _endpoint(self, connection: Connection, webhook_id: UUID) -> OpenEndpoint | str:
         try:
-            return live_secrets(connection, self._box, webhook_id, self._clock.now())
+            return open_endpoint(connection, self._box, webhook_id, self._clock.now())
         except TidemarkError as unusable:
-            return unusable
+            return str(unusable)
 
-    async def _deliver(self, owned: Claim, secrets: Sequence[str] | TidemarkError) -> None:
+    def _letter(self, connection: Connection, owned: Claim, endpoint: OpenEndpoint | str) -> _Letter | str:
+        if isinstance(endpoint, str):
+            return endpoint
         try:
-            answer = await self._exchange(owned, secrets)
+            body = body_to_send(connection, owned.delivery_id, endpoint.format, owned.body, self._options.page_url)
+        except psycopg.Error:
+            raise
+        except Exception as unforeseen:
+            # As below: an event that can't be rendered must not keep the others from being sent.
+            _log.exception("an event could not be rendered", delivery_id=str(owned.delivery_id))
+            return f"internal error: {type(unforeseen).__name__}"
+        return _Letter(endpoint, body)
+
+    async def _deliver(self, owned: Claim, letter: _Letter | str) -> None:
+        try:
+            answer = Answer(None, letter) if isinstance(letter, str) else await self._exchange(owned, letter)
         except Exception as unforeseen:
             # One delivery that breaks the sender must not stop the others, nor be claimed again for ever.
             _log.exception("webhook delivery broke", delivery_id=str(owned.delivery_id))
@@ -282,18 +308,15 @@ class Deliverer:
         self._finished.append(Result(owned, answer))
         self._news.set()
 
-    async def _exchange(self, owned: Claim, secrets: Sequence[str] | TidemarkError) -> Answer:
-        if isinstance(secrets, TidemarkError):
-            return Answer(None, str(secrets))
-        if not secrets:
-            return Answer(None, "the endpoint has no live secret: `tidemark webhook rotate` makes one")
+    async def _exchange(self, owned: Claim, letter: _Letter) -> Answer:
+        endpoint, body = letter.endpoint, letter.body
         now = self._clock.now()
-        signature = sign(owned.body, secrets, delivery_id=owned.delivery_id, event_type=owned.event_type, at=now)
+        signature = sign(body, endpoint.secrets, delivery_id=owned.delivery_id, event_type=owned.event_type, at=now)
         headers = {"Content-Type": "application/json", **signature}
         # A record may name any text as its own, and a header can't carry it all; the body does.
         if owned.correlation_id is not None and _FITS_A_HEADER.fullmatch(owned.correlation_id):
             headers["X-Correlation-ID"] = owned.correlation_id
-        return await self._transport.post(owned.url, owned.body, headers)
+        return _safe_to_keep(await self._transport.post(endpoint.url, body, headers), endpoint.url)
 
 
 def _endpoints(claims: Sequence[Claim]) -> set[UUID]:
@@ -314,3 +337,8 @@ def _tell(result: Result, outcome: Outcome | None) -> None:
         status=answer.status_code,
         error=answer.error,
     )
+
+
+def _safe_to_keep(answer: Answer, url: str) -> Answer:
+    error = None if answer.error is None else without_secrets(answer.error.encode(), url).decode()
+    return replace(answer, error=error, response=without_secrets(answer.response, url))

@@ -1,64 +1,140 @@
-"""Signing secrets at rest: sealed, bound to their rows, several alive during a rotation.
+"""What of an endpoint is secret, at rest: its signing keys, several alive during a rotation, and its address.
 
-Does not belong here: signing (`signing`), the box that seals (`storage.secrets`).
+Belongs here: sealing them, bound to their rows, and opening them to deliver. Does not belong here: signing (`signing`),
+the box that seals (`storage.secrets`).
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sensors.webhooks.signing import new_secret
+from psycopg.rows import dict_row
+
+from sensors.webhooks.rendering import Format
+from sensors.webhooks.signing import new_key_pair, new_secret
 from storage.database import Connection
+from storage.errors import TidemarkError
 from storage.secrets import SecretBox
 
 ROTATION_OVERLAP = timedelta(hours=24)
 
 _INSERT = """
-insert into alerting.webhook_secrets (secret_id, tenant_id, webhook_id, sealed, valid_from)
-values (%(secret_id)s, %(tenant_id)s, %(webhook_id)s, %(sealed)s, %(now)s)
+insert into alerting.webhook_secrets (secret_id, tenant_id, webhook_id, sealed, public_key, valid_from)
+values (%(secret_id)s, %(tenant_id)s, %(webhook_id)s, %(sealed)s, %(public_key)s, %(now)s)
 """
 
 _EXPIRE = """
 update alerting.webhook_secrets set valid_to = %(valid_to)s
-where webhook_id = %(webhook_id)s and (valid_to is null or valid_to > %(valid_to)s)
+where
+    webhook_id = %(webhook_id)s
+    and (valid_to is null or valid_to > %(valid_to)s)
+    and (public_key is not null or not %(pairs_only)s)
 """
 
 # A secret signs from the moment it exists: valid_from only orders, since two machines' clocks may differ.
 _LIVE = """
 select secret_id, sealed from alerting.webhook_secrets
 where webhook_id = %(webhook_id)s and (valid_to is null or valid_to > %(now)s)
-order by valid_from desc, secret_id desc
+order by (public_key is not null), valid_from desc, secret_id desc
 """
+
+_ENDPOINT = "select sealed_url, format from alerting.webhooks where webhook_id = %(webhook_id)s"
+
+
+@dataclass(frozen=True)
+class OpenEndpoint:
+    """What is needed to send to an endpoint; in memory alone, for as long as it takes.
+
+    Attributes:
+        url: where to send.
+        format: what its bodies look like.
+        secrets: the keys that sign now, HMAC before ed25519, the newest first.
+    """
+
+    url: str
+    format: Format
+    secrets: Sequence[str]
+
+
+def open_endpoint(connection: Connection, box: SecretBox, webhook_id: UUID, now: datetime) -> OpenEndpoint:
+    """Open an endpoint's address and the keys that sign now.
+
+    Raises:
+        TidemarkError: one of them can't be opened with this deployment's keys, or no key is alive.
+    """
+    with connection.cursor(row_factory=dict_row) as cursor:
+        row = cursor.execute(_ENDPOINT, {"webhook_id": webhook_id}).fetchone()
+    assert row is not None  # noqa: S101 - deliveries refer to their endpoint's row
+    secrets = live_secrets(connection, box, webhook_id, now)
+    if not secrets:
+        raise TidemarkError("the endpoint has no live secret: `tidemark webhook rotate` makes one")
+    return OpenEndpoint(box.open(bytes(row["sealed_url"]), webhook_id), row["format"], secrets)
 
 
 def add_secret(connection: Connection, box: SecretBox, tenant_id: str, webhook_id: UUID, now: datetime) -> str:
     """Make an endpoint's secret; the return value is the only time it is seen."""
-    row = connection.execute("select uuidv7()").fetchone()
-    secret_id = row[0] if row else None
     secret = new_secret()
-    connection.execute(
-        _INSERT,
-        {
-            "secret_id": secret_id,
-            "tenant_id": tenant_id,
-            "webhook_id": webhook_id,
-            "sealed": box.seal(secret, secret_id),
-            "now": now,
-        },
-    )
+    _keep(connection, box, tenant_id, webhook_id, secret, None, now)
     return secret
 
 
-def rotate_secret(connection: Connection, box: SecretBox, tenant_id: str, webhook_id: UUID, now: datetime) -> str:
-    """Add a secret and let those before it run out after 24 hours."""
-    connection.execute(_EXPIRE, {"webhook_id": webhook_id, "valid_to": now + ROTATION_OVERLAP})
+def add_key_pair(connection: Connection, box: SecretBox, tenant_id: str, webhook_id: UUID, now: datetime) -> str:
+    """Make an endpoint's ed25519 pair; returns the public key, the private one is never seen."""
+    private, public = new_key_pair()
+    _keep(connection, box, tenant_id, webhook_id, private, public, now)
+    return public
+
+
+def rotate_secret(
+    connection: Connection, box: SecretBox, tenant_id: str, webhook_id: UUID, now: datetime, *, ed25519: bool
+) -> str:
+    """Add a secret, and a key pair if there is one, and let those before run out after 24 hours."""
+    expiry = {"webhook_id": webhook_id, "valid_to": now + ROTATION_OVERLAP, "pairs_only": False}
+    connection.execute(_EXPIRE, expiry)
+    if ed25519:
+        add_key_pair(connection, box, tenant_id, webhook_id, now)
     return add_secret(connection, box, tenant_id, webhook_id, now)
 
 
+def end_key_pairs(connection: Connection, webhook_id: UUID, now: datetime) -> None:
+    """Let an endpoint's ed25519 keys sign no more."""
+    connection.execute(_EXPIRE, {"webhook_id": webhook_id, "valid_to": now, "pairs_only": True})
+
+
 def live_secrets(connection: Connection, box: SecretBox, webhook_id: UUID, now: datetime) -> list[str]:
-    """The secrets that sign now, the newest first.
+    """The keys that sign now, HMAC secrets before ed25519 keys, the newest first.
 
     Raises:
         TidemarkError: one of them can't be opened with this deployment's keys.
     """
     rows = connection.execute(_LIVE, {"webhook_id": webhook_id, "now": now}).fetchall()
     return [box.open(bytes(sealed), secret_id) for secret_id, sealed in rows]
+
+
+def _keep(
+    connection: Connection,
+    box: SecretBox,
+    tenant_id: str,
+    webhook_id: UUID,
+    secret: str,
+    public_key: str | None,
+    now: datetime,
+) -> None:
+    secret_id = new_id(connection)
+    values = {
+        "secret_id": secret_id,
+        "tenant_id": tenant_id,
+        "webhook_id": webhook_id,
+        "sealed": box.seal(secret, secret_id),
+        "public_key": public_key,
+        "now": now,
+    }
+    connection.execute(_INSERT, values)
+
+
+def new_id(connection: Connection) -> UUID:
+    """An identifier that a row can be sealed for before it is written."""
+    [[identifier]] = connection.execute("select uuidv7()").fetchall()
+    made: UUID = identifier
+    return made

@@ -1,30 +1,44 @@
 """Endpoints: registered, listed, paused, deleted; each change with its audit entry.
 
-Belongs here: rows of `alerting.webhooks`. Does not belong here: which URLs may be registered (`urls`), their secrets
-(`keys`), their deliveries (`deliveries`, `delivery`). Another tenant's endpoint reads as unknown.
+Belongs here: rows of `alerting.webhooks`. Does not belong here: changing how one is served (`changes`), which URLs may
+be registered (`urls`), their secrets (`keys`), their deliveries (`deliveries`, `delivery`). Another tenant's endpoint
+reads as unknown.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
-from urllib.parse import urlsplit
 from uuid import UUID
 
 from psycopg.rows import class_row
 
 from sensors.outbox import EVENT_TYPES, EventDraft, publish
 from sensors.webhooks.addresses import Network
-from sensors.webhooks.keys import add_secret, rotate_secret
-from sensors.webhooks.urls import check_url
+from sensors.webhooks.keys import add_key_pair, add_secret, new_id, rotate_secret
+from sensors.webhooks.rendering import Format
+from sensors.webhooks.urls import check_url, masked
 from storage.audit import record_audit
 from storage.database import Connection
 from storage.errors import ConflictError, NotFoundError, UsageError
 from storage.secrets import SecretBox
 from storage.tenants import require_tenant
 
-_SELECT = """
-select webhook_id, tenant_id, url, event_types, status, description, created_at from alerting.webhooks
+_COLUMNS = """
+    webhook_id, tenant_id, url, format, event_types, status, description, ed25519,
+    array(
+        select public_key from alerting.webhook_secrets as keys
+        where
+            keys.webhook_id = webhooks.webhook_id
+            and public_key is not null
+            and (valid_to is null or valid_to > clock_timestamp())
+        order by valid_from desc, secret_id desc
+    ) as public_keys,
+    retry_profile, max_in_flight, rate_per_second, ordered, created_at
+"""
+
+_SELECT = f"""
+select {_COLUMNS} from alerting.webhooks
 where
     tenant_id = %(tenant_id)s
     and status <> 'deleted'
@@ -32,12 +46,15 @@ where
     and (%(after_at)s::timestamptz is null or (created_at, webhook_id) > (%(after_at)s, %(after_id)s::uuid))
 order by created_at, webhook_id
 limit %(limit)s
-"""
+"""  # noqa: S608 - a constant
 
 _INSERT = """
-insert into alerting.webhooks (tenant_id, url, event_types, description, created_at)
-values (%(tenant_id)s, %(url)s, %(event_types)s, %(description)s, %(now)s)
-returning webhook_id, tenant_id, url, event_types, status, description, created_at
+insert into alerting.webhooks
+    (webhook_id, tenant_id, url, sealed_url, format, event_types, description, ed25519, retry_profile, max_in_flight,
+     rate_per_second, ordered, created_at)
+values
+    (%(webhook_id)s, %(tenant_id)s, %(url)s, %(sealed_url)s, %(format)s, %(event_types)s, %(description)s,
+     %(ed25519)s, %(retry_profile)s, %(max_in_flight)s, %(rate_per_second)s, %(ordered)s, %(now)s)
 """
 
 # Whoever changes an endpoint by hand has seen to it: it is served at once, and its breaker begins anew.
@@ -52,30 +69,69 @@ update alerting.webhook_deliveries set state = 'cancelled', lease_until = null
 where webhook_id = %(webhook_id)s and state in ('pending', 'in_flight', 'retry', 'parked')
 """
 
-_SET_URL = """
-update alerting.webhooks
-set url = %(url)s, breaker = 'closed', breaker_until = null, failures = 0, trips = 0
-where tenant_id = %(tenant_id)s and webhook_id = %(webhook_id)s
-"""
-
-_SET_INTEREST = """
-update alerting.webhooks set event_types = %(event_types)s, description = %(description)s
-where tenant_id = %(tenant_id)s and webhook_id = %(webhook_id)s
-"""
-
 Status = Literal["active", "paused", "disabled", "deleted"]
+
+
+RetryProfile = Literal["quick", "standard"]
+MOST_IN_FLIGHT = 100
+HIGHEST_RATE = 1000.0
+
+
+@dataclass(frozen=True)
+class Serving:
+    """How an endpoint wants to be served.
+
+    Attributes:
+        ed25519: whether requests carry an ed25519 signature (`v1a`) beside HMAC.
+        retry_profile: `quick`: after 1, 5 and 30 minutes; `standard`: over about 75 hours.
+        max_in_flight: requests under way at once, 1 to 100.
+        rate_per_second: requests a second, at most 1000; None is no limit.
+        ordered: one delivery of a subject at a time, in the order of the events.
+    """
+
+    ed25519: bool = False
+    retry_profile: RetryProfile = "quick"
+    max_in_flight: int = 8
+    rate_per_second: float | None = None
+    ordered: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what the database would.
+
+        Raises:
+            UsageError: naming the field.
+        """
+        if not 1 <= self.max_in_flight <= MOST_IN_FLIGHT:
+            raise UsageError(f"max_in_flight: {self.max_in_flight} is not from 1 to {MOST_IN_FLIGHT}")
+        if self.rate_per_second is not None and not 0 < self.rate_per_second <= HIGHEST_RATE:
+            raise UsageError(
+                f"rate_per_second: {self.rate_per_second:g} is not above 0 and at most {HIGHEST_RATE:g}; "
+                "without a rate there is no limit"
+            )
 
 
 @dataclass(frozen=True)
 class Webhook:
-    """One endpoint of a tenant; empty `event_types` means all."""
+    """One endpoint of a tenant; empty `event_types` means all.
+
+    Attributes:
+        url: as it is shown, scheme and host: path and query may be secrets and are never told again.
+        public_keys: what verifies `v1a` signatures now, the newest first; for what else see `Serving`.
+    """
 
     webhook_id: UUID
     tenant_id: str
     url: str
+    format: Format
     event_types: list[str]
     status: Status
     description: str
+    ed25519: bool
+    public_keys: list[str]
+    retry_profile: RetryProfile
+    max_in_flight: int
+    rate_per_second: float | None
+    ordered: bool
     created_at: datetime
 
 
@@ -88,6 +144,8 @@ def create_webhook(
     now: datetime,
     event_types: Sequence[str] = (),
     description: str = "",
+    form: Format = "tidemark",
+    serving: Serving | None = None,
     allowed: Sequence[Network] = (),
 ) -> tuple[Webhook, str]:
     """Register an endpoint; returns it with its signing secret, which is shown this once.
@@ -98,22 +156,28 @@ def create_webhook(
     require_tenant(connection, tenant_id)
     check_url(url, allowed)
     check_event_types(event_types)
-    with connection.transaction(), connection.cursor(row_factory=class_row(Webhook)) as cursor:
-        webhook = cursor.execute(
+    serving = serving or Serving()
+    with connection.transaction():
+        webhook_id = new_id(connection)
+        connection.execute(
             _INSERT,
             {
+                "webhook_id": webhook_id,
                 "tenant_id": tenant_id,
-                "url": url,
+                "url": masked(url),
+                "sealed_url": box.seal(url, webhook_id),
+                "format": form,
                 "event_types": sorted(set(event_types)),
                 "description": description,
+                **vars(serving),
                 "now": now,
             },
-        ).fetchone()
-        assert webhook is not None  # noqa: S101 - an insert returns its row or raises
-        secret = add_secret(connection, box, tenant_id, webhook.webhook_id, now)
-        # The host alone: path and query of an endpoint may be secrets themselves.
-        detail = {"host": urlsplit(url).hostname, "event_types": webhook.event_types}
-        _audit(connection, webhook, "create", detail)
+        )
+        if serving.ed25519:
+            add_key_pair(connection, box, tenant_id, webhook_id, now)
+        secret = add_secret(connection, box, tenant_id, webhook_id, now)
+        webhook = get_webhook(connection, tenant_id, webhook_id)
+        audit(connection, webhook, "create", {"url": webhook.url, "format": form, "event_types": webhook.event_types})
     return webhook, secret
 
 
@@ -155,54 +219,12 @@ def delete_webhook(connection: Connection, tenant_id: str, webhook_id: UUID) -> 
     return webhook
 
 
-def change_url(
-    connection: Connection, tenant_id: str, webhook_id: UUID, url: str, *, allowed: Sequence[Network] = ()
-) -> Webhook:
-    """Point an endpoint elsewhere; what is queued goes there too.
-
-    Raises:
-        UsageError: an unknown endpoint, or an address that webhooks must not reach.
-    """
-    check_url(url, allowed)
-    with connection.transaction():
-        webhook = get_webhook(connection, tenant_id, webhook_id)
-        connection.execute(_SET_URL, {"tenant_id": tenant_id, "webhook_id": webhook_id, "url": url})
-        _audit(connection, webhook, "change_url", {"host": urlsplit(url).hostname})
-    return replace(webhook, url=url)
-
-
-def change_interest(
-    connection: Connection,
-    tenant_id: str,
-    webhook_id: UUID,
-    *,
-    event_types: Sequence[str] | None = None,
-    description: str | None = None,
-) -> Webhook:
-    """Change which events an endpoint is told, or how it is described; None leaves as it is, no types mean all.
-
-    Raises:
-        UsageError: an unknown endpoint or event type.
-    """
-    check_event_types(event_types or ())
-    with connection.transaction():
-        webhook = get_webhook(connection, tenant_id, webhook_id)
-        changed = replace(
-            webhook,
-            event_types=webhook.event_types if event_types is None else sorted(set(event_types)),
-            description=webhook.description if description is None else description,
-        )
-        connection.execute(_SET_INTEREST, vars(changed))
-        _audit(connection, webhook, "change", {"event_types": changed.event_types})
-    return changed
-
-
 def rotate_webhook(connection: Connection, box: SecretBox, tenant_id: str, webhook_id: UUID, *, now: datetime) -> str:
     """Give an endpoint a new signing secret, shown this once; the old one goes on signing for 24 hours."""
     with connection.transaction():
         webhook = get_webhook(connection, tenant_id, webhook_id)
-        secret = rotate_secret(connection, box, tenant_id, webhook_id, now)
-        _audit(connection, webhook, "rotate", {})
+        secret = rotate_secret(connection, box, tenant_id, webhook_id, now, ed25519=webhook.ed25519)
+        audit(connection, webhook, "rotate", {})
     return secret
 
 
@@ -219,7 +241,7 @@ def send_test(connection: Connection, tenant_id: str, webhook_id: UUID, *, now: 
             (published.last_seq,),
         ).fetchone()
         assert row is not None  # noqa: S101 - the endpoint exists and isn't disabled
-        _audit(connection, webhook, "test", {})
+        audit(connection, webhook, "test", {})
     delivery_id: UUID = row[0]
     return delivery_id
 
@@ -252,7 +274,7 @@ def _select(
         "limit": limit,
     }
     with connection.cursor(row_factory=class_row(Webhook)) as cursor:
-        return cursor.execute(_SELECT, values).fetchall()
+        return cursor.execute(_SELECT.encode(), values).fetchall()
 
 
 def _change(connection: Connection, tenant_id: str, webhook_id: UUID, status: Status, action: str) -> Webhook:
@@ -260,11 +282,12 @@ def _change(connection: Connection, tenant_id: str, webhook_id: UUID, status: St
         webhook = get_webhook(connection, tenant_id, webhook_id)
         values = {"tenant_id": tenant_id, "webhook_id": webhook_id, "status": status}
         connection.execute(_SET_STATUS, values)
-        _audit(connection, webhook, action, {"from": webhook.status, "to": status})
+        audit(connection, webhook, action, {"from": webhook.status, "to": status})
     return replace(webhook, status=status)
 
 
-def _audit(connection: Connection, webhook: Webhook, action: str, detail: Mapping[str, object]) -> None:
+def audit(connection: Connection, webhook: Webhook, action: str, detail: Mapping[str, object]) -> None:
+    """Note what was done to an endpoint, in the caller's transaction."""
     record_audit(
         connection,
         tenant_id=webhook.tenant_id,

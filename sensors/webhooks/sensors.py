@@ -25,7 +25,7 @@ TICK_SECONDS = 40.0  # a tick is cut at 60 and an exchange may take 15
 def webhook_deliveries(database: dg.ResourceParam[Database], clock: dg.ResourceParam[Clock]) -> dg.SkipReason:
     """A tick of the sensor; its message says what was sent."""
     settings = load_settings()
-    options = Options(allowed=settings.webhook_allowed_networks, seconds=TICK_SECONDS)
+    options = Options(allowed=settings.webhook_allowed_networks, seconds=TICK_SECONDS, page_url=settings.page_url)
     result = drain(lambda: database.connect(autocommit=True), secret_box(settings), clock, options)
     return dg.SkipReason(result.message())
 

@@ -371,7 +371,9 @@ def _scan_until_killed(database: Database, now: datetime, statements: int) -> No
 def test_a_scanner_killed_between_any_two_statements_around_a_silences_end_tells_it_once(
     connection: Connection, database: Database, tenant: str, sender: Sender
 ) -> None:
-    connection.execute("insert into alerting.webhooks (tenant_id, url) values (%s, 'https://example.com')", (tenant,))
+    connection.execute(
+        "insert into alerting.webhooks (tenant_id, url, sealed_url) values (%s, 'https://example.com/…', '')", (tenant,)
+    )
     sender.silence("template=invoice")
     sender.breaks()
     push(connection, tenant, [evaluation(100, template="letter", drift_score=0.9)], sender.now)

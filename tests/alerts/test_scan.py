@@ -13,8 +13,8 @@ from sensors.alerts.thresholds import set_threshold, unset_threshold
 from storage.database import Connection, Database
 from storage.tenants import create_tenant
 
-HOOK = """insert into alerting.webhooks (tenant_id, url, event_types, status)
-          values (%s, 'https://example.com/hook', %s, %s) returning webhook_id"""
+HOOK = """insert into alerting.webhooks (tenant_id, url, sealed_url, event_types, status)
+          values (%s, 'https://example.com/…', '', %s, %s) returning webhook_id"""
 
 
 def test_a_breach_becomes_an_alert_an_event_and_the_deliveries_that_were_asked_for(

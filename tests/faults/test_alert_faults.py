@@ -16,7 +16,7 @@ from sensors.alerts.scan import scan
 from storage.database import Connection, Database
 
 DAY = timedelta(days=1)
-HOOK = "insert into alerting.webhooks (tenant_id, url) values (%s, 'https://example.com/hook')"
+HOOK = "insert into alerting.webhooks (tenant_id, url, sealed_url) values (%s, 'https://example.com/…', '')"
 STATE = """
 select
     (select count(*) from alerting.alerts),

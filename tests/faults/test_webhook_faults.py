@@ -20,6 +20,7 @@ from sensors.webhooks.claims import claim
 from sensors.webhooks.parking import sweep
 from sensors.webhooks.settling import Result, settle
 from sensors.webhooks.transport import Answer
+from sensors.webhooks.urls import masked
 from storage.database import Connection, Database
 from storage.secrets import SecretBox
 
@@ -221,7 +222,7 @@ def test_a_misbehaving_endpoint_costs_a_bounded_time_and_a_thousand_bytes_and_ot
         """select state, status_code, error, response from alerting.webhooks
            join alerting.webhook_deliveries using (webhook_id) join alerting.delivery_attempts using (delivery_id)
            where url = %s""",
-        (hostile.url,),
+        (masked(hostile.url),),
     ).fetchone()
     assert row is not None
     assert row[:2] == (state, status)
@@ -261,8 +262,9 @@ def test_a_name_is_resolved_once_and_the_address_that_was_checked_is_the_one_tha
         address = "127.0.0.1" if len(asked) == 1 else "127.0.0.2"
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0))]
 
-    register(connection, box, tenant, receiver.url, clock)
-    connection.execute("update alerting.webhooks set url = %s", (receiver.url.replace("127.0.0.1", "rebinding.test"),))
+    webhook_id, _ = register(connection, box, tenant, receiver.url, clock)
+    sealed = box.seal(receiver.url.replace("127.0.0.1", "rebinding.test"), webhook_id)
+    connection.execute("update alerting.webhooks set sealed_url = %s", (sealed,))
     happen(connection, tenant, clock, "one")
     monkeypatch.setattr(socket, "getaddrinfo", rebinding)
     assert send(database, box, clock).delivered == 1

@@ -119,7 +119,7 @@ def test_an_endpoint_is_registered_changed_tested_rotated_replayed_and_deleted_i
         Webhook(secret).verify(receiver.requests[1].body, receiver.requests[1].headers)
     changed = door("PATCH", path, {"url": URL, "status": "paused", "event_types": []}).json()
     assert (changed["url"], changed["status"], changed["event_types"], changed["description"]) == (
-        URL,
+        "https://example.com/…",
         "paused",
         [],
         "ops",
@@ -136,6 +136,41 @@ def test_an_endpoint_is_registered_changed_tested_rotated_replayed_and_deleted_i
     actions = ("create", "test", "rotate", "change_url", "change", "pause", "resume", "delete")
     assert door.audited(made["webhook_id"]) == [(door.actor(), f"webhook.{action}") for action in actions]
     assert door.audited(delivery["delivery_id"]) == [(door.actor(), "webhook.replay")]
+
+
+def test_an_endpoint_of_a_format_keeps_its_address_to_itself_and_is_served_as_it_wishes(door: Door) -> None:
+    made = door.create(URL, format="teams", ed25519=True, retry_profile="standard", rate_per_second=5, ordered=True)
+    path = f"/webhooks/{made['webhook_id']}"
+    assert (made["url"], made["format"], made["retry_profile"]) == ("https://example.com/…", "teams", "standard")
+    assert (made["max_in_flight"], made["rate_per_second"], made["ordered"]) == (8, 5.0, True)
+    (public_key,) = made["public_keys"]
+    assert public_key.startswith("whpk_")
+    changed = door("PATCH", path, {"rate_per_second": None, "max_in_flight": 2, "ed25519": False}).json()
+    assert (changed["rate_per_second"], changed["max_in_flight"], changed["public_keys"]) == (None, 2, [])
+    assert changed["retry_profile"] == "standard"
+    for wrong in ({"format": "slack"}, {"max_in_flight": 0}, {"rate_per_second": 0}, {"retry_profile": "slow"}):
+        problem(door("PATCH", path, wrong), 422)
+    # What is shown is no address: sent back, it is refused and not taken for one.
+    problem(door("PATCH", path, {"url": made["url"]}), 422)
+    assert "url-token" not in str(door.connection.execute("select t::text from alerting.webhooks t").fetchall())
+
+
+def test_dead_letters_are_listed_over_all_endpoints_and_sent_again_all_at_once(door: Door, receiver: Receiver) -> None:
+    hooks = [door.create(receiver.url)["webhook_id"] for _ in range(2)]
+    happen(door.connection, "acme", door.clock, "one")
+    door.connection.execute("update alerting.webhook_deliveries set state = 'failed'")
+    listed = door("GET", "/webhooks/deliveries", state="failed", event_type="drift_high").json()["data"]
+    assert {row["webhook_id"] for row in listed} == set(hooks)
+    problem(door("GET", "/webhooks/deliveries", event_type="drift_hihg"), 422)
+    chosen = {"webhook_id": hooks[0], "since": (door.clock.now() - timedelta(hours=1)).isoformat()}
+    assert door("POST", "/webhooks/deliveries/replay", chosen | {"dry_run": True}).json()["queued"] == 1
+    for queued in (1, 0):
+        answered = door("POST", "/webhooks/deliveries/replay", chosen)
+        assert (answered.status_code, answered.json()) == (202, {"queued": queued, "without_body": 0, "left": 0})
+    assert door.audited(hooks[0])[-1] == (door.actor(), "webhook.replay_range")
+    problem(door("POST", "/webhooks/deliveries/replay", {"state": "delivered"}), 422)
+    problem(door("POST", "/webhooks/deliveries/replay", {"state": "pending"}), 422)
+    problem(door("POST", "/webhooks/deliveries/replay", {"webhook_id": str(uuid4())}), 404)
 
 
 def test_a_change_that_is_wrong_in_part_changes_nothing(door: Door) -> None:
@@ -390,12 +425,15 @@ def test_openapi_documents_each_route_with_its_body_and_its_refusals(door: Door)
         for method, operation in methods.items():
             assert {"401", "403", "422", "503"} <= set(operation["responses"]), path
             assert operation["security"], path
-            assert ("{" in path) == ("404" in operation["responses"]) or "recommendations" in path, path
-            takes_body = method == "patch" or (method, path[-5:]) in (
-                ("post", "hooks"),
-                ("post", "ences"),
-                ("post", "}/ack"),
+            assert ("{" in path) == ("404" in operation["responses"]) or path.endswith(
+                ("/recommendations", "/deliveries/replay")
+            ), path
+            takes_body = method == "patch" or (method, path.rpartition("/")[2]) in (
+                ("post", "webhooks"),
+                ("post", "silences"),
+                ("post", "ack"),
             )
+            takes_body = takes_body or path == "/v1/webhooks/deliveries/replay"
             assert ("requestBody" in operation) == takes_body, path
     event_types = document["paths"]["/v1/alerts"]["get"]["parameters"][1]["schema"]["enum"]
     assert event_types == list(EVENT_TYPES)

@@ -26,7 +26,7 @@ from gateway.observation import Notes
 from gateway.options import DoorOptions, Network
 from gateway.problems import ProblemError
 from sensors.alerts.scan import scan
-from sensors.webhooks.deliveries import list_deliveries
+from sensors.webhooks.deliveries import Selection, list_deliveries
 from storage.api_keys import Scope, create_key, revoke_key
 from storage.clock import Clock
 from storage.database import Connection, Database
@@ -349,7 +349,9 @@ def test_one_correlation_id_leads_from_the_request_s_log_to_the_webhook_s(
     receipts = connection.execute("select correlation_id from raw.ingest_batches order by 1").fetchall()
     alerts = connection.execute("select distinct correlation_id from alerting.alerts order by 1").fetchall()
     assert (receipts, alerts) == ([("job-0",), ("job-1",)], [("job-0",), ("own \u00e9",)])
-    listed = {(row["alert_id"], row["correlation_id"]) for row in list_deliveries(connection, "acme", webhook)}
+    listed = {
+        (row["alert_id"], row["correlation_id"]) for row in list_deliveries(connection, "acme", Selection(webhook))
+    }
     assert listed == set(connection.execute("select alert_id, correlation_id from alerting.alerts"))
     told = {json.loads(request.body)["correlation_id"]: request.headers.get("x-correlation-id") for request in requests}
     assert told == {"job-0": "job-0", "own \u00e9": None}

@@ -155,6 +155,7 @@ def test_a_refresh_leaves_tests_of_whole_tables_to_the_night_and_the_night_leave
         "reconciliation",
         "retention",
         "dagster_retention",
+        "webhook_retention",
         "audit_seal",
         "audit_retention",
     }

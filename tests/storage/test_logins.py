@@ -161,7 +161,7 @@ def _read_and_administer(walk: Walk) -> None:
     for name in ("overview", "templates", "drift-trends", "extractors", "alerts"):
         walk(f"GET /v1/dashboard/{name}")
 
-    webhook = walk("POST /v1/webhooks", json={"url": WEBHOOK})
+    webhook = walk("POST /v1/webhooks", json={"url": WEBHOOK, "ed25519": True})
     own = {"webhook_id": webhook["webhook_id"]}
     walk("GET /v1/webhooks")
     walk("GET /v1/webhooks/{webhook_id}", path=own)
@@ -170,7 +170,9 @@ def _read_and_administer(walk: Walk) -> None:
     walk("POST /v1/webhooks/{webhook_id}/rotate", path=own)
     queued = walk("POST /v1/webhooks/{webhook_id}/test", path=own)
     walk("GET /v1/webhooks/{webhook_id}/deliveries", path=own)
+    walk("GET /v1/webhooks/deliveries", query={"event_type": "webhook_test"})
     walk("POST /v1/webhooks/deliveries/{delivery_id}/replay", path={"delivery_id": queued["delivery_id"]})
+    walk("POST /v1/webhooks/deliveries/replay", json={"state": "delivered", "key": "once"})
 
     alert = walk("GET /v1/alerts", query={"status": "firing", "event_type": "drift_high"})["data"][0]
     walk("POST /v1/alerts/{alert_id}/ack", path={"alert_id": alert["alert_id"]}, json={"by": "ann"})

@@ -3,16 +3,21 @@
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
+from alembic import command
 from alembic.script import ScriptDirectory
+from cryptography.fernet import Fernet
 
 import storage.migrate
 from storage.database import Database, connect, open_database
-from storage.errors import MigrationError
+from storage.errors import MigrationError, TidemarkError
 from storage.migrate import head_revision, migrate
 from storage.postgres_url import PostgresUrl
+from storage.secrets import secret_box
 from storage.settings import Settings
+from storage.tenants import create_tenant
 
 SCHEMAS = {"raw", "access", "alerting", "ml", "staging", "intermediate", "marts"}
 
@@ -85,3 +90,32 @@ def test_partitions_of_the_coming_months_exist_ahead_of_time(database: Database)
         divmod(today.year * 12 + today.month - 1 + ahead, 12) for ahead in range(storage.migrate._MONTHS_AHEAD + 1)
     ]
     assert partitions >= {f"raw.evaluations_{year}{month + 1:02}" for year, month in months}
+
+
+def test_addresses_of_endpoints_that_were_kept_in_clear_are_sealed_and_none_by_a_key_that_opens_nothing(
+    server: PostgresUrl, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, upgrade = _empty(server), command.upgrade
+    with monkeypatch.context() as before:
+        before.setattr(command, "upgrade", lambda config, _: upgrade(config, "0010"))
+        migrate(url)
+    box, webhook_id, secret_id = secret_box(settings), uuid4(), uuid4()
+    with connect(url, autocommit=True) as connection:
+        create_tenant(connection, "acme")
+        connection.execute(
+            "insert into alerting.webhooks (webhook_id, tenant_id, url) values (%s, 'acme', %s)",
+            (webhook_id, "https://hooks.example.com:8443/T0/url-token?a=b"),
+        )
+        connection.execute(
+            """insert into alerting.webhook_secrets (secret_id, tenant_id, webhook_id, sealed)
+               values (%s, 'acme', %s, %s)""",
+            (secret_id, webhook_id, box.seal("whsec_", secret_id)),
+        )
+        with monkeypatch.context() as another:
+            another.setenv("TIDEMARK_SECRET_KEYS", Fernet.generate_key().decode())
+            with pytest.raises(TidemarkError, match="TIDEMARK_SECRET_KEYS"):
+                migrate(url)
+        migrate(url)
+        [[shown, sealed]] = connection.execute("select url, sealed_url from alerting.webhooks").fetchall()
+    assert shown == "https://hooks.example.com:8443/…"
+    assert box.open(bytes(sealed), webhook_id) == "https://hooks.example.com:8443/T0/url-token?a=b"

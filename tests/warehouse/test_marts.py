@@ -92,7 +92,22 @@ def test_overview_has_a_row_for_a_tenant_without_data_and_counts_today_and_alert
         connection.execute(alert, {"tenant": tenant, "epoch": epoch, "status": status, "at": at, "resolved": resolved})
     waiting = {"tenant": tenant, "epoch": 1, "status": "pending", "at": today, "resolved": None}
     connection.execute(alert.replace("drift_high", "reliability_low"), waiting)
+    connection.execute(
+        "update alerting.alerts set acked_at = started_at + interval '30 seconds', acked_by = 'ana' where epoch = 2"
+    )
+    hook = """
+    insert into alerting.webhooks (tenant_id, url, sealed_url, format, breaker)
+    values (%s, 'https://hooks.example.com/…', 'sealed-path', 'slack', 'open')
+    """
+    connection.execute(hook, (tenant,))
     run_dbt(["build", "--exclude-resource-type", "unit_test"], database)
+    [health] = rows("marts.webhook_health")
+    assert (health["endpoint"], health["format"], health["status"], health["breaker"]) == (
+        "https://hooks.example.com/…",
+        "slack",
+        "active",
+        "open",
+    )
     overview = {row["tenant_id"]: row for row in rows("marts.overview")}
     assert overview["silent"]["total_evaluations"] == overview["silent"]["alert_count"] == 0
     assert (overview[tenant]["total_evaluations"], overview[tenant]["evaluations_today"]) == (2, 1)
@@ -104,6 +119,7 @@ def test_overview_has_a_row_for_a_tenant_without_data_and_counts_today_and_alert
     connection.execute("update alerting.alerts set status = 'ok' where status = 'pending'")
     run_dbt(["run", "--select", "recent_alerts"], database)
     assert {row["status"] for row in rows("marts.recent_alerts")} == {"resolved", "firing"}
+    assert (recent["resolved"]["seconds_to_acknowledge"], recent["firing"]["seconds_to_acknowledge"]) == (30, None)
 
 
 @pytest.mark.begins(after=empty_marts)

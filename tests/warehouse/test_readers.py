@@ -58,7 +58,7 @@ _PLANT = """
 insert into alerting.alerts (tenant_id, event_type, template, epoch, status, severity, metric, value, threshold,
     breach_count, window_start, window_end, started_at)
 values (%(t)s, 'drift_high', %(t)s, 1, 'firing', 'warning', 'drift_score', 0.5, 0.3, 1, now(), now(), now());
-insert into alerting.webhooks (tenant_id, url) values (%(t)s, 'https://' || %(t)s || '.example/hook');
+insert into alerting.webhooks (tenant_id, url, sealed_url) values (%(t)s, 'https://' || %(t)s || '.example/…', '');
 insert into raw.batch_manifests (tenant_id, batch_key, expected) values (%(t)s, %(t)s, 2);
 insert into ml.drift_forecasts (tenant_id, template_id, template, date, method, yhat, yhat_lower, yhat_upper,
     evaluation_count, is_anomaly, fitted_from, fitted_to, fitted_days)

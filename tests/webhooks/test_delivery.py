@@ -10,7 +10,7 @@ from delivering import LOOPBACK, SetClock, attempts, happen, options, register, 
 from receiver import Receiver, answer, receiving
 from standardwebhooks import Webhook
 
-from sensors.webhooks.deliveries import list_deliveries, replay_delivery
+from sensors.webhooks.deliveries import Selection, list_deliveries
 from sensors.webhooks.registry import (
     delete_webhook,
     get_webhook,
@@ -19,6 +19,7 @@ from sensors.webhooks.registry import (
     rotate_webhook,
     send_test,
 )
+from sensors.webhooks.replays import replay_delivery
 from storage.database import Connection, Database
 from storage.errors import UsageError
 from storage.secrets import SecretBox
@@ -123,7 +124,7 @@ def test_a_paused_endpoints_events_wait_and_a_deleted_ones_are_cancelled(
     resume_webhook(connection, tenant, webhook_id)
     assert send(database, box, clock).delivered == 2
     happen(connection, tenant, clock, "three")
-    (waiting, *_) = list_deliveries(connection, tenant, webhook_id)
+    (waiting, *_) = list_deliveries(connection, tenant, Selection(webhook_id))
     delete_webhook(connection, tenant, webhook_id)
     happen(connection, tenant, clock, "four")
     assert send(database, box, clock).attempted == 0

@@ -8,7 +8,9 @@ from delivering import LOOPBACK, SetClock, happen, register, send
 from receiver import Receiver
 
 from sensors.webhooks import registry
-from sensors.webhooks.deliveries import list_deliveries, replay_delivery
+from sensors.webhooks.changes import change_webhook
+from sensors.webhooks.deliveries import Selection, list_deliveries
+from sensors.webhooks.replays import replay_delivery
 from sensors.webhooks.urls import check_url
 from storage.database import Connection, Database
 from storage.errors import TidemarkError, UsageError
@@ -74,7 +76,7 @@ def test_another_tenants_endpoints_and_deliveries_read_as_unknown_ones(
     happen(connection, "other", clock, "one")
     send(database, box, clock)
     assert len(receiver.requests) == 1
-    (delivery,) = list_deliveries(connection, tenant, own)
+    (delivery,) = list_deliveries(connection, tenant, Selection(own))
     assert registry.list_webhooks(connection, "other") == []
     unchanged = connection.execute("select status, url from alerting.webhooks").fetchall()
     for webhook_id in (own, uuid4()):
@@ -90,11 +92,11 @@ def test_another_tenants_endpoints_and_deliveries_read_as_unknown_ones(
         with unknown:
             registry.rotate_webhook(connection, box, "other", webhook_id, now=clock.now())
         with unknown:
-            registry.change_url(connection, "other", webhook_id, "https://example.com/")
+            change_webhook(connection, box, "other", webhook_id, {"url": "https://example.com/"}, now=clock.now())
         with unknown:
             registry.send_test(connection, "other", webhook_id, now=clock.now())
         with unknown:
-            list_deliveries(connection, "other", webhook_id)
+            list_deliveries(connection, "other", Selection(webhook_id))
     for delivery_id in (delivery["delivery_id"], uuid4()):
         assert isinstance(delivery_id, UUID)
         with pytest.raises(UsageError, match=f"unknown delivery {delivery_id}"):
@@ -122,7 +124,7 @@ def test_every_change_of_an_endpoint_leaves_its_trace_without_url_or_secret(
     registry.pause_webhook(connection, tenant, webhook.webhook_id)
     registry.resume_webhook(connection, tenant, webhook.webhook_id)
     registry.rotate_webhook(connection, box, tenant, webhook.webhook_id, now=clock.now())
-    registry.change_url(connection, tenant, webhook.webhook_id, url + "2")
+    change_webhook(connection, box, tenant, webhook.webhook_id, {"url": url + "2"}, now=clock.now())
     registry.send_test(connection, tenant, webhook.webhook_id, now=clock.now())
     registry.delete_webhook(connection, tenant, webhook.webhook_id)
     entries = connection.execute(

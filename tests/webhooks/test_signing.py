@@ -6,14 +6,16 @@ import hmac
 import json
 import time
 from datetime import UTC, datetime
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from sensors.webhooks.signing import new_secret, sign
+from sensors.webhooks.signing import new_key_pair, new_secret, sign
 
 
 def _now() -> datetime:
@@ -62,3 +64,29 @@ def test_secrets_are_32_random_bytes() -> None:
     secrets = {new_secret() for _ in range(50)}
     assert len(secrets) == 50
     assert {len(base64.b64decode(secret.removeprefix("whsec_"), validate=True)) for secret in secrets} == {32}
+
+
+def test_an_ed25519_signature_stands_beside_hmac_and_the_public_key_alone_verifies_it() -> None:
+    secret, (private, public), body, delivery_id = new_secret(), new_key_pair(), b'{"a":1}', uuid4()
+    headers = sign(body, [secret, private], delivery_id=delivery_id, event_type="drift_high", at=_now())
+    Webhook(secret).verify(body, headers)
+    symmetric, asymmetric = headers["webhook-signature"].split(" ")
+    assert (symmetric[:3], asymmetric[:4]) == ("v1,", "v1a,")
+    key = Ed25519PublicKey.from_public_bytes(base64.b64decode(public.removeprefix("whpk_"), validate=True))
+    signature = base64.b64decode(asymmetric.removeprefix("v1a,"), validate=True)
+    signed = f"{delivery_id}.{headers['webhook-timestamp']}.".encode() + body
+    key.verify(signature, signed)
+    with pytest.raises(InvalidSignature):
+        key.verify(signature, signed + b" ")
+    assert headers["X-Webhook-Signature"].endswith(hmac.new(secret.encode(), body, hashlib.sha256).hexdigest())
+
+
+def test_a_private_key_as_other_implementations_write_it_makes_the_signature_that_they_make() -> None:
+    # Seed and public key, 64 bytes, as the reference implementations of Standard Webhooks keep them.
+    seed = bytes(range(32))
+    public = "03a107bff3ce10be1d70dd18e74bc09967e4d6309ba50d5f1ddc8664125531b8"
+    private = "whsk_" + base64.b64encode(seed + bytes.fromhex(public)).decode()
+    headers = sign(b"{}", [new_secret(), private], delivery_id=UUID(int=7), event_type="x", at=_now())
+    signature = base64.b64decode(headers["webhook-signature"].rpartition("v1a,")[2])
+    key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(public))
+    key.verify(signature, f"{UUID(int=7)}.{headers['webhook-timestamp']}.{{}}".encode())

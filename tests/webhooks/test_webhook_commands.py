@@ -93,6 +93,36 @@ def test_an_operator_registers_tests_rotates_replays_and_deletes_an_endpoint_by_
     assert tidemark(webhook.app, "list", *owner) == []
 
 
+@pytest.mark.usefixtures("allowed")
+def test_an_operator_changes_how_an_endpoint_is_served_and_sends_all_dead_letters_again(
+    connection: Connection, tenant: str, clock: SetClock, receiver: Receiver
+) -> None:
+    owner = ("--tenant", tenant)
+    how = ("--format", "slack", "--rate-per-second", "9")
+    made = tidemark(webhook.app, "create", receiver.url + "/url-token", *how, *owner)
+    assert isinstance(made, dict)
+    shown = tidemark(webhook.app, "show", made["webhook_id"], *owner)
+    assert isinstance(shown, dict)
+    assert (shown["url"], shown["format"]) == (f"http://127.0.0.1:{receiver.port}/…", "slack")
+    assert (shown["rate_per_second"], shown["max_in_flight"], shown["public_keys"]) == (9.0, 8, [])
+    asked = ("--ed25519", "--rate-per-second", "0", "--ordered", "--event", "drift_high")
+    changed = tidemark(webhook.app, "change", made["webhook_id"], *asked, *owner)
+    assert isinstance(changed, dict)
+    assert (changed["rate_per_second"], changed["ordered"], changed["event_types"]) == (None, True, ["drift_high"])
+    assert changed["public_keys"][0].startswith("whpk_")
+    happen(connection, tenant, clock, "one", "two")
+    connection.execute("update alerting.webhook_deliveries set state = 'failed'")
+    dead = tidemark(webhook.app, "deliveries", "--state", "failed", *owner)
+    assert isinstance(dead, list)
+    assert len(dead) == 2
+    again = ("replay", "--state", "failed", "--since", f"{clock.now():%Y-%m-%d}", *owner)
+    assert tidemark(webhook.app, *again, "--dry-run") == {"queued": 2, "without_body": 0, "left": 0, "dry_run": True}
+    for queued in (2, 0):
+        assert tidemark(webhook.app, *again)["queued"] == queued  # type: ignore[index, call-overload]
+    assert tidemark(webhook.app, "deliver")["delivered"] == 2  # type: ignore[index, call-overload]
+    assert all(json.loads(request.body)["blocks"] for request in receiver.requests)
+
+
 @pytest.mark.usefixtures("settings")
 def test_thresholds_and_alerts_are_looked_after_by_commands(connection: Connection, tenant: str) -> None:
     owner = ("--tenant", tenant)

@@ -44,7 +44,9 @@ final as (
         webhooks.webhook_id,
         webhooks.tenant_id,
         webhooks.endpoint,
+        webhooks.format,
         webhooks.status,
+        webhooks.breaker,
         coalesce(counts.delivery_count, 0) as delivery_count,
         coalesce(counts.delivered_count, 0) as delivered_count,
         coalesce(counts.failed_count, 0) as failed_count,
@@ -61,7 +63,7 @@ final as (
 )
 
 {{ changed_rows('final', [
-    'webhook_id', 'tenant_id', 'endpoint', 'status', 'delivery_count', 'delivered_count', 'failed_count',
+    'webhook_id', 'tenant_id', 'endpoint', 'format', 'status', 'breaker', 'delivery_count', 'delivered_count', 'failed_count',
     'waiting_count', 'attempt_count', 'success_rate', 'seconds_to_deliver_p50', 'seconds_to_deliver_p95',
     'oldest_due_at', 'last_delivered_at'
 ]) }}

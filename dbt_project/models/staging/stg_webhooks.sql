@@ -1,8 +1,9 @@
 select
     webhook_id,
     tenant_id,
-    -- The host alone: paths of some receivers are secrets.
-    split_part(split_part(url, '://', 2), '/', 1) as endpoint,
+    url as endpoint,
+    format,
     status,
+    breaker,
     created_at
 from {{ source('alerting', 'webhooks') }}

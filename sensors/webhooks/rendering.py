@@ -1,0 +1,171 @@
+"""An event as people read it: Slack's Block Kit and Teams' Adaptive Card, made from the stored body alone. Pure.
+
+Belongs here: what a message looks like, its escapes and its limits. Does not belong here: when it is made and where it
+is kept (`bodies`).
+
+Names and identifiers come from whoever sends records. Slack gets them inside code spans, where nothing but its three
+characters has a meaning, Teams as text runs, which know no markup: no name can mention a channel or fake a link.
+
+References:
+    https://docs.slack.dev/reference/block-kit/blocks, .../messaging/formatting-message-text
+    https://adaptivecards.io/explorer; a message of Teams may have 28 KB
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, get_args
+
+Format = Literal["tidemark", "slack", "teams"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+SLACK_HEADER = 150
+SLACK_TEXT = 3000
+TEAMS_BYTES = 28 * 1024
+
+# A card of values that are all this long, in letters of the most bytes, stays within Teams' limit.
+_LONGEST_VALUE = 300
+_LINK_TEXT = "Open Tidemark"
+_CUT = "…"
+
+_TITLES = {
+    "drift_high": "Drift is high",
+    "reliability_low": "Reliability is low",
+    "decision_review": "A decision needs a review",
+    "template_new": "A new template",
+    "drift_anomaly": "Drift is above its forecast",
+    "drift_predicted": "Drift is forecast to become high",
+    "feature_drift": "A feature has drifted",
+    "extractor_change": "An extractor has changed",
+    "evaluations_missing": "Evaluations are missing",
+    "records_rejected": "Records are rejected",
+    "webhook_disabled": "A webhook is disabled",
+    "webhook_test": "A test of this webhook",
+}
+
+
+def render(form: Format, body: bytes, page_url: str | None = None) -> bytes:
+    """The bytes that an endpoint of this format is sent for an event: the same for the same arguments.
+
+    Args:
+        form: `tidemark` is the body itself.
+        body: an event's stored body (`sensors.outbox.body`).
+        page_url: http(s) address that the message links to, if there is one.
+    """
+    if form == "tidemark":
+        return body
+    event = json.loads(body)
+    message = _slack(event, page_url) if form == "slack" else _teams(event, page_url)
+    return json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _slack(event: Mapping[str, Any], page_url: str | None) -> Mapping[str, Any]:
+    title = _title(event)
+    facts = [f"*{name}*  {_code(value)}" for name, value in _facts(event)]
+    blocks: list[Mapping[str, Any]] = [
+        {"type": "header", "text": {"type": "plain_text", "text": _fit(title, SLACK_HEADER, str), "emoji": False}},
+        {"type": "section", "text": _mrkdwn(_lines(facts, SLACK_TEXT))},
+        {"type": "context", "elements": [_mrkdwn(_code(_origin(event)))]},
+    ]
+    if page_url is not None:
+        link = "".join(_URL_ESCAPES.get(character, character) for character in page_url)
+        blocks.append({"type": "section", "text": _mrkdwn(f"<{link}|{_LINK_TEXT}>")})
+    return {"text": _fit(title, SLACK_TEXT, _escape), "blocks": blocks}
+
+
+def _teams(event: Mapping[str, Any], page_url: str | None) -> Mapping[str, Any]:
+    lines = [
+        _runs({"text": _title(event)[:_LONGEST_VALUE], "weight": "Bolder", "size": "Medium"}),
+        *(_runs({"text": f"{name}  ", "weight": "Bolder"}, {"text": value}) for name, value in _facts(event)),
+        _runs({"text": _origin(event), "isSubtle": True, "size": "Small"}),
+    ]
+    card: dict[str, Any] = {
+        "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
+        "type": "AdaptiveCard",
+        "version": "1.4",
+        "msteams": {"width": "Full"},
+        "body": lines,
+    }
+    if page_url is not None:
+        card["actions"] = [{"type": "Action.OpenUrl", "title": _LINK_TEXT, "url": page_url}]
+    attachment = {"contentType": "application/vnd.microsoft.card.adaptive", "contentUrl": None, "content": card}
+    return {"type": "message", "attachments": [attachment]}
+
+
+def _title(event: Mapping[str, Any]) -> str:
+    kind, status, template = event["type"], event["alert"]["status"], event["subject"]["template"]
+    title = _TITLES.get(kind, kind.replace("_", " ").capitalize())
+    return _plain(title + (f" ({status})" if status else "") + (f": {template}" if template else ""))
+
+
+def _facts(event: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Name and value, one line and 300 characters at most; what an event has not is left out."""
+    subject, metric, alert = event["subject"], event["metric"], event["alert"]
+    extractor = " ".join(part for part in (subject["extractor_vendor"], subject["extractor_model"]) if part)
+    window = sorted({time for time in (metric["window_start"], metric["window_end"]) if time})
+    for name, value in (
+        ("Tenant", event["tenant"]),
+        ("Template", subject["template"]),
+        ("Extractor", extractor),
+        ("Metric", metric["name"]),
+        ("Value", _number(metric["value"])),
+        ("Threshold", _number(metric["threshold"])),
+        ("Data", " to ".join(window)),
+        ("Evaluations", metric["evaluation_count"]),
+        ("Severity", alert["severity"]),
+        ("Since", alert["started_at"]),
+        ("Evaluation", event["evaluation_id"]),
+        ("Correlation", event["correlation_id"]),
+    ):
+        if value not in (None, ""):
+            text = _plain(str(value))
+            yield name, text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + _CUT
+
+
+def _origin(event: Mapping[str, Any]) -> str:
+    return f"{event['type']} {event['seq']} at {event['occurred_at']}, event {event['id']}"
+
+
+def _number(value: float | None) -> str | None:
+    return None if value is None else f"{value:.6g}"
+
+
+def _plain(text: str) -> str:
+    """On one line, without characters that have no picture or turn the reading direction."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+_SLACK_ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+_URL_ESCAPES = {"&": "&amp;", "<": "%3C", ">": "%3E", "|": "%7C"}
+
+
+def _escape(text: str) -> str:
+    return "".join(_SLACK_ESCAPES.get(character, character) for character in text)
+
+
+def _code(text: str) -> str:
+    # A code span ends at the next backtick, and there is no escape for one.
+    return f"`{_escape(text.replace('`', chr(39)))}`"
+
+
+def _fit(text: str, limit: int, escape: Callable[[str], str]) -> str:
+    """As much of a text as has `limit` characters once it is escaped; never half an escape."""
+    if len(escape(text)) <= limit:
+        return escape(text)
+    while len(escape(text)) > limit - len(_CUT):
+        text = text[:-1]
+    return escape(text) + _CUT
+
+
+def _lines(lines: Sequence[str], limit: int) -> str:
+    """As many whole lines as fit."""
+    while len("\n".join(lines)) > limit:
+        lines = lines[:-1]
+    return "\n".join(lines)
+
+
+def _mrkdwn(text: str) -> Mapping[str, Any]:
+    return {"type": "mrkdwn", "text": text, "verbatim": True}
+
+
+def _runs(*runs: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"type": "RichTextBlock", "inlines": [{"type": "TextRun", **run} for run in runs]}
