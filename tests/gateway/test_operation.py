@@ -147,7 +147,6 @@ def test_metrics_tell_what_went_through_and_what_waits_and_name_no_tenant(
     checks = client.get("/health").json()["checks"]
     assert checks["backlog_batches"] == 0
     assert checks["dispatcher_seen_at"] is None
-    assert checks["daemon_seen_at"] is None
 
 
 def test_a_forwarded_request_for_metrics_finds_nothing(client: httpx.Client) -> None:

@@ -39,6 +39,8 @@ API_READS = (
     "ml.extractor_posteriors",
     "alerting.alerts",
     "alerting.silences",
+    "alerting.notifications",
+    "alerting.suppressions",
 )
 _SCHEMAS = ("raw", "access", "alerting", "ml", "staging", "intermediate", "marts", "public")
 _ACTIONS = {
