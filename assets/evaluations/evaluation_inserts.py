@@ -1,7 +1,8 @@
 """Evaluations into `raw`, each row once: first the keys that are new are taken, then their evaluations are copied."""
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from struct import Struct
 
 import orjson
@@ -71,21 +72,85 @@ on conflict do nothing
 """
 
 
-def insert_evaluations(
-    tenant_id: str, rows: Sequence[EvaluationRow], connection: Connection, batch_id: uuid.UUID
-) -> Outcome:
+@dataclass(frozen=True, slots=True)
+class _Copied:
+    """What COPY takes of some rows, made ready before PostgreSQL is asked, which then waits for nobody.
+
+    Attributes:
+        keys: rows of raw.evaluation_keys without their last field, in order, so that two overlapping batches can't
+            deadlock on them.
+        fields: rows of raw.evaluations without their last two fields.
+        days: of created_at, as PostgreSQL counts them.
+        templates: by identifier.
+        feedback: what the rows carry of it, by column.
+    """
+
+    keys: Sequence[bytes]
+    fields: Sequence[bytes]
+    days: frozenset[int]
+    templates: Mapping[bytes, str]
+    feedback: Sequence[Mapping[str, object]]
+
+    @classmethod
+    def of(cls, rows: Sequence[EvaluationRow]) -> "_Copied":
+        pack = _KEY_FIELDS.pack
+        return cls(
+            # The key comes first in its row.
+            keys=sorted([pack(5, 16, row.key, 16, row.evaluation_id, 16, row.hash, 4, row.day) for row in rows]),
+            fields=[row.fields for row in rows],
+            days=frozenset([row.day for row in rows]),
+            templates={row.template_id: row.template for row in rows},
+            feedback=[row.feedback for row in rows if row.feedback is not None],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluations:
+    """A batch ready to be inserted.
+
+    Attributes:
+        tenant_id: whose.
+        firsts: one row a key.
+        repeats: the others.
+        copied: of `firsts`, if it is probable that none has landed before, else None.
+    """
+
+    tenant_id: str
+    firsts: Sequence[EvaluationRow]
+    repeats: Sequence[EvaluationRow]
+    copied: _Copied | None
+
+    @classmethod
+    def of(cls, tenant_id: str, rows: Sequence[EvaluationRow], *, unseen: bool = False) -> "Evaluations":
+        """Make ready.
+
+        Args:
+            tenant_id: whose.
+            rows: what is admissible of a batch.
+            unseen: probably none has landed before. Then their keys are taken without looking first, which is a
+                quarter of the server's work; if one is taken after all, the batch is inserted as any other, and
+                PostgreSQL's log has an error of it.
+        """
+        by_key: dict[bytes, EvaluationRow] = {}
+        repeats = [row for row in rows if by_key.setdefault(row.key, row) is not row]
+        firsts = list(by_key.values())
+        return cls(tenant_id, firsts, repeats, _Copied.of(firsts) if unseen and firsts else None)
+
+
+def insert_evaluations(batch: Evaluations, connection: Connection, batch_id: uuid.UUID) -> Outcome:
     """Insert what is new, within the caller's transaction."""
-    by_key: dict[bytes, EvaluationRow] = {}
-    repeats = [row for row in rows if by_key.setdefault(row.key, row) is not row]
-    firsts = list(by_key.values())
-    standing = _standing(connection, firsts)
-    new = [row for row, same in zip(firsts, standing, strict=True) if same is None]
-    taken = _take_keys(connection, tenant_id, new)
+    tenant_id, firsts, copied = batch.tenant_id, batch.firsts, batch.copied
+    judged: list[tuple[EvaluationRow, bool | None]] = []
+    new = taken = firsts
+    if copied is None or not _copy_keys(connection, tenant_id, copied):
+        standing = _standing(connection, firsts)
+        judged = [(row, same) for row, same in zip(firsts, standing, strict=True) if same is not None]
+        new = [row for row, same in zip(firsts, standing, strict=True) if same is None]
+        taken, copied = _take_keys(connection, tenant_id, new)
     if taken:
-        _copy(connection, tenant_id, batch_id, taken)
-    outcome = Outcome(accepted=len(taken), touched_days={date_of(day) for day in {row.day for row in taken}})
-    judged = [(row, same) for row, same in zip(firsts, standing, strict=True) if same is not None]
-    late = repeats + _without(new, taken)
+        _copy(connection, tenant_id, batch_id, copied)
+    outcome = Outcome(accepted=len(taken), touched_days={date_of(day) for day in copied.days})
+    late = [*batch.repeats, *_without(new, taken)]
     for row, same in [*judged, *zip(late, _standing(connection, late), strict=True)]:
         if same:
             outcome.duplicates += 1
@@ -105,24 +170,26 @@ def _standing(connection: Connection, rows: Sequence[EvaluationRow]) -> list[boo
     return standing
 
 
-def _take_keys(connection: Connection, tenant_id: str, rows: Sequence[EvaluationRow]) -> Sequence[EvaluationRow]:
-    """Take the keys and return the rows which they were free for.
+def _take_keys(
+    connection: Connection, tenant_id: str, rows: Sequence[EvaluationRow]
+) -> tuple[Sequence[EvaluationRow], _Copied]:
+    """Take the keys; return the rows which they were free for, and what COPY takes of those."""
+    copied = _Copied.of(rows)
+    if not rows or _copy_keys(connection, tenant_id, copied):
+        return rows, copied
+    # Another batch was quicker, or another record has an evaluation_id: rare, and twice as dear.
+    taken = _take_free_keys(connection, tenant_id, rows)
+    return taken, _Copied.of(taken)
 
-    They are taken in order, so that two overlapping batches can't deadlock on them.
-    """
-    if not rows:
-        return rows
+
+def _copy_keys(connection: Connection, tenant_id: str, copied: _Copied) -> bool:
+    """Take all the keys, or none and return False."""
     try:
         with connection.transaction():
-            # The key comes first in its row.
-            pack = _KEY_FIELDS.pack
-            keys = [pack(5, 16, row.key, 16, row.evaluation_id, 16, row.hash, 4, row.day) for row in rows]
-            keys.sort()
-            copy_rows(connection, _COPY_KEYS, keys, last_fields(tenant_id))
+            copy_rows(connection, _COPY_KEYS, copied.keys, last_fields(tenant_id))
     except UniqueViolation:
-        # Another batch was quicker, or another record has an evaluation_id: rare, and twice as dear.
-        return _take_free_keys(connection, tenant_id, rows)
-    return rows
+        return False
+    return True
 
 
 def _take_free_keys(connection: Connection, tenant_id: str, rows: Sequence[EvaluationRow]) -> Sequence[EvaluationRow]:
@@ -137,18 +204,16 @@ def _take_free_keys(connection: Connection, tenant_id: str, rows: Sequence[Evalu
     return [row for row in rows if row.key in taken]
 
 
-def _copy(connection: Connection, tenant_id: str, batch_id: uuid.UUID, rows: Sequence[EvaluationRow]) -> None:
-    months = {date_of(day).replace(day=1) for day in {row.day for row in rows}}
+def _copy(connection: Connection, tenant_id: str, batch_id: uuid.UUID, copied: _Copied) -> None:
+    months = {date_of(day).replace(day=1) for day in copied.days}
     connection.execute(_HOLD_MONTHS)
     connection.execute(_ENSURE_MONTHS, (sorted(months),))
-    copy_rows(connection, _COPY, [row.fields for row in rows], last_fields(tenant_id, batch_id))
+    copy_rows(connection, _COPY, copied.fields, last_fields(tenant_id, batch_id))
     names: dict[str, object] = {"tenant_id": tenant_id, "batch_id": batch_id}
-    templates = {row.template_id: row.template for row in rows}
-    named = {"template_ids": _uuids(templates), "templates": list(templates.values())}
+    named = {"template_ids": _uuids(copied.templates), "templates": list(copied.templates.values())}
     connection.execute(_REGISTER_TEMPLATES, names | named)
-    feedback = [row.feedback for row in rows if row.feedback is not None]
-    if feedback:
-        connection.execute(_KEEP_FEEDBACK, names | {"feedback": orjson.dumps(feedback).decode()})
+    if copied.feedback:
+        connection.execute(_KEEP_FEEDBACK, names | {"feedback": orjson.dumps(copied.feedback).decode()})
 
 
 def _without(rows: Sequence[EvaluationRow], taken: Sequence[EvaluationRow]) -> list[EvaluationRow]:

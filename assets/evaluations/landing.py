@@ -16,7 +16,7 @@ from typing import TypeVar
 import psycopg
 
 from assets.evaluations.dead_letters import keep_problems
-from assets.evaluations.evaluation_inserts import insert_evaluations
+from assets.evaluations.evaluation_inserts import Evaluations, insert_evaluations
 from assets.evaluations.evaluation_rows import judge_evaluations
 from assets.evaluations.feedback_rows import insert_feedback, judge_feedback
 from assets.evaluations.verdicts import Kind, Line, Outcome, Problem, Receipt, in_line_order
@@ -82,11 +82,12 @@ def land(
     return land_judged(connection, judged, door=door, source=source, in_transaction=in_transaction)
 
 
-def judge(tenant_id: str, kind: Kind, lines: Sequence[Line], now: datetime) -> Judged:
-    """The half of `land` that needs no database."""
+def judge(tenant_id: str, kind: Kind, lines: Sequence[Line], now: datetime, *, unseen: bool = False) -> Judged:
+    """The half of `land` that needs no database; `unseen`: see `Evaluations.of`."""
     if kind == "evaluations":
-        evaluations, rejected = judge_evaluations(tenant_id, lines, now)
-        return Judged(tenant_id, kind, rejected, partial(insert_evaluations, tenant_id, evaluations))
+        rows, rejected = judge_evaluations(tenant_id, lines, now)
+        ready = Evaluations.of(tenant_id, rows, unseen=unseen)
+        return Judged(tenant_id, kind, rejected, partial(insert_evaluations, ready))
     feedback, rejected = judge_feedback(tenant_id, lines, now)
     return Judged(tenant_id, kind, rejected, partial(insert_feedback, tenant_id, feedback))
 

@@ -123,11 +123,15 @@ def land_lines(
     """
     with rare_garbage_collection(), _quick_turns(), ThreadPoolExecutor(1, "landing") as postgres:
         under_way: Future[Receipt] | None = None
+        # Of a file that has been pushed before PostgreSQL's log gets an error or two, and not one a batch.
+        unseen = True
         try:
             for batch in in_batches(lines):
-                judged = judge(tenant_id, kind, batch, clock.now())
+                judged = judge(tenant_id, kind, batch, clock.now(), unseen=unseen)
                 if under_way is not None:
-                    yield under_way.result()
+                    receipt = under_way.result()
+                    unseen = unseen and not receipt.duplicates and not receipt.conflicts
+                    yield receipt
                 under_way = postgres.submit(
                     land_judged, connection, judged, door=door, source=source, in_transaction=with_batch(batch)
                 )

@@ -108,6 +108,7 @@ _VALUES = st.one_of(
     st.text(max_size=5),
     st.sampled_from([" ", "\u2003", "a\x00", "x" * 201, "accept", "0190c3a0-0000-7000-8000-000000000000"]),
     st.sampled_from(["2026-05-31T10:00:00.1234567+02:00", "1999-12-31 23:59:59z", "0001-01-01T00:00:00+05:00"]),
+    st.sampled_from(["9999-12-31T23:59:59-05:00", "9999-12-31T23:59:59.9999999Z"]),
     st.dictionaries(st.sampled_from(["b", "a", "", "template"]), st.floats() | st.text(max_size=3) | st.none()),
     st.lists(st.floats(-1, 1), min_size=383, max_size=384).map(lambda values: (values * 2)[:384]),
 )
