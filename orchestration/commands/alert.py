@@ -99,7 +99,7 @@ def rebaseline_(
         print_json(made)
     else:
         console.print(
-            f"Alert {alert_id} is over: up to {made['bound']:g} is normal from now on (re-baseline "
+            f"Alert {alert_id} is over: {made['bound']:g} is within bounds from now on (re-baseline "
             f"{made['rebaseline_id']}).",
             highlight=False,
             soft_wrap=True,
