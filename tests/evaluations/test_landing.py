@@ -13,7 +13,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from assets.evaluations.landing import land
+from assets.evaluations.landing import judge, land, land_judged
 from assets.evaluations.verdicts import Kind, Line, Receipt
 from storage.database import Connection, Database
 from storage.tenants import create_tenant
@@ -62,6 +62,23 @@ def test_one_broken_line_amid_good_ones_takes_nobody_along_and_is_kept_byte_for_
         "select batch_id, accepted, rejected, touched_days from raw.ingest_batches"
     ).fetchall()
     assert receipts == [(receipt.batch_id, 2, 1, [date(2026, 2, 15), date(2026, 3, 15)])]
+
+
+def test_a_batch_that_was_thought_to_be_new_gets_the_same_verdicts(connection: Connection, tenant: str) -> None:
+    taken = str(uuid.uuid4())
+    push(connection, tenant, record(1), record(2, evaluation_id=taken))
+    batch = lines(
+        record(1), record(1, drift_score=0.9), record(3), record(3), record(4, evaluation_id=taken), record(5), b"{"
+    )
+
+    receipt = land_judged(connection, judge(tenant, "evaluations", batch, NOW, unseen=True), door="test")
+
+    told = [(problem.line.number, problem.verdict, problem.field) for problem in receipt.problems]
+    assert (receipt.accepted, receipt.duplicates) == (2, 2)
+    assert told == [(2, "conflict", "record_id"), (5, "conflict", "evaluation_id"), (7, "rejected", None)]
+    assert _count(connection, "raw.evaluations", tenant) == _count(connection, "raw.evaluation_keys", tenant) == 4
+    again = land_judged(connection, judge(tenant, "evaluations", lines(record(6)), NOW, unseen=True), door="test")
+    assert (again.accepted, again.problems) == (1, ())
 
 
 def test_a_repeat_is_a_duplicate_and_other_content_a_conflict_whose_evidence_is_kept(
