@@ -23,7 +23,19 @@ from storage.database import Connection
 HORIZON_DAYS = 7
 CHANCE = 0.001
 
-_ANOMALIES = """
+# Templates whose alert a finding may still end, amend or retract, whatever it says by now.
+_ALERTED = """
+            select alerts.tenant_id, alerts.template from alerting.alerts
+            where alerts.event_type = %(event_type)s and alerts.status in ('pending', 'firing')
+            union all
+            select alerts.tenant_id, alerts.template from alerting.alerts
+            where
+                alerts.event_type = %(event_type)s
+                and not alerts.is_retracted
+                and alerts.told_end >= %(now)s - %(longest_age)s
+"""
+
+_ANOMALIES = f"""
 with days as materialized (
     select * from ml.drift_forecasts
     where date >= (%(now)s - %(longest_age)s)::date and date <= %(now)s::date and actual is not null
@@ -92,21 +104,12 @@ where
     (watched.breach or watched.date < %(now)s::date)
     and (
         watched.is_broken
-        or (watched.tenant_id, watched.template) in (
-            select alerts.tenant_id, alerts.template from alerting.alerts
-            where alerts.event_type = 'drift_anomaly' and alerts.status in ('pending', 'firing')
-            union all
-            select alerts.tenant_id, alerts.template from alerting.alerts
-            where
-                alerts.event_type = 'drift_anomaly'
-                and not alerts.is_retracted
-                and alerts.told_end >= %(now)s - %(longest_age)s
-        )
+        or (watched.tenant_id, watched.template) in ({_ALERTED})
     )
 order by watched.date
-"""
+"""  # noqa: S608 - constants of this module
 
-_PREDICTIONS = """
+_PREDICTIONS = f"""
 with days as materialized (
     select * from ml.drift_forecasts
     where date >= %(now)s::date and date <= %(now)s::date + %(horizon)s and actual is null
@@ -197,21 +200,12 @@ from watched
 where
     (
         watched.crossing_on is not null
-        or (watched.tenant_id, watched.template) in (
-            select alerts.tenant_id, alerts.template from alerting.alerts
-            where alerts.event_type = 'drift_predicted' and alerts.status in ('pending', 'firing')
-            union all
-            select alerts.tenant_id, alerts.template from alerting.alerts
-            where
-                alerts.event_type = 'drift_predicted'
-                and not alerts.is_retracted
-                and alerts.told_end >= %(now)s - %(longest_age)s
-        )
+        or (watched.tenant_id, watched.template) in ({_ALERTED})
     )
 order by watched.fitted_to
-"""
+"""  # noqa: S608 - constants of this module
 
-_FEATURES = """
+_FEATURES = f"""
 with tested as (
     select *, count(*) over (partition by tenant_id, template, date) as tests
     from marts.feature_drift
@@ -312,19 +306,10 @@ where
     (watched.value > watched.threshold or watched.date < %(now)s::date)
     and (
         watched.is_broken
-        or (watched.tenant_id, watched.template) in (
-            select alerts.tenant_id, alerts.template from alerting.alerts
-            where alerts.event_type = 'feature_drift' and alerts.status in ('pending', 'firing')
-            union all
-            select alerts.tenant_id, alerts.template from alerting.alerts
-            where
-                alerts.event_type = 'feature_drift'
-                and not alerts.is_retracted
-                and alerts.told_end >= %(now)s - %(longest_age)s
-        )
+        or (watched.tenant_id, watched.template) in ({_ALERTED})
     )
 order by watched.date
-"""
+"""  # noqa: S608 - constants of this module
 
 _HAS_FEATURES = "select to_regclass('marts.feature_drift') is not null"
 
@@ -339,8 +324,9 @@ def of_assets(connection: Connection, now: datetime) -> Iterator[Observation]:
     age = longest_age(connection)
     if age is None:
         return
-    parameters = {"now": now, "longest_age": age}
-    yield from read_observations(connection, _ANOMALIES, parameters, "finding")
-    yield from read_observations(connection, _PREDICTIONS, parameters | {"horizon": HORIZON_DAYS}, "finding")
+    queries = [("drift_anomaly", _ANOMALIES), ("drift_predicted", _PREDICTIONS)]
     if connection.execute(_HAS_FEATURES).fetchone() == (True,):
-        yield from read_observations(connection, _FEATURES, parameters | {"chance": CHANCE}, "finding")
+        queries.append(("feature_drift", _FEATURES))
+    parameters = {"now": now, "longest_age": age, "horizon": HORIZON_DAYS, "chance": CHANCE}
+    for event_type, query in queries:
+        yield from read_observations(connection, query, parameters | {"event_type": event_type}, "finding")
