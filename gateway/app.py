@@ -1,5 +1,6 @@
 """The application: the routes put together. Nothing happens at import; the pools open when the server starts."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -22,6 +23,7 @@ from gateway.metrics_route import metrics_route
 from gateway.observation import Observation
 from gateway.options import DoorOptions
 from gateway.otlp_routes import otlp_routes
+from gateway.recommendation_board import RecommendationBoard
 from gateway.recommendation_routes import recommendation_routes
 from gateway.silence_routes import silence_routes
 from gateway.standing import StandingBoard
@@ -40,6 +42,7 @@ def create_app(database: Database, clock: Clock, box: SecretBox, options: DoorOp
     keyring = Keyring(pool, clock)
     budget = InFlight(options.most_bytes_in_flight)
     standing = StandingBoard(pool, database, clock)
+    board = RecommendationBoard(pool, database.platform)
     metrics = Metrics(lambda: budget.used, standing.read)
 
     @asynccontextmanager
@@ -47,9 +50,12 @@ def create_app(database: Database, clock: Clock, box: SecretBox, options: DoorOp
         # Not waited for: with the database away the door answers 503 rather than not at all.
         pool.open()
         landing.open()
+        keeping = asyncio.create_task(board.keep())
         try:
             yield
         finally:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
             landing.close()
             pool.close()
 
@@ -68,7 +74,7 @@ def create_app(database: Database, clock: Clock, box: SecretBox, options: DoorOp
     app.include_router(manifest_routes(pool, budget, guard(keyring, "ingest")))
     reader, admin = guard(keyring, "read"), guard(keyring, "admin", options.admin_networks)
     app.include_router(evaluation_routes(pool, reader))
-    app.include_router(recommendation_routes(pool, reader))
+    app.include_router(recommendation_routes(board, reader))
     app.include_router(dashboard_routes(pool, reader))
     app.include_router(alert_routes(pool, reader, admin, clock, budget))
     app.include_router(silence_routes(pool, reader, admin, clock, budget))

@@ -1,6 +1,6 @@
 """`python -m sensors.dispatcher`: alerts judged and webhooks sent as soon as PostgreSQL says that there is something.
 
-Belongs here: the process, and its ear: LISTEN on what landings and the outbox notify. Does not belong here: judging
+Belongs here: the process, woken by what landings and the outbox notify. Does not belong here: judging
 (`sensors.alerts`) and delivering (`sensors.webhooks`), which the sensors `alerts` and `webhook_deliveries` do as well,
 more slowly, where no dispatcher runs. Any number of dispatchers may run at once.
 
@@ -11,23 +11,21 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-import psycopg
-import psycopg.sql
 import structlog
 
 from sensors.alerts.scan import scan
 from sensors.outbox import CHANNEL
 from sensors.webhooks.delivery import Deliverer, Options
-from sensors.webhooks.lanes import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Lane
+from sensors.webhooks.lanes import Lane
 from sensors.webhooks.transport import Transport
 from storage.clock import Clock
-from storage.database import CONNECTION_PARAMETERS, Connection, Database, open_database
+from storage.database import Connection, Database, open_database
 from storage.errors import TidemarkError, UsageError
+from storage.listening import Ears, listen
 from storage.logging import configure_logging
-from storage.postgres_url import PostgresUrl
 from storage.secrets import SecretBox, secret_box
 from storage.settings import load_settings
 
@@ -38,7 +36,6 @@ _LOOK_SECONDS = 5.0
 # Landings come in crowds: those of a moment are judged together.
 _SCAN_APART_SECONDS = 0.03
 _GRACE_SECONDS = 10.0
-_PROBE_SECONDS = 10.0
 
 _log = structlog.get_logger()
 
@@ -69,8 +66,8 @@ class Dispatcher:
         landed = asyncio.Event()
         async with Transport(options.allowed, deadline=options.deadline, verify=options.verify) as transport:
             deliverer = Deliverer(delivering, self.box, self.clock, options, transport)
-            ears: Mapping[str, Callable[[], None]] = {CHANNEL: deliverer.wake, BATCHES: landed.set}
-            beside = [asyncio.create_task(_listen(self.database.platform, ears))]
+            ears: Ears = {CHANNEL: lambda _: deliverer.wake(), BATCHES: lambda _: landed.set()}
+            beside = [asyncio.create_task(listen(self.database.platform, ears))]
             beside += [asyncio.create_task(_for_ever(lambda: self._scan(scanning, landed)))] if self.scans else []
             beside += [asyncio.create_task(_pass_on(stopped, deliverer.wake))]
             try:
@@ -109,35 +106,6 @@ async def _for_ever(work: Callable[[], Awaitable[None]]) -> None:
 async def _pass_on(stopped: asyncio.Event, wake: Callable[[], None]) -> None:
     await stopped.wait()
     wake()
-
-
-async def _listen(url: PostgresUrl, ears: Mapping[str, Callable[[], None]]) -> None:
-    """Call the ear of each channel that is notified; connect again whenever the connection is lost."""
-    pause = FIRST_PAUSE_SECONDS
-    while True:
-        try:
-            connection = await psycopg.AsyncConnection.connect(url.libpq(), autocommit=True, **CONNECTION_PARAMETERS)
-            async with connection:
-                for channel in ears:
-                    await connection.execute(psycopg.sql.SQL("listen {}").format(psycopg.sql.Identifier(channel)))
-                # What was notified while nobody listened is lost.
-                for wake in ears.values():
-                    wake()
-                pause = FIRST_PAUSE_SECONDS
-                await _hear(connection, ears)
-        except (psycopg.Error, OSError, TimeoutError) as error:
-            _log.warning("not listening", error=str(error).strip()[:200], again_in_seconds=pause)
-        await asyncio.sleep(pause)
-        pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
-
-
-async def _hear(connection: psycopg.AsyncConnection, ears: Mapping[str, Callable[[], None]]) -> None:
-    while True:
-        async for notification in connection.notifies(timeout=_PROBE_SECONDS):
-            ears[notification.channel]()
-        # A peer that is gone without a word would never be noticed by listening alone.
-        async with asyncio.timeout(_PROBE_SECONDS):
-            await connection.execute("select 1")
 
 
 def dispatch(database: Database, box: SecretBox, clock: Clock, options: Options) -> None:

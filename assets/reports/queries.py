@@ -83,16 +83,16 @@ where tenant_id = %(tenant_id)s
 group by template_id
 order by
     count(*) > 1 desc,
-    max(mean) filter (where success_count + failure_count > 0)
-    - min(mean) filter (where success_count + failure_count > 0) desc nulls last,
-    sum(success_count + failure_count) desc,
+    max(mean) filter (where feedback_count > 0)
+    - min(mean) filter (where feedback_count > 0) desc nulls last,
+    sum(feedback_count) desc,
     template_id
 limit %(limit)s
 """
 READ_POSTERIORS = """
 select
     extractor_vendor, extractor_model, is_recommended, p_best, mean, lower, upper, alpha, beta,
-    success_count + failure_count
+    feedback_count
 from marts.extractor_recommendations
 where tenant_id = %(tenant_id)s and template_id = %(template_id)s
 order by p_best desc, mean desc, extractor_recommendation_id

@@ -1,21 +1,23 @@
-"""Recommendations: one extractor for a template, from the stored posteriors of all its extractors.
+"""A choice from a published recommendation: always the recommended extractor, or one by its share.
 
-Belongs here: the choice and its probability, pure. Does not belong here: the posteriors' mathematics (posteriors.py).
+Belongs here: the choice and its probability, pure. Does not belong here: how shares come about (`shares`,
+`decisions`), reading what is published (`published`).
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from dataclasses import dataclass
+from datetime import date
+from typing import Literal, NamedTuple
+from uuid import UUID
 
-from storage.errors import ConflictError, UsageError
-
-if TYPE_CHECKING:
-    import numpy as np
+from assets.selection.key_hash import unit_interval
+from assets.selection.policies import Extractor
 
 Mode = Literal["best", "sample"]
 
 
-class ArmPosterior(NamedTuple):
-    """What is known of one extractor on one template; interval and mean of its success rate."""
+class Arm(NamedTuple):
+    """One extractor of a recommendation; mean, interval and expected loss in units of the objective, a rate."""
 
     extractor_vendor: str
     extractor_model: str
@@ -23,61 +25,101 @@ class ArmPosterior(NamedTuple):
     lower: float
     upper: float
     p_best: float
+    expected_loss: float
+    p_worse_than_incumbent: float | None
+    share_lo: float
+    share_hi: float
+    feedback_count: int
     success_count: int
     failure_count: int
+    mean_cost_usd: float | None
+    mean_latency_ms: float | None
 
     @property
-    def feedback_count(self) -> int:
-        """Evaluations whose outcome is known."""
-        return self.success_count + self.failure_count
+    def extractor(self) -> Extractor:
+        """Who it is."""
+        return Extractor(self.extractor_vendor, self.extractor_model)
+
+    @property
+    def share(self) -> float:
+        """The probability with which a key is given to it."""
+        return self.share_hi - self.share_lo
 
 
-class Recommendation(NamedTuple):
-    """The chosen extractor, the probability with which it was chosen, and all of them, most probably best first."""
+@dataclass(frozen=True)
+class Recommendation:
+    """What is published for a template; never changes under its `snapshot_id`. Arms most probably best first."""
 
-    chosen: ArmPosterior
+    snapshot_id: UUID
+    template_id: UUID
+    template: str
+    objective: str
+    decision: str
+    reason: str
+    recommended: Extractor
+    is_overridden: bool
+    incumbent: Extractor | None
+    cheapest: Extractor | None
+    value_remaining: float
+    evidence_to: date
+    arms: Sequence[Arm]
+
+
+class Choice(NamedTuple):
+    """One extractor for one decision.
+
+    Attributes:
+        propensity: the probability with which this mode chooses it; what a pipeline sends with its record.
+        assigned_by: `share`, or `override` for what no share decided: such records are of no use for estimating what
+            another extractor would have done.
+    """
+
+    arm: Arm
     propensity: float
-    arms: tuple[ArmPosterior, ...]
+    assigned_by: Literal["share", "override"]
 
-    def as_dict(self) -> dict[str, object]:
-        """For scripts and over HTTP: the choice, then every extractor with its probability of being best."""
+    def as_dict(self, recommendation: Recommendation) -> dict[str, object]:
+        """For scripts and over HTTP: the choice, what it rests on, and every extractor."""
         return {
-            "extractor_vendor": self.chosen.extractor_vendor,
-            "extractor_model": self.chosen.extractor_model,
+            "extractor_vendor": self.arm.extractor_vendor,
+            "extractor_model": self.arm.extractor_model,
             "propensity": self.propensity,
-            "extractors": [arm._asdict() | {"feedback_count": arm.feedback_count} for arm in self.arms],
+            "assigned_by": self.assigned_by,
+            "snapshot_id": recommendation.snapshot_id,
+            "decision": recommendation.decision,
+            "reason": recommendation.reason,
+            "objective": recommendation.objective,
+            "evidence_to": recommendation.evidence_to,
+            "value_remaining": recommendation.value_remaining,
+            "incumbent": _named(recommendation.incumbent),
+            "cheapest": _named(recommendation.cheapest),
+            "extractors": [arm._asdict() | {"share": arm.share} for arm in recommendation.arms],
         }
 
 
-def recommend(
-    rows: Sequence[ArmPosterior], mode: Mode, generator: "np.random.Generator | None" = None
-) -> Recommendation:
+def choose(recommendation: Recommendation, mode: Mode, unit: float | None = None) -> Choice:
     """Choose an extractor.
 
     Args:
-        rows: the posteriors of one template's extractors, in any order.
-        mode: `best` takes the one most probably best (on ties the higher mean, then the name). `sample` takes each with
-            its probability of being best: the law of Thompson sampling, whose propensity is thereby known exactly.
-        generator: the random source of `sample`.
-
-    Raises:
-        ConflictError: nothing to choose from, or no feedback at all.
-        UsageError: `sample` without a generator.
+        recommendation: of one template.
+        mode: `best` takes the recommended one, `sample` each with its share: the law of Thompson sampling, with a
+            floor, and with a propensity that is known exactly.
+        unit: for `sample`, a number in [0, 1): a key's `unit_of`, so that a key always gets the same, or a draw.
     """
-    if not any(row.feedback_count for row in rows):
-        raise ConflictError(
-            "no feedback on this template's extractors yet. Send some (tidemark feedback FILE --tenant T), "
-            "then run: tidemark refresh"
-        )
-    arms = tuple(sorted(rows, key=lambda row: (-row.p_best, -row.mean, row.extractor_vendor, row.extractor_model)))
-    if mode == "best":
-        return Recommendation(arms[0], 1.0, arms)
-    if generator is None:
-        raise UsageError("mode 'sample' draws at random and needs a generator")
-    # The command line has this module's names at hand whatever it is asked; numpy only where something is drawn.
-    import numpy as np
+    if mode == "best" or recommendation.is_overridden:
+        [arm] = [arm for arm in recommendation.arms if arm.extractor == recommendation.recommended]
+        return Choice(arm, 1.0, "override")
+    if unit is None or not 0 <= unit < 1:
+        raise ValueError(f"mode 'sample' needs a number in [0, 1), not {unit}")
+    # The bounds tile [0, 1) without a gap.
+    arm = next(arm for arm in recommendation.arms if arm.share_lo <= unit < arm.share_hi)
+    return Choice(arm, arm.share, "share")
 
-    shares = np.array([arm.p_best for arm in arms])
-    shares /= shares.sum()
-    chosen = int(generator.choice(len(arms), p=shares))
-    return Recommendation(arms[chosen], float(shares[chosen]), arms)
+
+def unit_of(recommendation: Recommendation, key: str) -> float:
+    """Where a key falls in [0, 1), as `marts.share_of_key` has it in SQL."""
+    return unit_interval(recommendation.template_id, key)
+
+
+def _named(extractor: Extractor | None) -> str | None:
+    return None if extractor is None else str(extractor)

@@ -15,8 +15,8 @@ import structlog
 from storage.database import Connection
 from storage.errors import DatabaseUnavailableError
 
-LONGEST_PAUSE_SECONDS = 5.0
-FIRST_PAUSE_SECONDS = 0.05
+_LONGEST_PAUSE_SECONDS = 5.0
+_FIRST_PAUSE_SECONDS = 0.05
 _T = TypeVar("_T")
 _log = structlog.get_logger()
 
@@ -41,7 +41,7 @@ class Lane:
 
     async def run(self, work: Callable[[Connection], _T]) -> _T:
         """Do one piece of work, which commits by itself and may be done again if its commit's answer was lost."""
-        pause = FIRST_PAUSE_SECONDS
+        pause = _FIRST_PAUSE_SECONDS
         while True:
             try:
                 return await asyncio.to_thread(self._run, work)
@@ -51,7 +51,7 @@ class Lane:
                     raise
                 _log.warning("the database does not answer", error=str(error).strip()[:200], again_in_seconds=pause)
             await asyncio.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
     def close(self) -> None:
         """End the connection; the next work makes a new one."""

@@ -1,50 +1,64 @@
 {{ config(
     unique_key='extractor_recommendation_id',
-    indexes=[{'columns': ['tenant_id', 'template_id']}],
+    indexes=[{'columns': ['tenant_id', 'template_id', 'share_lo']}],
     post_hook="
         delete from {{ this }}
-        where extractor_recommendation_id not in (select posterior_id from {{ ref('stg_extractor_posteriors') }})
+        where (tenant_id, template_id, extractor_vendor, extractor_model) not in (
+            select tenant_id, template_id, extractor_vendor, extractor_model
+            from {{ ref('stg_extractor_recommendations') }}
+        )
     "
 ) }}
 
-with posteriors as not materialized (
-    select * from {{ ref('stg_extractor_posteriors') }}
-),
-
--- As `tidemark recommend` orders them: most probably best, then the higher mean, then the name.
-ranked as (
-    select
-        *,
-        row_number() over (
-            partition by tenant_id, template_id
-            order by p_best desc, mean desc, extractor_vendor asc, extractor_model asc
-        ) as place
-    from posteriors
+with published as not materialized (
+    select * from {{ ref('stg_extractor_recommendations') }}
 ),
 
 final as (
     select
-        posterior_id as extractor_recommendation_id,
+        {{ surrogate_key(['tenant_id', 'template_id', 'extractor_vendor', 'extractor_model']) }}
+            as extractor_recommendation_id,
         tenant_id,
         template_id,
         template,
         extractor_vendor,
         extractor_model,
-        place = 1 as is_recommended,
+        is_recommended,
+        decision,
+        reason,
+        objective,
+        share_lo,
+        share_hi,
+        share_hi - share_lo as propensity,
+        assigned_by,
+        snapshot_id,
         p_best,
+        expected_loss,
         mean,
         lower,
         upper,
+        is_incumbent,
+        p_worse_than_incumbent,
+        is_cheapest,
+        mean_cost_usd,
+        mean_latency_ms,
         alpha,
         beta,
+        effective_count,
+        feedback_count,
         success_count,
         failure_count,
-        computed_at
-    from ranked
+        restarted_on,
+        value_remaining,
+        evidence_to,
+        published_at as computed_at
+    from published
 )
 
 {{ changed_rows('final', [
     'extractor_recommendation_id', 'tenant_id', 'template_id', 'template', 'extractor_vendor', 'extractor_model',
-    'is_recommended', 'p_best', 'mean', 'lower', 'upper', 'alpha', 'beta', 'success_count', 'failure_count',
-    'computed_at'
+    'is_recommended', 'decision', 'reason', 'objective', 'share_lo', 'share_hi', 'propensity', 'assigned_by',
+    'snapshot_id', 'p_best', 'expected_loss', 'mean', 'lower', 'upper', 'is_incumbent', 'p_worse_than_incumbent',
+    'is_cheapest', 'mean_cost_usd', 'mean_latency_ms', 'alpha', 'beta', 'effective_count', 'feedback_count',
+    'success_count', 'failure_count', 'restarted_on', 'value_remaining', 'evidence_to', 'computed_at'
 ]) }}

@@ -1,0 +1,21 @@
+select
+    tenant_id,
+    template_id,
+    template,
+    extractor_vendor,
+    extractor_model,
+    objective,
+    estimator,
+    estimate,
+    lower,
+    upper,
+    on_policy_value,
+    gain,
+    gain_lower,
+    gain_upper,
+    logged_count,
+    effective_sample_size,
+    largest_weight,
+    refusal,
+    computed_at
+from {{ source('ml', 'policy_value') }}

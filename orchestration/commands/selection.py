@@ -1,0 +1,180 @@
+"""`tidemark selection`: what people decide about extractors, and what follows from it at once."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from assets.selection.policies import (
+    Extractor,
+    Objective,
+    Policy,
+    change_policy,
+    read_policy_list,
+    read_rulings,
+    rule,
+    set_pooling,
+)
+from assets.selection.publishing import publish_again
+from orchestration.commands.shared import JsonOption, TenantOption, console, print_json, show, transaction
+from storage.database import Connection
+from storage.errors import UsageError
+from storage.tenants import require_tenant
+
+app = typer.Typer(no_args_is_help=True, help="Selection: incumbents, overrides, objectives; retired extractors.")
+
+TemplateOption = Annotated[str, typer.Option("--template", help="Whose extractors are chosen from.")]
+ExtractorArgument = Annotated[str, typer.Argument(metavar="VENDOR/MODEL", help="Who is meant.")]
+ExtractorOption = Annotated[str | None, typer.Option(metavar="VENDOR/MODEL")]
+_UNSET = {
+    "objective": None,
+    "incumbent": None,
+    "override": None,
+    "floor": Policy.exploration_floor,
+    "tolerance": Policy.tolerance,
+}
+
+
+@app.command("list")
+def list_(tenant: TenantOption, as_json: JsonOption = False) -> None:
+    """Show what was decided about a tenant's templates and extractors; for all others the defaults hold."""
+    with _of_tenant(tenant) as connection:
+        policies = [{"template": name} | _row(policy) for name, policy in read_policy_list(connection, tenant)]
+        rulings = [
+            {
+                "extractor": str(ruling.extractor),
+                "predecessor": str(ruling.predecessor) if ruling.predecessor else None,
+                "is_retired": ruling.is_retired,
+            }
+            for ruling in read_rulings(connection, tenant).get(tenant, [])
+        ]
+    if as_json:
+        print_json({"tenant": tenant, "templates": policies, "extractors": rulings})
+        return
+    show(policies, as_json=False, title=f"Templates of {tenant}", empty="no template has anything but the defaults")
+    if rulings:
+        show(rulings, as_json=False, title=f"Extractors of {tenant}")
+
+
+@app.command("set")
+def set_(
+    tenant: TenantOption,
+    template: TemplateOption,
+    incumbent: ExtractorOption = None,
+    override: ExtractorOption = None,
+    reason: Annotated[str | None, typer.Option(help="Why there is an override.")] = None,
+    objective: Annotated[
+        Objective | None, typer.Option(help="What is to be high: success (rate) or fields (accuracy).")
+    ] = None,
+    floor: Annotated[float | None, typer.Option(help="The part of decisions that all extractors share evenly.")] = None,
+    tolerance: Annotated[float | None, typer.Option(help="A difference that is not worth a change.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Decide about a template; what isn't given stays. The recommendation changes at once."""
+    if reason is not None and override is None:
+        raise UsageError("--reason belongs to --override")
+    given = {
+        "incumbent": _extractor(incumbent),
+        "override": _extractor(override),
+        "override_reason": reason,
+        "objective": objective,
+        "exploration_floor": floor,
+        "tolerance": tolerance,
+    }
+    changes = {name: value for name, value in given.items() if value is not None}
+    if not changes:
+        raise UsageError("say what to set: --incumbent, --override, --objective, --floor or --tolerance")
+    _change(tenant, template, changes, as_json)
+
+
+@app.command()
+def unset(
+    tenant: TenantOption,
+    template: TemplateOption,
+    what: Annotated[str, typer.Argument(help="objective, incumbent, override, floor or tolerance.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Take a decision about a template back."""
+    if what not in _UNSET:
+        raise UsageError(f"{what!r}: name one of {', '.join(_UNSET)}")
+    name = "exploration_floor" if what == "floor" else what
+    _change(tenant, template, {name: _UNSET[what]}, as_json)
+
+
+@app.command()
+def retire(extractor: ExtractorArgument, tenant: TenantOption) -> None:
+    """Never choose an extractor any more, on none of the tenant's templates."""
+    with _of_tenant(tenant) as connection:
+        rule(connection, tenant, _required(extractor), is_retired=True)
+        publish_again(connection, tenant)
+    console.print(f"{extractor} is retired.", markup=False, highlight=False)
+
+
+@app.command()
+def restore(extractor: ExtractorArgument, tenant: TenantOption) -> None:
+    """Choose a retired extractor again."""
+    with _of_tenant(tenant) as connection:
+        rule(connection, tenant, _required(extractor), is_retired=False)
+        publish_again(connection, tenant)
+    console.print(f"{extractor} may be chosen again.", markup=False, highlight=False)
+
+
+@app.command()
+def succeed(
+    extractor: ExtractorArgument,
+    tenant: TenantOption,
+    predecessor: Annotated[str, typer.Option(help="The model before it, of the same vendor; empty takes it back.")],
+) -> None:
+    """Say of which model an extractor is the new version: it starts from what is known of that, from the next refresh on."""
+    with _of_tenant(tenant) as connection:
+        after = rule(connection, tenant, _required(extractor), predecessor_model=predecessor)
+    told = f"comes after {after.predecessor}" if after.predecessor else "comes after none"
+    console.print(f"{extractor} {told}.", markup=False, highlight=False)
+
+
+@app.command()
+def pool(
+    tenant: TenantOption,
+    pools: Annotated[bool, typer.Option("--on/--off", help="Whether it takes part.")],
+) -> None:
+    """Learn priors together with the other tenants that agree to it: none does unless told."""
+    with _of_tenant(tenant) as connection:
+        set_pooling(connection, tenant, pools=pools)
+    console.print(f"{tenant} {'shares' if pools else 'keeps to itself'} what it learns.", markup=False, highlight=False)
+
+
+@contextmanager
+def _of_tenant(tenant: str) -> Iterator[Connection]:
+    with transaction() as (_, connection):
+        require_tenant(connection, tenant)
+        yield connection
+
+
+def _change(tenant: str, template: str, changes: Mapping[str, object], as_json: bool) -> None:
+    with _of_tenant(tenant) as connection:
+        policy = change_policy(connection, tenant, template, changes)
+        publish_again(connection, tenant, template)
+    show([{"template": template} | _row(policy)], as_json)
+
+
+def _extractor(text: str | None) -> Extractor | None:
+    return None if text is None else _required(text)
+
+
+def _required(text: str) -> Extractor:
+    vendor, slash, model = text.partition("/")
+    if not (vendor and slash and model):
+        raise UsageError(f"extractor {text!r}: give vendor/model")
+    return Extractor(vendor, model)
+
+
+def _row(policy: Policy) -> Mapping[str, object]:
+    return {
+        "objective": policy.objective or "automatic",
+        "incumbent": str(policy.incumbent) if policy.incumbent else None,
+        "override": str(policy.override) if policy.override else None,
+        "override_reason": policy.override_reason,
+        "exploration_floor": policy.exploration_floor,
+        "tolerance": policy.tolerance,
+    }
