@@ -1,4 +1,4 @@
-"""An ear on PostgreSQL: callbacks for what is notified, over a connection of its own that is made again when it is lost.
+"""An ear on PostgreSQL: callbacks for what is notified, over a connection that is made again when it is lost.
 
 Belongs here: LISTEN and the life of its connection. Does not belong here: what a notification means; one that is lost
 must cost whoever listens no more than time.

@@ -1,14 +1,13 @@
 """What people decide about extractors: objective, incumbent, override, floor, tolerance; retired and succeeding models.
 
 Belongs here: reading and changing those decisions, each change with its audit entry. Does not belong here: what follows
-from them (`publishing`), for which whoever changes one calls `publishing.publish_again` in the same transaction.
+from them (`publishing`), for which whoever changes one calls `publishing.publish` in the same transaction.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 from uuid import UUID
-
 
 from storage.audit import record_audit
 from storage.database import Connection

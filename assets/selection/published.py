@@ -59,7 +59,9 @@ def _recommendations(rows: Iterable[tuple[Any, ...]]) -> Iterator[Recommendation
 
 
 def _recommendation(header: tuple[Any, ...], rows: Sequence[tuple[Any, ...]]) -> Recommendation:
-    _, template_id, template, snapshot_id, objective, decision, reason, assigned_by, value_remaining, evidence_to = header
+    _, template_id, template, snapshot_id, objective, decision, reason, assigned_by, value_remaining, evidence_to = (
+        header
+    )
     marked = [next((Arm(*row[_ARM:]).extractor for row in rows if row[mark]), None) for mark in range(_HEADER, _ARM)]
     recommended, incumbent, cheapest = marked
     assert recommended is not None  # noqa: S101 - publishing chooses among these

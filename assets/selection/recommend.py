@@ -10,7 +10,6 @@ from datetime import date
 from typing import Literal, NamedTuple
 from uuid import UUID
 
-from assets.selection.key_hash import unit_interval
 from assets.selection.policies import Extractor
 
 Mode = Literal["best", "sample"]
@@ -118,6 +117,9 @@ def choose(recommendation: Recommendation, mode: Mode, unit: float | None = None
 
 def unit_of(recommendation: Recommendation, key: str) -> float:
     """Where a key falls in [0, 1), as `marts.share_of_key` has it in SQL."""
+    # The command line has this module's names at hand whatever it is asked; numpy only where a key is.
+    from assets.selection.shares import unit_interval
+
     return unit_interval(recommendation.template_id, key)
 
 

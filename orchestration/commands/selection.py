@@ -16,7 +16,7 @@ from assets.selection.policies import (
     rule,
     set_pooling,
 )
-from assets.selection.publishing import publish_again
+from assets.selection.publishing import publish
 from orchestration.commands.shared import JsonOption, TenantOption, console, print_json, show, transaction
 from storage.database import Connection
 from storage.errors import UsageError
@@ -40,7 +40,7 @@ _UNSET = {
 def list_(tenant: TenantOption, as_json: JsonOption = False) -> None:
     """Show what was decided about a tenant's templates and extractors; for all others the defaults hold."""
     with _of_tenant(tenant) as connection:
-        policies = [{"template": name} | _row(policy) for name, policy in read_policy_list(connection, tenant)]
+        policies = [_named(name, policy) for name, policy in read_policy_list(connection, tenant)]
         rulings = [
             {
                 "extractor": str(ruling.extractor),
@@ -107,7 +107,7 @@ def retire(extractor: ExtractorArgument, tenant: TenantOption) -> None:
     """Never choose an extractor any more, on none of the tenant's templates."""
     with _of_tenant(tenant) as connection:
         rule(connection, tenant, _required(extractor), is_retired=True)
-        publish_again(connection, tenant)
+        publish(connection, tenant)
     console.print(f"{extractor} is retired.", markup=False, highlight=False)
 
 
@@ -116,7 +116,7 @@ def restore(extractor: ExtractorArgument, tenant: TenantOption) -> None:
     """Choose a retired extractor again."""
     with _of_tenant(tenant) as connection:
         rule(connection, tenant, _required(extractor), is_retired=False)
-        publish_again(connection, tenant)
+        publish(connection, tenant)
     console.print(f"{extractor} may be chosen again.", markup=False, highlight=False)
 
 
@@ -126,7 +126,7 @@ def succeed(
     tenant: TenantOption,
     predecessor: Annotated[str, typer.Option(help="The model before it, of the same vendor; empty takes it back.")],
 ) -> None:
-    """Say of which model an extractor is the new version: it starts from what is known of that, from the next refresh on."""
+    """Say of which model an extractor is the new version: it starts, at the next refresh, from what is known of that."""
     with _of_tenant(tenant) as connection:
         after = rule(connection, tenant, _required(extractor), predecessor_model=predecessor)
     told = f"comes after {after.predecessor}" if after.predecessor else "comes after none"
@@ -154,8 +154,8 @@ def _of_tenant(tenant: str) -> Iterator[Connection]:
 def _change(tenant: str, template: str, changes: Mapping[str, object], as_json: bool) -> None:
     with _of_tenant(tenant) as connection:
         policy = change_policy(connection, tenant, template, changes)
-        publish_again(connection, tenant, template)
-    show([{"template": template} | _row(policy)], as_json)
+        publish(connection, tenant)
+    show([_named(template, policy)], as_json)
 
 
 def _extractor(text: str | None) -> Extractor | None:
@@ -169,7 +169,11 @@ def _required(text: str) -> Extractor:
     return Extractor(vendor, model)
 
 
-def _row(policy: Policy) -> Mapping[str, object]:
+def _named(template: str, policy: Policy) -> dict[str, object]:
+    return {"template": template, **_row(policy)}
+
+
+def _row(policy: Policy) -> dict[str, object]:
     return {
         "objective": policy.objective or "automatic",
         "incumbent": str(policy.incumbent) if policy.incumbent else None,

@@ -105,6 +105,15 @@ comment on column ml.extractor_posteriors.effective_count is
     'How many independent yes-or-no feedbacks the evidence since the last change is worth.';
 comment on column ml.extractor_posteriors.restarted_on is 'The first day of evidence, after a change in its quality.';
 
+create table ml.current_posteriors (
+    tenant_id text not null references access.tenants,
+    template_id uuid not null,
+    posterior_id uuid not null references ml.posterior_snapshots,
+    primary key (tenant_id, template_id)
+);
+create index on ml.current_posteriors (posterior_id);
+comment on table ml.current_posteriors is 'Which snapshot is what is known of a template now.';
+
 create table ml.recommendation_snapshots (
     snapshot_id uuid primary key,
     posterior_id uuid not null references ml.posterior_snapshots,
@@ -275,7 +284,7 @@ declare
 begin
     foreach relation in array array[
         'ml.selection_policies', 'ml.extractor_rulings', 'ml.extractor_priors', 'ml.posterior_snapshots',
-        'ml.extractor_posteriors', 'ml.recommendation_snapshots', 'ml.extractor_shares', 'ml.current_recommendations',
+        'ml.current_posteriors', 'ml.extractor_posteriors', 'ml.recommendation_snapshots', 'ml.extractor_shares', 'ml.current_recommendations',
         'ml.extractor_changes', 'ml.policy_value'
     ]::regclass []
     loop
