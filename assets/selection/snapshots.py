@@ -152,4 +152,6 @@ def read_posteriors(connection: Connection, tenant_id: str | None = None) -> lis
 
 def _templates(rows: Iterable[tuple[Any, ...]]) -> Iterable[TemplatePosteriors]:
     for header, arms in groupby(rows, key=lambda row: row[1:_HEADER_COLUMNS]):
-        yield TemplatePosteriors(*header, [ArmPosterior(*row[_HEADER_COLUMNS:]) for row in arms])
+        tenant_id, template_id, template, objective, evidence_to = header
+        known = [ArmPosterior(*row[_HEADER_COLUMNS:]) for row in arms]
+        yield TemplatePosteriors(tenant_id, template_id, template, objective, evidence_to, known)

@@ -126,7 +126,7 @@ def succeed(
     tenant: TenantOption,
     predecessor: Annotated[str, typer.Option(help="The model before it, of the same vendor; empty takes it back.")],
 ) -> None:
-    """Say of which model an extractor is the new version: it starts, at the next refresh, from what is known of that."""
+    """Say of which model an extractor is the new version: from the next refresh on it starts from that."""
     with _of_tenant(tenant) as connection:
         after = rule(connection, tenant, _required(extractor), predecessor_model=predecessor)
     told = f"comes after {after.predecessor}" if after.predecessor else "comes after none"
