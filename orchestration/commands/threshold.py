@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from orchestration.commands.shared import JsonOption, console, print_json, show, transaction
+from orchestration.commands.shared import JsonOption, console, print_json, show, show_one, transaction
 from sensors.alerts.thresholds import Severity, Threshold, list_thresholds, set_threshold, unset_threshold
+from sensors.configuration.document import format_duration
 from storage.errors import UsageError
 
 app = typer.Typer(no_args_is_help=True, help="Thresholds: from which value on an alert is raised.")
@@ -75,7 +76,7 @@ def set_(
     if as_json:
         print_json(_row(threshold))
     else:
-        show([_row(threshold)], as_json)
+        show_one(_row(threshold))
 
 
 @app.command()
@@ -118,4 +119,4 @@ def _clear_value(text: str | None) -> float | Literal["none"] | None:
 
 
 def _row(threshold: Threshold) -> Mapping[str, object]:
-    return {"holds_for": str(threshold.scope)} | asdict(threshold) | {"max_age": str(threshold.max_age)}
+    return {"holds_for": str(threshold.scope)} | asdict(threshold) | {"max_age": format_duration(threshold.max_age)}

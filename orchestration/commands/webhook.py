@@ -6,7 +6,7 @@ from uuid import UUID
 
 import typer
 
-from orchestration.commands.shared import JsonOption, TenantOption, console, print_json, show, transaction
+from orchestration.commands.shared import JsonOption, TenantOption, console, print_json, show, show_one, transaction
 from orchestration.commands.webhook_deliveries import deliver, deliveries, print_queued, replay
 from sensors.outbox import EVENT_TYPES
 from sensors.webhooks import registry
@@ -26,7 +26,8 @@ Ed25519Option = Annotated[
     bool | None, typer.Option("--ed25519/--hmac-only", help="Whether to sign with ed25519 (v1a) too.")
 ]
 ProfileOption = Annotated[
-    RetryProfile | None, typer.Option(help="quick: after 1, 5 and 30 minutes; standard: over about 75 hours.")
+    RetryProfile | None,
+    typer.Option(help="quick (if not said): after 1, 5 and 30 minutes; standard: over about 75 hours."),
 ]
 InFlightOption = Annotated[
     int | None, typer.Option(min=1, max=MOST_IN_FLIGHT, help="Requests under way at once; 8 if not said.")
@@ -176,7 +177,8 @@ def send_test(webhook_id: WebhookArgument, tenant: TenantOption, as_json: JsonOp
     """Queue a `webhook_test` event for one endpoint, on the path of all events."""
     with transaction() as (opened, connection):
         delivery_id = registry.send_test(connection, tenant, webhook_id, now=opened.clock.now())
-    print_queued(delivery_id, True, as_json)
+        webhook = registry.get_webhook(connection, tenant, webhook_id)
+    print_queued(delivery_id, True, as_json, waits=_waits(webhook))
 
 
 app.command()(deliveries)
@@ -190,11 +192,21 @@ def _given(**options: Any) -> Any:
     return given | ({"rate_per_second": given["rate_per_second"] or None} if "rate_per_second" in given else {})
 
 
+def _waits(webhook: registry.Webhook) -> str:
+    """Why an endpoint is sent nothing now; empty if it is."""
+    why = "paused" if webhook.status == "paused" else f"held back ({webhook.held_back_because})"
+    if webhook.status == "active" and webhook.held_back_because is None:
+        return ""
+    return (
+        f"its endpoint is {why}: `tidemark webhook resume {webhook.webhook_id} --tenant {webhook.tenant_id}` sends it"
+    )
+
+
 def _print(webhook: registry.Webhook, as_json: bool) -> None:
     if as_json:
         print_json(asdict(webhook))
     else:
-        show([asdict(webhook)], as_json)
+        show_one(asdict(webhook))
 
 
 def _print_secret(webhook_id: UUID, secret: str, as_json: bool) -> None:
