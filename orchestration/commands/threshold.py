@@ -14,6 +14,9 @@ from storage.errors import UsageError
 
 app = typer.Typer(no_args_is_help=True, help="Thresholds: from which value on an alert is raised.")
 
+# What `holds_for` says in one.
+_SCOPE = ("tenant_id", "tier", "template", "extractor_vendor", "extractor_model")
+
 EventType = Annotated[str, typer.Argument(help="drift_high, reliability_low, decision_review, template_new, …")]
 TenantOption = Annotated[str | None, typer.Option("--tenant", "-t", help="Whose threshold.")]
 TierOption = Annotated[str | None, typer.Option("--tier", help="Of a tier of tenants, instead of one tenant.")]
@@ -29,7 +32,11 @@ def list_(tenant: TenantOption = None, tier: TierOption = None, as_json: JsonOpt
         raise UsageError("say whose: --tenant or --tier")
     with transaction() as (_, connection):
         rows = [_row(threshold) for threshold in list_thresholds(connection, tenant, tier=tier)]
-    show(rows, as_json, title=f"Thresholds of {tenant or f'tier {tier}'}")
+    if as_json:
+        print_json(rows)
+        return
+    brief = [{name: value for name, value in row.items() if name not in _SCOPE} for row in rows]
+    show(brief, as_json, title=f"Thresholds of {tenant or f'tier {tier}'}")
 
 
 @app.command("set")

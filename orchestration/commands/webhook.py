@@ -1,5 +1,6 @@
 """`tidemark webhook`: who is told, and what became of it."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated, Any
 from uuid import UUID
@@ -38,6 +39,7 @@ RateOption = Annotated[
 OrderedOption = Annotated[
     bool | None, typer.Option("--ordered/--unordered", help="One delivery of a subject at a time, in order.")
 ]
+_LISTED = ("webhook_id", "url", "format", "event_types", "status", "held_back_because", "description")
 _SHOWN_ONCE = "Keep the secret now: it is not shown again."
 
 
@@ -125,7 +127,11 @@ def list_(tenant: TenantOption, as_json: JsonOption = False) -> None:
     """Show a tenant's endpoints."""
     with transaction() as (_, connection):
         rows = [asdict(webhook) for webhook in registry.list_webhooks(connection, tenant)]
-    show(rows, as_json, title=f"Webhooks of {tenant}", empty="No webhooks: tidemark webhook create URL")
+    if as_json:
+        print_json(rows)
+        return
+    brief = [{name: _readable(row)[name] for name in _LISTED} for row in rows]
+    show(brief, as_json, title=f"Webhooks of {tenant}", empty="No webhooks: tidemark webhook create URL")
 
 
 @app.command("show")
@@ -206,7 +212,11 @@ def _print(webhook: registry.Webhook, as_json: bool) -> None:
     if as_json:
         print_json(asdict(webhook))
     else:
-        show_one(asdict(webhook))
+        show_one(_readable(asdict(webhook)))
+
+
+def _readable(row: Mapping[str, object]) -> Mapping[str, object]:
+    return {**row, "event_types": row["event_types"] or "all"}
 
 
 def _print_secret(webhook_id: UUID, secret: str, as_json: bool) -> None:
