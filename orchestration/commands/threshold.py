@@ -7,15 +7,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from orchestration.commands.shared import JsonOption, console, print_json, show, show_one, transaction
+from orchestration.commands.shared import JsonOption, console, print_json, show, show_one, shown, transaction
 from sensors.alerts.thresholds import Severity, Threshold, list_thresholds, set_threshold, unset_threshold
 from sensors.configuration.document import format_duration
 from storage.errors import UsageError
 
 app = typer.Typer(no_args_is_help=True, help="Thresholds: from which value on an alert is raised.")
 
-# What `holds_for` says in one.
-_SCOPE = ("tenant_id", "tier", "template", "extractor_vendor", "extractor_model")
+_RULE = ("clear_value", "severity", "for_n", "clear_n", "max_age", "enabled")
 
 EventType = Annotated[str, typer.Argument(help="drift_high, reliability_low, decision_review, template_new, …")]
 TenantOption = Annotated[str | None, typer.Option("--tenant", "-t", help="Whose threshold.")]
@@ -35,8 +34,7 @@ def list_(tenant: TenantOption = None, tier: TierOption = None, as_json: JsonOpt
     if as_json:
         print_json(rows)
         return
-    brief = [{name: value for name, value in row.items() if name not in _SCOPE} for row in rows]
-    show(brief, as_json, title=f"Thresholds of {tenant or f'tier {tier}'}")
+    show([_brief(row) for row in rows], as_json, title=f"Thresholds of {tenant or f'tier {tier}'}")
 
 
 @app.command("set")
@@ -127,3 +125,11 @@ def _clear_value(text: str | None) -> float | Literal["none"] | None:
 
 def _row(threshold: Threshold) -> Mapping[str, object]:
     return {"holds_for": str(threshold.scope)} | asdict(threshold) | {"max_age": format_duration(threshold.max_age)}
+
+
+def _brief(row: Mapping[str, object]) -> Mapping[str, object]:
+    """A row that fits a terminal: `holds_for` says the scope in one, `bound` the comparison and its value."""
+    bound = f"{row['comparison']} {shown(row['value'])}"
+    return {"holds_for": row["holds_for"], "event_type": row["event_type"], "bound": bound} | {
+        name: row[name] for name in _RULE
+    }
