@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import FastAPI
 
@@ -32,6 +31,7 @@ from storage.clock import Clock
 from storage.database import Database
 from storage.pool import connection_pool, landing_pool
 from storage.secrets import SecretBox
+from storage.version import own_version
 
 
 def create_app(database: Database, clock: Clock, box: SecretBox, options: DoorOptions | None = None) -> FastAPI:
@@ -61,7 +61,7 @@ def create_app(database: Database, clock: Clock, box: SecretBox, options: DoorOp
 
     app = FastAPI(
         title="Tidemark",
-        version=_version(),
+        version=own_version(),
         summary="Which ML pipelines are drifting, which are about to, and which model to use instead.",
         lifespan=lifespan,
         redirect_slashes=False,
@@ -83,10 +83,3 @@ def create_app(database: Database, clock: Clock, box: SecretBox, options: DoorOp
     app.include_router(health_route(pool, standing))
     app.include_router(metrics_route(metrics, options.admin_networks))
     return app
-
-
-def _version() -> str:
-    try:
-        return version("tidemark")
-    except PackageNotFoundError:  # run from a plain folder
-        return "0"

@@ -60,7 +60,7 @@ def deliveries_arrive(database: dg.ResourceParam[Database], clock: dg.ResourcePa
     name="alerting_health",
     minimum_interval_seconds=INTERVAL_SECONDS,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Observes the assets `alerts` and `webhook_deliveries` and judges their health, whenever something has "
+    description="Observes the assets alerts and webhook_deliveries and judges their health, whenever something has "
     "changed and once an hour.",
 )
 def alerting_health(

@@ -45,8 +45,8 @@ select
     ) as failed_last_day
 """
 _UNSERVED = """
-select tenant_id, webhook_id, url, status from alerting.webhooks
-where status = 'disabled' or (status = 'active' and breaker = 'open')
+select tenant_id, webhook_id, url, status, breaker_reason as reason from alerting.webhooks
+where status = 'disabled' or (status = 'active' and breaker <> 'closed')
 order by tenant_id, created_at, webhook_id
 """
 _FIRING = """
@@ -65,6 +65,7 @@ class Unserved:
     webhook_id: UUID
     url: str
     status: str
+    reason: str | None
 
     @property
     def problem(self) -> str:
@@ -75,9 +76,16 @@ class Unserved:
                 "`tidemark webhook resume` once it answers, or `tidemark webhook delete`"
             )
         return (
-            f"webhook {self.webhook_id} of {self.tenant_id} ({self.url}) fails, so its deliveries wait: "
-            "`tidemark webhook deliveries` shows what it answers"
+            f"webhook {self.webhook_id} of {self.tenant_id} ({self.url}) is held back ({self.reason}), so its "
+            "deliveries wait: `tidemark webhook deliveries` shows what it answers, `tidemark webhook resume` tries it "
+            "at once"
         )
+
+
+def problems_of(unserved: Sequence[Unserved]) -> list[str]:
+    """What is wrong with the first of these endpoints, with the remedy, and how many more there are."""
+    found = [endpoint.problem for endpoint in unserved[:NAMED]]
+    return found + ([f"{len(unserved) - NAMED} more webhooks are not served"] if len(unserved) > NAMED else [])
 
 
 @dataclass(frozen=True)
@@ -88,7 +96,7 @@ class DeliveryHealth:
         open_by_state: how many are not over, by state.
         oldest_due_age: of what is due at active endpoints; zero if nothing is.
         failed_last_day: dead letters whose last attempt was in the last day and that nobody has sent again.
-        unserved: endpoints that are disabled or whose breaker is open.
+        unserved: endpoints that are disabled or whose breaker isn't closed.
     """
 
     open_by_state: Mapping[str, int]
@@ -105,9 +113,7 @@ class DeliveryHealth:
                 f"a delivery is due since {_minutes(self.oldest_due_age)}: is the sensor `webhook_deliveries` on, or a "
                 "dispatcher running? `tidemark webhook deliver` sends at once"
             )
-        found += [endpoint.problem for endpoint in self.unserved[:NAMED]]
-        if len(self.unserved) > NAMED:
-            found.append(f"{len(self.unserved) - NAMED} more webhooks are not served")
+        found += problems_of(self.unserved)
         if self.failed_last_day:
             found.append(
                 f"{self.failed_last_day} deliveries failed for good in the last day: "
@@ -149,10 +155,14 @@ class AlertHealth:
 def read_delivery_health(connection: Connection, now: datetime) -> DeliveryHealth:
     """Ask the database; `now`, aware, decides what is due."""
     [[open_by_state, oldest_due_at, failed]] = connection.execute(_DELIVERIES, {"now": now}).fetchall()
-    with connection.cursor(row_factory=class_row(Unserved)) as cursor:
-        unserved = cursor.execute(_UNSERVED).fetchall()
     age = timedelta() if oldest_due_at is None else now - oldest_due_at
-    return DeliveryHealth(open_by_state, age, failed, unserved)
+    return DeliveryHealth(open_by_state, age, failed, read_unserved(connection))
+
+
+def read_unserved(connection: Connection) -> Sequence[Unserved]:
+    """The endpoints that are disabled or whose breaker isn't closed, by tenant."""
+    with connection.cursor(row_factory=class_row(Unserved)) as cursor:
+        return cursor.execute(_UNSERVED).fetchall()
 
 
 def read_alert_health(connection: Connection) -> AlertHealth:

@@ -9,8 +9,17 @@ import orjson
 import typer
 
 from orchestration.commands import notification
-from orchestration.commands.shared import JsonOption, TenantOption, console, platform, print_json, show, transaction
-from sensors.alerts.administration import acknowledge, list_alerts, resolve, show_alert
+from orchestration.commands.shared import (
+    JsonOption,
+    TenantOption,
+    console,
+    platform,
+    print_json,
+    show,
+    show_one,
+    transaction,
+)
+from sensors.alerts.administration import acknowledge, list_alerts, list_notifications, resolve, show_alert
 from sensors.alerts.rebaselines import end_rebaseline, list_rebaselines, rebaseline
 from sensors.alerts.scan import scan
 from storage.tenants import require_tenant
@@ -57,17 +66,18 @@ def list_(
 
 @app.command("show")
 def show_(alert_id: AlertArgument, tenant: TenantOption, as_json: JsonOption = False) -> None:
-    """Show one alert and its evidence: what it rests on, and the SQL that finds its number again."""
+    """Show one alert: who was told, what kept it back, its evidence and the SQL that finds its number again."""
     with transaction() as (_, connection):
         row = dict(show_alert(connection, tenant, alert_id))
+        notifications = list_notifications(connection, tenant, alert_id)
     if as_json:
-        print_json(row)
+        print_json(row | {"notifications": notifications})
         return
     evidence = row.pop("evidence")
     assert isinstance(evidence, dict)  # noqa: S101 - a jsonb object
-    for name, value in row.items():
-        if value not in (None, ""):
-            console.print(f"{name.replace('_', ' '):<22} {value}", highlight=False, markup=False, soft_wrap=True)
+    show_one(row)
+    console.print()
+    show(notifications, as_json, title="Who is told", empty="Nothing was to be told.")
     for name in ("baseline", "contributors"):
         if evidence.get(name):
             text = orjson.dumps(evidence[name], option=orjson.OPT_INDENT_2).decode()
@@ -131,7 +141,7 @@ def ack(
     """Note that somebody looks after an alert; it goes on firing."""
     with transaction() as (opened, connection):
         changed = acknowledge(connection, tenant, alert_id, by=by or getpass.getuser(), now=opened.clock.now())
-    _say(alert_id, "acknowledged", changed, as_json)
+    _say(alert_id, "acknowledged", changed, as_json, otherwise="is acknowledged already, or over")
 
 
 @app.command("resolve")
@@ -139,7 +149,7 @@ def resolve_(alert_id: AlertArgument, tenant: TenantOption, as_json: JsonOption 
     """End an alert by hand and tell the endpoints; a later breach opens the next one."""
     with transaction() as (opened, connection):
         changed = resolve(connection, tenant, alert_id, now=opened.clock.now())
-    _say(alert_id, "resolved", changed, as_json)
+    _say(alert_id, "resolved", changed, as_json, otherwise="was over already")
 
 
 @app.command("scan")
@@ -168,8 +178,9 @@ def scan_(as_json: JsonOption = False) -> None:
         console.print(f"{totals.held_back} batches wait for an older transaction that is still open.", highlight=False)
 
 
-def _say(alert_id: UUID, what: str, changed: bool, as_json: bool) -> None:
+def _say(alert_id: UUID, what: str, changed: bool, as_json: bool, *, otherwise: str) -> None:
     if as_json:
         print_json({"alert_id": alert_id, "what": what, "changed": changed})
     else:
-        console.print(f"Alert {alert_id} {'is' if changed else 'was already'} {what}.", highlight=False)
+        told = f"is {what}" if changed else otherwise
+        console.print(f"Alert {alert_id} {told}.", highlight=False, soft_wrap=True)

@@ -50,7 +50,7 @@ def seal_(file: FileArgument, as_json: JsonOption = False) -> None:
     if as_json:
         print_json({"checksum": sealed, "was": document.checksum})
     else:
-        console.print(f"{file}: {sealed}", highlight=False, markup=False)
+        console.print(f"{file}: {sealed}", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command("apply")
@@ -75,7 +75,8 @@ def apply_(
         print_json(_row(applied, applied=True))
         return
     _print_changes(applied)
-    console.print(f"Applied: {applied.after}", highlight=False)
+    if applied.changes:
+        console.print(f"Applied: {applied.after}", highlight=False, soft_wrap=True)
 
 
 def _read(file: Path) -> Document:
@@ -103,14 +104,18 @@ def _print_trial(applied: Applied, report: Mapping[str, Any], as_json: bool) -> 
                 one[part] for part in ("tenant_id", "event_type", "template", "extractor_model") if one[part]
             )
             console.print(f"{title:<15} {subject} at {one['window_start']:%F %R}", highlight=False, markup=False)
-    verdict = "equals" if report["deployed_replay_equals_log"] else "DIFFERS FROM"
-    console.print(
-        f"The replay of the deployed rules {verdict} the log: {report['compared']} transitions compared, "
-        f"{len(report['differences'])} differ.",
-        highlight=False,
-    )
+    console.print(_verdict(report), highlight=False, soft_wrap=True)
     for one in report["not_compared"]:
-        console.print(f"not compared    {one['what']}: {one['reason']}", highlight=False, markup=False)
+        told = f"not compared    {one['what']}: {one['reason']}"
+        console.print(told, highlight=False, markup=False, soft_wrap=True)
+
+
+def _verdict(report: Mapping[str, Any]) -> str:
+    compared, differences = report["compared"], len(report["differences"])
+    if report["not_compared"] and not compared and not differences:
+        return "The replay of the deployed rules has nothing to be compared with:"
+    verdict = "equals" if report["deployed_replay_equals_log"] else "DIFFERS FROM"
+    return f"The replay of the deployed rules {verdict} the log: {compared} transitions compared, {differences} differ."
 
 
 def _print_changes(applied: Applied) -> None:

@@ -2,14 +2,14 @@
 
 import getpass
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import Annotated, Literal
 from uuid import UUID
 
 import typer
 
-from orchestration.commands.shared import JsonOption, TenantOption, console, print_json, show, transaction
+from orchestration.commands.shared import JsonOption, TenantOption, print_json, show, show_one, transaction
 from sensors.alerts.inhibitions import add_inhibition, inhibition_row, list_inhibitions, remove_inhibition
 from sensors.alerts.matchers import Matcher, parse_matcher, read_matchers
 from sensors.alerts.policies import get_policy, policy_row, set_policy
@@ -127,10 +127,10 @@ def remove(
 
 @policy.command("show")
 def show_policy(tenant: TenantOption, as_json: JsonOption = False) -> None:
-    """Show how a tenant is told; times in seconds."""
+    """Show how a tenant is told, in the words that `set` takes; with --json in seconds."""
     with transaction() as (_, connection):
-        row = policy_row(get_policy(connection, tenant))
-    _print(row, as_json)
+        found = get_policy(connection, tenant)
+    _print_policy(found, as_json)
 
 
 @policy.command("set")
@@ -155,7 +155,9 @@ def set_policy_(
         "suppression_window": suppression_window,
     }
     if group_by is None and all(given is None for given in times.values()):
-        raise UsageError("say what to set: --group-by, --group-wait, --group-interval, --repeat-interval, …")
+        raise UsageError(
+            "say what to set: --group-by, --group-wait, --group-interval, --repeat-interval or --suppression-window"
+        )
     with transaction() as (_, connection):
         changed: Policy = get_policy(connection, tenant)
         if group_by is not None:
@@ -165,7 +167,15 @@ def set_policy_(
             if given is not None:
                 changed = replace(changed, **{name: _duration(name, given)})  # type: ignore[arg-type]
         set_policy(connection, tenant, changed)
-    _print(policy_row(changed), as_json)
+    _print_policy(changed, as_json)
+
+
+def _print_policy(found: Policy, as_json: bool) -> None:
+    if as_json:
+        print_json(policy_row(found))
+        return
+    words = {name: _OFF if value is None else value for name, value in asdict(found).items()}
+    show_one(words | ({"group_by": "all of an event type"} if found.group_by == () else {}))
 
 
 def _duration(name: str, given: str) -> timedelta | None:
@@ -184,7 +194,5 @@ def _silence_row(row: Mapping[str, object]) -> Mapping[str, object]:
 def _print(row: Mapping[str, object], as_json: bool) -> None:
     if as_json:
         print_json(row)
-        return
-    for name, value in row.items():
-        shown = ", ".join(map(str, value)) if isinstance(value, list) else value
-        console.print(f"{name.replace('_', ' '):<20} {shown}", highlight=False, markup=False)
+    else:
+        show_one(row)

@@ -12,6 +12,7 @@ from orchestration.commands.shared import JsonOption, console, platform, print_j
 from orchestration.platform import Platform
 from orchestration.supervisor import is_served
 from sensors.backlog import read_backlog
+from sensors.health import problems_of, read_unserved
 from storage.database import create_if_missing
 from storage.embedded import client_program
 from storage.leaks import find_leaks
@@ -20,12 +21,6 @@ from storage.settings import Settings, load_settings
 
 _LEAST_FREE_BYTES = 1 << 30
 _HEARTBEAT_PATIENCE = timedelta(seconds=60)
-_HELD_BACK = """
-select webhook_id, tenant_id, coalesce(breaker_reason, '') from alerting.webhooks
-where status = 'active' and breaker <> 'closed'
-order by tenant_id, webhook_id
-limit 10
-"""
 
 
 def migrate(as_json: JsonOption = False) -> None:
@@ -105,11 +100,7 @@ def _dispatcher(opened: Platform) -> str | None:
 
 def _endpoints(opened: Platform) -> str | None:
     with opened.database.connect() as connection:
-        rows = connection.execute(_HELD_BACK).fetchall()
-    return (
-        "; ".join(f"{webhook_id} of {tenant_id} is held back: {reason}" for webhook_id, tenant_id, reason in rows)
-        or None
-    )
+        return "; ".join(problems_of(read_unserved(connection))) or None
 
 
 def _disk(opened: Platform) -> str | None:

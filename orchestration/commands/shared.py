@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import orjson
@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestration.platform import Platform
+from sensors.configuration.document import format_duration
 from storage.clock import Clock
 from storage.database import Connection, open_database
 from storage.settings import load_settings
@@ -40,39 +41,51 @@ def transaction() -> Iterator[tuple[Platform, Connection]]:
 
 
 def show(rows: Sequence[Mapping[str, object]], as_json: bool, *, title: str | None = None, empty: str = "none") -> None:
-    """Print rows as a table, or as a JSON array."""
+    """Print rows as a JSON array, or as a table without the columns that say nothing in any row."""
     if as_json:
         print_json(list(rows))
         return
     if not rows:
         console.print(empty)
         return
+    names = [name for name in rows[0] if any(shown(row[name]) for row in rows)]
     # As Text, because a template's name may look like rich's markup.
-    cells = [[Text(_shown(value)) for value in row.values()] for row in rows]
+    cells = [[Text(shown(row[name])) for name in names] for row in rows]
     table = Table(title=title, title_justify="left")
-    for name in rows[0]:
+    for name in names:
         table.add_column(name.replace("_", " "), no_wrap=True)
-    for row in cells:
-        table.add_row(*row)
+    for line in cells:
+        table.add_row(*line)
     needed = console.measure(table, options=console.options.update(width=_WIDEST)).maximum
     if needed <= console.width or not console.is_terminal:
         Console(width=max(needed, console.width)).print(table)
         return
     # Too wide for this terminal: one line a value, so that identifiers can be copied.
-    for row in cells:
-        for name, value in zip(rows[0], row, strict=True):
-            console.print(Text(f"{name.replace('_', ' '):<22} ").append(value), soft_wrap=True)
+    for row in rows:
+        show_one(row)
         console.print()
 
 
-def _shown(value: object) -> str:
+def show_one(row: Mapping[str, object]) -> None:
+    """Print one thing, a line for each value that it has."""
+    for name, value in row.items():
+        if text := shown(value):
+            console.print(Text(f"{name.replace('_', ' '):<22} ").append(text), soft_wrap=True)
+
+
+def shown(value: object) -> str:
+    """A value as people read it; empty for what isn't there."""
     if isinstance(value, datetime):
         return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, list | tuple):
         return ", ".join(str(item) for item in value)
-    return "" if value is None else str(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, timedelta):
+        return format_duration(value)
+    return "" if value is None else str(value).rstrip()
 
 
 def print_json(value: object) -> None:

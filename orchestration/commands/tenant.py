@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from orchestration.commands.shared import JsonOption, console, print_json, show, transaction
+from sensors.alerts.thresholds import list_thresholds
 from storage.errors import UsageError
 from storage.limits import monthly_usage, set_monthly_limit
 from storage.tenants import create_tenant, require_tenant, set_tier
@@ -60,10 +61,13 @@ def tier(
     wanted = None if tier == "none" else tier
     with transaction() as (_, connection):
         set_tier(connection, tenant, wanted)
+        has_rules = any(rule.tier for rule in list_thresholds(connection, tenant))
     if as_json:
         print_json({"tenant": tenant, "tier": wanted})
     else:
-        console.print(f"Tenant {tenant} is {f'of tier {wanted}' if wanted else 'of no tier'} now.", highlight=False)
+        told = f"of tier {wanted}" if wanted else "of no tier"
+        lack = "" if wanted is None or has_rules else f", which has no thresholds yet: `threshold set --tier {wanted}`"
+        console.print(f"Tenant {tenant} is {told} now{lack}.", highlight=False, soft_wrap=True)
 
 
 def _number(text: str) -> int:

@@ -7,11 +7,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from orchestration.commands.shared import JsonOption, console, print_json, show, transaction
+from orchestration.commands.shared import JsonOption, console, print_json, show, show_one, shown, transaction
 from sensors.alerts.thresholds import Severity, Threshold, list_thresholds, set_threshold, unset_threshold
+from sensors.configuration.document import format_duration
 from storage.errors import UsageError
 
 app = typer.Typer(no_args_is_help=True, help="Thresholds: from which value on an alert is raised.")
+
+_RULE = ("clear_value", "severity", "for_n", "clear_n", "max_age", "enabled")
 
 EventType = Annotated[str, typer.Argument(help="drift_high, reliability_low, decision_review, template_new, …")]
 TenantOption = Annotated[str | None, typer.Option("--tenant", "-t", help="Whose threshold.")]
@@ -28,7 +31,10 @@ def list_(tenant: TenantOption = None, tier: TierOption = None, as_json: JsonOpt
         raise UsageError("say whose: --tenant or --tier")
     with transaction() as (_, connection):
         rows = [_row(threshold) for threshold in list_thresholds(connection, tenant, tier=tier)]
-    show(rows, as_json, title=f"Thresholds of {tenant or f'tier {tier}'}")
+    if as_json:
+        print_json(rows)
+        return
+    show([_brief(row) for row in rows], as_json, title=f"Thresholds of {tenant or f'tier {tier}'}")
 
 
 @app.command("set")
@@ -75,7 +81,7 @@ def set_(
     if as_json:
         print_json(_row(threshold))
     else:
-        show([_row(threshold)], as_json)
+        show_one(_row(threshold))
 
 
 @app.command()
@@ -118,4 +124,12 @@ def _clear_value(text: str | None) -> float | Literal["none"] | None:
 
 
 def _row(threshold: Threshold) -> Mapping[str, object]:
-    return {"holds_for": str(threshold.scope)} | asdict(threshold) | {"max_age": str(threshold.max_age)}
+    return {"holds_for": str(threshold.scope)} | asdict(threshold) | {"max_age": format_duration(threshold.max_age)}
+
+
+def _brief(row: Mapping[str, object]) -> Mapping[str, object]:
+    """A row that fits a terminal: `holds_for` says the scope in one, `bound` the comparison and its value."""
+    bound = f"{row['comparison']} {shown(row['value'])}"
+    return {"holds_for": row["holds_for"], "event_type": row["event_type"], "bound": bound} | {
+        name: row[name] for name in _RULE
+    }

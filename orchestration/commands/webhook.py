@@ -1,12 +1,13 @@
 """`tidemark webhook`: who is told, and what became of it."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated, Any
 from uuid import UUID
 
 import typer
 
-from orchestration.commands.shared import JsonOption, TenantOption, console, print_json, show, transaction
+from orchestration.commands.shared import JsonOption, TenantOption, console, print_json, show, show_one, transaction
 from orchestration.commands.webhook_deliveries import deliver, deliveries, print_queued, replay
 from sensors.outbox import EVENT_TYPES
 from sensors.webhooks import registry
@@ -26,7 +27,8 @@ Ed25519Option = Annotated[
     bool | None, typer.Option("--ed25519/--hmac-only", help="Whether to sign with ed25519 (v1a) too.")
 ]
 ProfileOption = Annotated[
-    RetryProfile | None, typer.Option(help="quick: after 1, 5 and 30 minutes; standard: over about 75 hours.")
+    RetryProfile | None,
+    typer.Option(help="quick (if not said): after 1, 5 and 30 minutes; standard: over about 75 hours."),
 ]
 InFlightOption = Annotated[
     int | None, typer.Option(min=1, max=MOST_IN_FLIGHT, help="Requests under way at once; 8 if not said.")
@@ -37,6 +39,7 @@ RateOption = Annotated[
 OrderedOption = Annotated[
     bool | None, typer.Option("--ordered/--unordered", help="One delivery of a subject at a time, in order.")
 ]
+_LISTED = ("webhook_id", "url", "format", "event_types", "status", "held_back_because", "description")
 _SHOWN_ONCE = "Keep the secret now: it is not shown again."
 
 
@@ -124,7 +127,11 @@ def list_(tenant: TenantOption, as_json: JsonOption = False) -> None:
     """Show a tenant's endpoints."""
     with transaction() as (_, connection):
         rows = [asdict(webhook) for webhook in registry.list_webhooks(connection, tenant)]
-    show(rows, as_json, title=f"Webhooks of {tenant}", empty="No webhooks: tidemark webhook create URL")
+    if as_json:
+        print_json(rows)
+        return
+    brief = [{name: _readable(row)[name] for name in _LISTED} for row in rows]
+    show(brief, as_json, title=f"Webhooks of {tenant}", empty="No webhooks: tidemark webhook create URL")
 
 
 @app.command("show")
@@ -176,7 +183,8 @@ def send_test(webhook_id: WebhookArgument, tenant: TenantOption, as_json: JsonOp
     """Queue a `webhook_test` event for one endpoint, on the path of all events."""
     with transaction() as (opened, connection):
         delivery_id = registry.send_test(connection, tenant, webhook_id, now=opened.clock.now())
-    print_queued(delivery_id, True, as_json)
+        webhook = registry.get_webhook(connection, tenant, webhook_id)
+    print_queued(delivery_id, True, as_json, waits=_waits(webhook))
 
 
 app.command()(deliveries)
@@ -190,11 +198,25 @@ def _given(**options: Any) -> Any:
     return given | ({"rate_per_second": given["rate_per_second"] or None} if "rate_per_second" in given else {})
 
 
+def _waits(webhook: registry.Webhook) -> str:
+    """Why an endpoint is sent nothing now; empty if it is."""
+    why = "paused" if webhook.status == "paused" else f"held back ({webhook.held_back_because})"
+    if webhook.status == "active" and webhook.held_back_because is None:
+        return ""
+    return (
+        f"its endpoint is {why}: `tidemark webhook resume {webhook.webhook_id} --tenant {webhook.tenant_id}` sends it"
+    )
+
+
 def _print(webhook: registry.Webhook, as_json: bool) -> None:
     if as_json:
         print_json(asdict(webhook))
     else:
-        show([asdict(webhook)], as_json)
+        show_one(_readable(asdict(webhook)))
+
+
+def _readable(row: Mapping[str, object]) -> Mapping[str, object]:
+    return {**row, "event_types": row["event_types"] or "all"}
 
 
 def _print_secret(webhook_id: UUID, secret: str, as_json: bool) -> None:

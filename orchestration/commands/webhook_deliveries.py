@@ -10,7 +10,7 @@ import typer
 from orchestration.commands.shared import JsonOption, TenantOption, console, platform, print_json, show, transaction
 from sensors.webhooks.deliveries import Selection, State, list_deliveries
 from sensors.webhooks.delivery import Options, drain
-from sensors.webhooks.replays import Replayed, replay_deliveries, replay_delivery
+from sensors.webhooks.replays import Over, Replayed, replay_deliveries, replay_delivery
 from storage.errors import UsageError
 from storage.secrets import secret_box
 
@@ -43,7 +43,7 @@ def replay(
     delivery_id: Annotated[
         UUID | None, typer.Argument(help="One delivery's identifier, from `webhook deliveries`; else --state.")
     ] = None,
-    state: Annotated[State | None, typer.Option(help="All of these: failed, delivered or cancelled.")] = None,
+    state: Annotated[Over | None, typer.Option(help="All of these.")] = None,
     webhook: Annotated[UUID | None, typer.Option(help="Only those to this webhook.")] = None,
     event: EventTypeOption = None,
     since: SinceOption = None,
@@ -87,13 +87,15 @@ def deliver(as_json: JsonOption = False) -> None:
         console.print(result.message().capitalize() + ".", highlight=False)
 
 
-def print_queued(delivery_id: UUID, queued: bool, as_json: bool) -> None:
-    """Tell of one delivery that is queued, or was already."""
+def print_queued(delivery_id: UUID, queued: bool, as_json: bool, *, waits: str = "") -> None:
+    """Tell of one delivery that is queued, or was already; `waits`: why it isn't sent now."""
     if as_json:
         print_json({"delivery_id": delivery_id, "queued": queued})
     elif queued:
         console.print(
-            f"Delivery {delivery_id} is queued; `tidemark webhook deliver` sends it at once.",
+            f"Delivery {delivery_id} is queued; "
+            + (waits or "a running dispatcher sends it at once, `tidemark webhook deliver` where none runs")
+            + ".",
             highlight=False,
             soft_wrap=True,
         )

@@ -43,6 +43,21 @@ from alerting.alerts
 where tenant_id = %(tenant_id)s and alert_id = %(alert_id)s
 """
 
+_NOTIFICATIONS = """
+select
+    notifications.transition,
+    notifications.number,
+    notifications.state,
+    notifications.seen_at,
+    notifications.told_at,
+    suppressions.reason as kept_back_by,
+    suppressions.by_id
+from alerting.notifications
+left join alerting.suppressions using (alert_id, transition, number)
+where notifications.tenant_id = %(tenant_id)s and notifications.alert_id = %(alert_id)s
+order by notifications.seen_at, notifications.transition, notifications.number, suppressions.suppressed_at
+"""
+
 _ACK = """
 update alerting.alerts set acked_at = %(now)s, acked_by = %(by)s
 where tenant_id = %(tenant_id)s and alert_id = %(alert_id)s and acked_at is null
@@ -97,13 +112,24 @@ def show_alert(connection: Connection, tenant_id: str, alert_id: UUID) -> Mappin
     return row
 
 
+def list_notifications(connection: Connection, tenant_id: str, alert_id: UUID) -> list[Mapping[str, object]]:
+    """What was to be told of an alert, the oldest first, with whatever has kept it back: one row for each of these.
+
+    `state` is `told`, `held`, `grouped` (waits for its group) or `dropped`; `by_id` the silence, or the alert that
+    inhibits.
+    """
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return list(cursor.execute(_NOTIFICATIONS, {"tenant_id": tenant_id, "alert_id": alert_id}))
+
+
 def acknowledge(connection: Connection, tenant_id: str, alert_id: UUID, *, by: str, now: datetime) -> bool:
-    """Note that somebody looks after an alert; False if somebody did already. It goes on firing.
+    """Note that somebody looks after an alert; False if somebody did already, or it is over. It goes on firing.
 
     Raises:
         NotFoundError: the tenant has no such alert.
     """
-    require_alert(connection, tenant_id, alert_id)
+    if not require_alert(connection, tenant_id, alert_id).is_open:
+        return False
     values = {"tenant_id": tenant_id, "alert_id": alert_id, "by": by, "now": now}
     if not connection.execute(_ACK, values).rowcount:
         return False

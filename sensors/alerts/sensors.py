@@ -30,8 +30,8 @@ def alerts_asset() -> dg.AssetSpec:
         group_name="alerting",
         owners=["team:tidemark"],
         kinds={"postgres"},
-        description="Alerts of all tenants (alerting.alerts), written by the sensor `alerts` from new evaluations and "
-        "findings, together with the events that webhooks deliver.",
+        description="Alerts of all tenants (alerting.alerts), written by dispatchers and the sensor `alerts` from new "
+        "evaluations and findings, together with the events that webhooks deliver.",
     )
 
 

@@ -288,7 +288,7 @@ def _still_out_of_bounds(alert: Alert, seen: Observation) -> Alert:
         threshold=seen.threshold,
         severity=seen.severity,
         breach_count=alert.breach_count + 1,
-        evaluation_count=alert.evaluation_count + seen.evaluation_count,
+        evaluation_count=_counted(alert, seen),
         consecutive_ok=0,
         window_end=seen.ends,
         evaluation_id=seen.evaluation_id,
@@ -310,11 +310,17 @@ def _within_bounds(alert: Alert, seen: Observation) -> tuple[Alert, Transition |
     alert = replace(
         alert,
         consecutive_ok=0 if seen.between else alert.consecutive_ok + 1,
-        evaluation_count=alert.evaluation_count + seen.evaluation_count,
+        evaluation_count=_counted(alert, seen),
         window_end=seen.ends,
     )
     is_over = not seen.between and alert.consecutive_ok >= seen.clear_n
     return resolve(alert, seen) if is_over else (alert, None)
+
+
+def _counted(alert: Alert, seen: Observation) -> int:
+    # A window that rolls holds again what was counted with the window before.
+    is_rolling = seen.starts < alert.window_end
+    return seen.evaluation_count if is_rolling else alert.evaluation_count + seen.evaluation_count
 
 
 def _worse(alert: Alert, seen: Observation) -> float:

@@ -1,8 +1,8 @@
 """Which addresses a webhook may reach: an own table, deny by default, the same verdict on every Python.
 
-Belongs here: the verdict on an address and on all the addresses of a name. Does not belong here: resolving and
-connecting (`transport`). `ipaddress.is_global` isn't asked: it calls NAT64 forms of a private address global and
-changes between Python versions.
+Belongs here: the verdict on an address and on all the addresses of a name. Does not belong here: resolving
+(`resolver`) and connecting (`pinned`). `ipaddress.is_global` isn't asked: it calls NAT64 forms of a
+private address global and changes between Python versions.
 
 References:
     IANA IPv4 and IPv6 Special-Purpose Address Registries (RFC 6890 and successors).

@@ -1,19 +1,19 @@
 """HTTP/1.1 over pinned connections: one request and its answer at a time, and connections kept for the next one.
 
-Belongs here: bytes and sockets. Does not belong here: which address is reached (`transport`, `addresses`), deadlines
-(`transport`), what an answer means (`schedule`).
+Belongs here: bytes and sockets, and httpx's names for what goes wrong with them. Does not belong here: which address is
+reached and for how long (`pinned`), what an answer means (`schedule`).
 
-Over h11, at 0.15 ms of CPU a request. httpx's pool, which httpx's own transport brings, looks at
-every connection for every request: 2.3 ms with 32 under way.
+Over h11, at 0.15 ms of CPU a request. httpx's pool, which httpx's own transport brings, looks at every connection for
+every request: 2.3 ms with 32 under way.
 """
 
 import asyncio
 import ssl
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import h11
+import httpx
 
 MAX_HEAD_BYTES = 32_768
 MAX_RESPONSE_BYTES = 1000
@@ -38,12 +38,11 @@ class Answered:
     """What has come back so far; filled while it comes, so that a deadline leaves what there was."""
 
     status_code: int | None = None
-    retry_after: str | None = None
+    retry_after: bytes | None = None
     body: bytes = b""
-    stale: bool = False
 
 
-class StaleConnectionError(Exception):
+class StaleConnectionError(httpx.ReadError):
     """A kept connection had ended: the peer closed it before a byte of its answer came."""
 
     def __init__(self) -> None:
@@ -83,18 +82,20 @@ class _Connection(asyncio.Protocol):
         if self._done is not None and not self._done.done():
             self._done.set_exception(error or ConnectionResetError("the connection was closed"))
 
-    async def ask(self, target: bytes, headers: Sequence[tuple[bytes, bytes]], body: bytes, answered: Answered) -> None:
+    async def ask(self, request: httpx.Request, answered: Answered) -> None:
         if self._transport is None:
-            raise ConnectionResetError("the connection was closed")
+            raise httpx.ReadError("the connection was closed")
         self._answered, self._received = answered, 0
         self._done = asyncio.get_running_loop().create_future()
-        events = (
-            h11.Request(method=b"POST", target=target, headers=list(headers)),
-            h11.Data(data=body),
-            h11.EndOfMessage(),
-        )
-        self._transport.write(b"".join(part for part in map(self.http.send, events) if part))
-        await self._done
+        try:
+            self._transport.write(self._spelled(request))
+            await self._done
+        except OSError as error:
+            raise httpx.ReadError(_reason(error)) from None
+        except h11.RemoteProtocolError as error:
+            raise httpx.RemoteProtocolError(_reason(error)) from None
+        except h11.LocalProtocolError as error:
+            raise httpx.LocalProtocolError(_reason(error)) from None
 
     def is_usable(self) -> bool:
         """Whether a complete answer came, nothing after it, and the peer is still there."""
@@ -108,6 +109,12 @@ class _Connection(asyncio.Protocol):
         if self._transport is not None:
             # Not closed: that would wait for a peer to take what is left to send.
             self._transport.abort()
+
+    def _spelled(self, request: httpx.Request) -> bytes:
+        target = request.extensions.get("target", request.url.raw_path)
+        head = h11.Request(method=request.method, target=target, headers=request.headers.raw)
+        events = (head, h11.Data(data=request.content), h11.EndOfMessage())
+        return b"".join(part for part in map(self.http.send, events) if part)
 
     def _advance(self, data: bytes) -> None:
         assert self._done is not None  # noqa: S101 - its callers have looked
@@ -152,26 +159,28 @@ class Connections:
         # Those who once closed a kept connection without saying so: asked over new ones from then on.
         self._unkept: set[Peer] = set()
 
-    async def exchange(
-        self, peer: Peer, target: bytes, headers: Sequence[tuple[bytes, bytes]], body: bytes, answered: Answered
-    ) -> None:
+    async def exchange(self, peer: Peer, request: httpx.Request, answered: Answered) -> None:
         """Send one request and read its answer into `answered`: the head, and up to 1000 bytes of the body.
+
+        Args:
+            peer: where to; the request's own URL isn't asked.
+            request: its body has been read; the extension `target` goes before the URL's path, as in httpx.
+            answered: holds what came, also when this raises.
 
         Raises:
             StaleConnectionError: a kept connection had ended.
-            OSError, h11.RemoteProtocolError: as they say; `answered` holds what came before.
+            httpx.ConnectError, httpx.ReadError, httpx.RemoteProtocolError, httpx.LocalProtocolError: as they say.
         """
         connection = self._take(peer)
         is_kept = connection is not None
         if connection is None:
             connection = await self._open(peer)
         try:
-            await connection.ask(target, headers, body, answered)
-        except (OSError, h11.RemoteProtocolError):
+            await connection.ask(request, answered)
+        except (httpx.ReadError, httpx.RemoteProtocolError):
             connection.abort()
             if is_kept and answered.status_code is None and not connection.http.trailing_data[0]:
                 self._remember_unkept(peer)
-                answered.stale = True
                 raise StaleConnectionError from None
             raise
         except BaseException:
@@ -188,13 +197,16 @@ class Connections:
         self._idle_count = 0
 
     async def _open(self, peer: Peer) -> _Connection:
-        _, connection = await asyncio.get_running_loop().create_connection(
-            lambda: _Connection(peer),
-            peer.address,
-            peer.port,
-            ssl=self._verify if peer.tls else None,
-            server_hostname=peer.host if peer.tls else None,
-        )
+        try:
+            _, connection = await asyncio.get_running_loop().create_connection(
+                lambda: _Connection(peer),
+                peer.address,
+                peer.port,
+                ssl=self._verify if peer.tls else None,
+                server_hostname=peer.host if peer.tls else None,
+            )
+        except OSError as error:
+            raise httpx.ConnectError(_reason(error)) from None
         return connection
 
     def _take(self, peer: Peer) -> _Connection | None:
@@ -233,8 +245,14 @@ class Connections:
             del self._idle[peer]
 
 
-def _retry_after(response: h11.Response) -> str | None:
+def _retry_after(response: h11.Response) -> bytes | None:
     for name, value in response.headers:
         if name == b"retry-after":
-            return bytes(value[:100]).decode("latin-1")
+            return bytes(value[:100])
     return None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the certificate is not valid: {error.verify_message}"
+    return f"{type(error).__name__}: {error}"

@@ -34,7 +34,10 @@ _COLUMNS = """
             and (valid_to is null or valid_to > clock_timestamp())
         order by valid_from desc, secret_id desc
     ) as public_keys,
-    retry_profile, max_in_flight, rate_per_second, ordered, created_at
+    retry_profile, max_in_flight, rate_per_second, ordered,
+    case when status = 'active' and breaker <> 'closed' then breaker_reason end as held_back_because,
+    case when status = 'active' and breaker <> 'closed' then breaker_until end as held_back_until,
+    created_at
 """
 
 _SELECT = f"""
@@ -116,7 +119,10 @@ class Webhook:
 
     Attributes:
         url: as it is shown, scheme and host: path and query may be secrets and are never told again.
-        public_keys: what verifies `v1a` signatures now, the newest first; for what else see `Serving`.
+        public_keys: what verifies `v1a` signatures now, the newest first.
+        held_back_because: what opened the breaker, though the endpoint is active; None while it is closed. For what
+            else see `Serving`.
+        held_back_until: when one request tries the endpoint.
     """
 
     webhook_id: UUID
@@ -132,6 +138,8 @@ class Webhook:
     max_in_flight: int
     rate_per_second: float | None
     ordered: bool
+    held_back_because: str | None
+    held_back_until: datetime | None
     created_at: datetime
 
 
@@ -283,7 +291,7 @@ def _change(connection: Connection, tenant_id: str, webhook_id: UUID, status: St
         values = {"tenant_id": tenant_id, "webhook_id": webhook_id, "status": status}
         connection.execute(_SET_STATUS, values)
         audit(connection, webhook, action, {"from": webhook.status, "to": status})
-    return replace(webhook, status=status)
+    return replace(webhook, status=status, held_back_because=None, held_back_until=None)
 
 
 def audit(connection: Connection, webhook: Webhook, action: str, detail: Mapping[str, object]) -> None:

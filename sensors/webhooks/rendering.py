@@ -12,6 +12,7 @@ References:
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args
 
@@ -38,7 +39,7 @@ _TITLES = {
     "extractor_change": "An extractor has changed",
     "evaluations_missing": "Evaluations are missing",
     "records_rejected": "Records are rejected",
-    "webhook_disabled": "A webhook is disabled",
+    "webhook_disabled": "A webhook is not served",
     "webhook_test": "A test of this webhook",
 }
 
@@ -109,12 +110,13 @@ def _facts(event: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         ("Metric", metric["name"]),
         ("Value", _number(metric["value"])),
         ("Threshold", _number(metric["threshold"])),
-        ("Data", " to ".join(window)),
+        ("Data", " to ".join(_to_the_second(time) for time in window)),
         ("Evaluations", metric["evaluation_count"]),
         ("Severity", alert["severity"]),
-        ("Since", alert["started_at"]),
+        ("Since", alert["started_at"] and _to_the_second(alert["started_at"])),
         ("Evaluation", event["evaluation_id"]),
-        ("Correlation", event["correlation_id"]),
+        # An event of an endpoint names it here, because the body has no other place.
+        ("Webhook" if event["type"] == "webhook_disabled" else "Correlation", event["correlation_id"]),
     ):
         if value not in (None, ""):
             text = _plain(str(value))
@@ -122,7 +124,12 @@ def _facts(event: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _origin(event: Mapping[str, Any]) -> str:
-    return f"{event['type']} {event['seq']} at {event['occurred_at']}, event {event['id']}"
+    return f"{event['type']} {event['seq']} at {_to_the_second(event['occurred_at'])}, event {event['id']}"
+
+
+def _to_the_second(time: str) -> str:
+    """RFC 3339 in UTC, as people read it; what isn't is left as it is."""
+    return re.sub(r"^([0-9-]{10})T([0-9:]{8})(\.[0-9]+)?Z$", r"\1 \2 UTC", time)
 
 
 def _number(value: float | None) -> str | None:

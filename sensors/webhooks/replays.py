@@ -8,18 +8,19 @@ A replay and `retention` share a lock, so that no body goes while its delivery i
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal, get_args
 from uuid import UUID
 
 from sensors.outbox import CHANNEL
-from sensors.webhooks.deliveries import CHOSEN, Selection, State
+from sensors.webhooks.deliveries import CHOSEN, Selection
 from storage.audit import record_audit
 from storage.database import Connection
 from storage.errors import ConflictError, NotFoundError, UsageError
 from storage.locks import AdvisoryLock
 
 MOST_REPLAYED = 10_000
-OVER: tuple[State, ...] = ("failed", "delivered", "cancelled")
+Over = Literal["failed", "delivered", "cancelled"]
+OVER: tuple[Over, ...] = get_args(Over)
 
 _KEEP_BODIES = "select pg_advisory_xact_lock_shared(%(key)s)"
 

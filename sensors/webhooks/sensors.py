@@ -20,7 +20,7 @@ TICK_SECONDS = 40.0  # a tick is cut at 60 and an exchange may take 15
     name="webhook_deliveries",
     minimum_interval_seconds=INTERVAL_SECONDS,
     default_status=DefaultSensorStatus.RUNNING,
-    description="Sends due webhooks, signed, and writes what came back; retries after 1, 5 and 30 minutes.",
+    description="Sends due webhooks, signed, and writes what came back: what a dispatcher does at once, if one runs.",
 )
 def webhook_deliveries(database: dg.ResourceParam[Database], clock: dg.ResourceParam[Clock]) -> dg.SkipReason:
     """A tick of the sensor; its message says what was sent."""

@@ -1,13 +1,15 @@
 """URLs of endpoints: which may be registered, and how they are shown.
 
 Belongs here: what can be said of a URL without sending anything. Does not belong here: the verdict on an address
-(`addresses`), which is asked again with every request (`transport`); keeping URLs (`keys`).
+(`addresses`), which is asked again with every request (`pinned`); keeping URLs (`keys`).
 """
 
 import re
 import socket
 from collections.abc import Sequence
 from urllib.parse import unquote, urlsplit
+
+import httpx
 
 from sensors.webhooks.addresses import Network, is_allowed, numeric_address, reason_against
 from storage.errors import UsageError
@@ -18,6 +20,7 @@ _MASK = "/…"
 _SHORTEST_SECRET = 8
 _SHORTEST_TOKEN = 12
 _TOKENS = re.compile("[/?&=]")
+_UNREADABLE = "the webhook's URL can't be read: it should look like https://example.com/hook"
 _ALLOW = "name its network in TIDEMARK_WEBHOOK_ALLOWED_NETWORKS (127.0.0.0/8 for local trials)"
 
 
@@ -31,7 +34,7 @@ def check_url(url: str, allowed: Sequence[Network]) -> None:
         parts = urlsplit(url)
         host, _ = parts.hostname or "", parts.port
     except ValueError:
-        raise UsageError("the webhook's URL can't be read: it should look like https://example.com/hook") from None
+        raise UsageError(_UNREADABLE) from None
     if parts.scheme not in ("http", "https") or not host or len(url) > MAX_URL_LENGTH or not url.isascii():
         raise UsageError(
             f"a webhook's URL is https://host/path, at most {MAX_URL_LENGTH} ASCII characters (write other letters "
@@ -44,6 +47,10 @@ def check_url(url: str, allowed: Sequence[Network]) -> None:
     address = numeric_address(host)
     if address is not None and not is_allowed(address, allowed) and (reason := reason_against(address)):
         raise UsageError(f"webhooks don't go to {address} ({reason}): use a public address, or {_ALLOW}")
+    try:
+        httpx.URL(url)
+    except httpx.InvalidURL:  # such as a host of four numbers that are no address
+        raise UsageError(_UNREADABLE) from None
     if parts.scheme == "http" and not _leads_to_allowed(host, allowed):
         raise UsageError(f"use https: plain http is only for hosts that the operator allows; to allow one, {_ALLOW}")
 

@@ -47,6 +47,7 @@ def test_an_alert_resolved_by_hand_is_told_once_and_a_later_breach_opens_the_nex
     assert not resolve(connection, tenant, firing, now=NOW)
     assert statuses(connection, "drift_high") == ["firing", "resolved"]
     assert actions(connection).count("alert.resolve") == 1
+    assert not acknowledge(connection, tenant, firing, by="ana", now=NOW), "there is nothing to look after"
     push(connection, tenant, [evaluation(2, drift_score=0.9)])
     scan(connection, NOW)
     assert statuses(connection, "drift_high") == ["firing", "resolved", "firing"]

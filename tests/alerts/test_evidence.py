@@ -131,6 +131,7 @@ def test_a_senders_rejects_are_judged_over_its_newest_batches(connection: Connec
     assert (fired["metric"]["value"], fired["metric"]["evaluation_count"]) == (0.1, 20)  # type: ignore[index]
     assert fired["subject"] == {"template": None, "extractor_vendor": None, "extractor_model": None}
     assert (resolved["alert"]["status"], resolved["metric"]["value"]) == ("resolved", 0.05)  # type: ignore[index]
+    assert resolved["metric"]["evaluation_count"] == 20, "windows that roll are not added up"  # type: ignore[index]
 
 
 def test_a_predicted_crossing_is_told_once_and_ends_when_a_newer_forecast_stays_below(

@@ -15,7 +15,7 @@ from alert_rows import NOW, evaluation, events, push, statuses
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sensors.alerts.administration import acknowledge, list_alerts, resolve
+from sensors.alerts.administration import acknowledge, list_alerts, list_notifications, resolve
 from sensors.alerts.inhibitions import add_inhibition, remove_inhibition
 from sensors.alerts.matchers import LABELS, Matcher, fit, parse_matcher
 from sensors.alerts.policies import set_policy
@@ -143,6 +143,11 @@ def test_a_firing_source_inhibits_its_targets_of_equal_labels_and_never_itself(
     sender.breaks(reliability_score=0.1)
     sender.breaks(template="letter", drift_score=0.1, reliability_score=0.1)
     assert told(connection) == [("drift_high", "invoice", "firing"), ("reliability_low", "letter", "firing")]
+    alerts = {row["event_type"]: row["alert_id"] for row in list_alerts(connection, tenant, template="invoice")}
+    (kept,) = list_notifications(connection, tenant, alerts["reliability_low"])  # type: ignore[arg-type]
+    assert (kept["state"], kept["kept_back_by"], kept["by_id"]) == ("held", "inhibition", alerts["drift_high"])
+    (said,) = list_notifications(connection, tenant, alerts["drift_high"])  # type: ignore[arg-type]
+    assert (said["state"], said["told_at"], said["kept_back_by"]) == ("told", sender.now, None)
     sender.heals(reliability_score=0.1)
     assert told(connection)[2:] == [
         ("drift_high", "invoice", "resolved"),

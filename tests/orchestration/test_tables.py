@@ -1,7 +1,7 @@
 """Tables for people: whole on a wide or no terminal, one line a value on a narrow one."""
 
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from rich.console import Console
@@ -15,15 +15,27 @@ ROW = {
     "started_at": datetime(2026, 5, 1, 12, 0, 0, 123456, tzinfo=UTC),
     "event_types": ["drift_high", "template_new"],
     "acked_by": None,
+    "for_how_long": timedelta(days=7),
     "reason": "x" * 120,
 }
-SHOWN = [str(ROW["alert_id"]), "a[/b] :smile:", "0.38", "2026-05-01 12:00:00Z", "drift_high, template_new", "x" * 120]
+SHOWN = [
+    str(ROW["alert_id"]),
+    "a[/b] :smile:",
+    "0.38",
+    "2026-05-01 12:00:00Z",
+    "drift_high, template_new",
+    "7d",
+    "x" * 120,
+]
 
 
 def test_into_a_pipe_every_value_stays_whole_on_its_row(capsys: pytest.CaptureFixture[str]) -> None:
     shared.show([ROW, ROW], as_json=False)
-    lines = [line for line in capsys.readouterr().out.splitlines() if "smile" in line]
+    out = capsys.readouterr().out
+    lines = [line for line in out.splitlines() if "smile" in line]
     assert len(lines) == 2
+    assert "event types" in out
+    assert "acked by" not in out, "what no row says has no column"
     assert all(value in lines[0] for value in SHOWN)
 
 

@@ -85,8 +85,10 @@ def test_the_check_names_what_is_overdue_failed_or_disabled_and_what_to_do(
     clock.move(days=2)
     connection.execute("update alerting.webhooks set status = 'active'")
     assert judged(database, clock) == (True, "")
-    connection.execute("update alerting.webhooks set breaker = 'open'")
-    assert "deliveries wait" in judged(database, clock)[1]
+    connection.execute("update alerting.webhooks set breaker = 'half_open', breaker_reason = 'it answered 404'")
+    told = judged(database, clock)[1]
+    assert "held back (it answered 404), so its deliveries wait" in told
+    assert "tidemark webhook resume" in told
 
 
 def test_evaluations_that_nobody_judges_are_told_of(connection: Connection, database: Database, tenant: str) -> None:

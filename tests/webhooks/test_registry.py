@@ -28,6 +28,7 @@ from storage.tenants import create_tenant
         ("https://example.com/" + "x" * 2000, "at most 2000"),
         ("https://example.com:port/", "can't be read"),
         ("https://[::1/", "can't be read"),
+        ("https://1.1.1.300/", "can't be read"),
         ("https://user:pass@example.com/", "verify the signature"),
         ("https://user@example.com/", "verify the signature"),
         ("https://example.com/a b", "percent-encode"),

@@ -69,6 +69,13 @@ def test_slack_gets_block_kit_with_what_the_alert_is_about_and_a_link() -> None:
     assert len(json.loads(render("slack", event()))["blocks"]) == 3
 
 
+def test_a_message_about_an_endpoint_names_it_and_times_are_told_to_the_second() -> None:
+    facts = json.loads(render("slack", event(name="id-of-webhook", event_type="webhook_disabled")))["blocks"][1]
+    lines = facts["text"]["text"].splitlines()
+    assert "*Webhook*  `id-of-webhook`" in lines
+    assert f"*Since*  `{NOW:%F %T} UTC`" in lines
+
+
 def test_teams_gets_an_adaptive_card_in_the_message_that_its_workflows_take() -> None:
     message = json.loads(render("teams", event(), PAGE))
     assert message["type"] == "message"

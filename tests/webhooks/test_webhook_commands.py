@@ -123,6 +123,31 @@ def test_an_operator_changes_how_an_endpoint_is_served_and_sends_all_dead_letter
     assert all(json.loads(request.body)["blocks"] for request in receiver.requests)
 
 
+@pytest.mark.usefixtures("allowed")
+def test_an_endpoint_that_is_sent_nothing_says_why_and_what_to_do(
+    connection: Connection, tenant: str, receiver: Receiver
+) -> None:
+    def tested() -> str:
+        result = CliRunner().invoke(webhook.app, ["test", webhook_id, *owner], catch_exceptions=False)
+        assert result.exit_code == 0
+        return result.stdout
+
+    owner = ("--tenant", tenant)
+    webhook_id = tidemark(webhook.app, "create", receiver.url, *owner)["webhook_id"]  # type: ignore[index, call-overload]
+    assert "running dispatcher" in tested()
+    receiver.behaviour = answer(404)
+    tidemark(webhook.app, "deliver")
+    shown = tidemark(webhook.app, "show", webhook_id, *owner)
+    assert isinstance(shown, dict)
+    assert (shown["status"], shown["held_back_because"]) == ("active", "it answered 404")
+    assert shown["held_back_until"] > shown["created_at"]
+    assert "held back (it answered 404)" in tested()
+    paused = tidemark(webhook.app, "pause", webhook_id, *owner)
+    assert isinstance(paused, dict)
+    assert paused["held_back_because"] is None
+    assert f"paused: `tidemark webhook resume {webhook_id}" in tested()
+
+
 @pytest.mark.usefixtures("settings")
 def test_thresholds_and_alerts_are_looked_after_by_commands(connection: Connection, tenant: str) -> None:
     owner = ("--tenant", tenant)
