@@ -124,10 +124,15 @@ def panel_nodes(arms: int) -> int:
 
 
 def cut(edges: Floats) -> Panels:
-    """Panels between the edges of each template, shape (templates, edges), in any order."""
+    """Panels between the edges of each template, shape (templates, edges), in any order.
+
+    Panels that have no width in any template are left out.
+    """
     ordered = np.sort(edges, axis=-1)
     half = np.diff(ordered, axis=-1) / 2
-    centre = ordered[:, :-1] + half
+    wide = half.any(axis=0)
+    half = half[:, wide]
+    centre = ordered[:, :-1][:, wide] + half
     nodes = centre[..., None] + half[..., None] * _POINTS
     return Panels(nodes, half[..., None] * _WEIGHTS, half)
 

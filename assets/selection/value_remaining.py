@@ -22,7 +22,8 @@ Indices = npt.NDArray[np.intp]
 
 QUANTILE = 0.95
 _STEPS = 60
-_CLOSE = 1e-9
+# A last step of Newton's method from so near misses by about the square.
+_CLOSE = 1e-4
 # Where (1 + x) theta* nears 1 its logit bends within a few units: panels end there too.
 _BEND = np.array([-6.0, -3.0, -1.0, 1.0, 3.0, 6.0, 10.0, 16.0, 24.0])
 
@@ -62,9 +63,8 @@ def value_remaining(alpha: Floats, beta: Floats, leader: Indices, p_leader: Floa
             target = at[active] - (deviate - special.ndtri(QUANTILE)) * _normal_density(deviate) / slope
         inside = (target >= low[active]) & (target <= high[active])
         target = np.where(inside, target, (low[active] + high[active]) / 2)
-        moved = np.abs(target - at[active])
         at[active] = target
-        active = active[moved > _CLOSE * (0.1 + target)]
+        active = active[np.abs(p - QUANTILE) > _CLOSE]
         if not len(active):
             break
     result[rows] = np.expm1(at)
