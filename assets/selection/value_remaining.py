@@ -45,10 +45,8 @@ def value_remaining(alpha: Floats, beta: Floats, leader: Indices, p_leader: Floa
     first = leader[rows]
     rest = np.arange(len(a) - 1)[:, None]
     rest = rest + (rest >= first)
-    others, taken = (
-        LogitBetas.of(a[rest, here], b[rest, here]),
-        LogitBetas.of(a[first, here][None], b[first, here][None]),
-    )
+    others = LogitBetas.of(a[rest, here], b[rest, here])
+    taken = LogitBetas.of(a[first, here][None], b[first, here][None])
     low = np.zeros(len(rows))
     # theta* exceeds its 5 % quantile with probability 0.95, and (1 + x) theta* then exceeds 1.
     high = -np.log(special.betaincinv(a[first, here], b[first, here], 1 - QUANTILE))
@@ -62,9 +60,10 @@ def value_remaining(alpha: Floats, beta: Floats, leader: Indices, p_leader: Floa
             deviate = special.ndtri(p)
             target = at[active] - (deviate - special.ndtri(QUANTILE)) * _normal_density(deviate) / slope
         inside = (target >= low[active]) & (target <= high[active])
-        target = np.where(inside, target, (low[active] + high[active]) / 2)
-        at[active] = target
-        active = active[np.abs(p - QUANTILE) > _CLOSE]
+        far = np.abs(p - QUANTILE) > _CLOSE
+        elsewhere = np.where(far, (low[active] + high[active]) / 2, at[active])
+        at[active] = np.where(inside, target, elsewhere)
+        active = active[far]
         if not len(active):
             break
     result[rows] = np.expm1(at)
