@@ -43,7 +43,7 @@ class LogitBetas:
     """Laws of the logits of Beta variables; every array has the shape (arms, templates).
 
     Densities are told from the distance d to the mode log(a/b), in the direction of the larger parameter's tail:
-    log f = m d - n log1p(m/n expm1(d)) - log_peak with m = min(a, b), n = a + b. Nothing cancels in it, whatever the
+    log f = m d - n log1p(m/n expm1(d)) - log_scale with m = min(a, b), n = a + b. Nothing cancels in it, whatever the
     size of a and b.
     """
 
