@@ -16,6 +16,8 @@ from benchmarks.rows import Row
 
 _PREFIX = "bench_"
 _FILE_WIDTH = 160
+# Below it two decimals would hide what was measured.
+_SMALL = 0.1
 
 
 def main(arguments: list[str]) -> int:
@@ -48,7 +50,8 @@ def _print_table(answers: dict[str, list[Row]]) -> None:
     table.columns[2].justify = "right"
     for name, rows in answers.items():
         for row in rows:
-            table.add_row(name, row.question, f"{row.ratio:.2f}", row.aim, row.figures)
+            ratio = "-" if row.ratio is None else f"{row.ratio:.3g}" if row.ratio < _SMALL else f"{row.ratio:.2f}"
+            table.add_row(name, row.question, ratio, row.aim, row.figures)
     # A log file has no width to fit into.
     Console(width=None if sys.stdout.isatty() else _FILE_WIDTH).print(table)
 

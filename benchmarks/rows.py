@@ -11,13 +11,13 @@ class Row:
 
     Attributes:
         question: what is compared with what.
-        ratio: the answer, without a unit.
+        ratio: the answer, without a unit; None if what is compared with is not installed.
         aim: what the project wants it to be, in words (`>= 0.6`).
         figures: the measured values behind the ratio, with units, for people.
     """
 
     question: str
-    ratio: float
+    ratio: float | None
     aim: str
     figures: str
 

@@ -37,6 +37,8 @@ Mask = npt.NDArray[np.bool_]
 
 SMALLEST_PARAMETER, LARGEST_PARAMETER = 0.1, 1e12
 NO_ARM = -1
+# Equal arms come out alike to this many decimals; beyond it is rounding, which should choose nothing.
+TIE_DIGITS = 12
 _CLOSE = 1e-10
 _HALVINGS = 4
 # A block's arrays of values at nodes fit into a processor's cache.
@@ -109,7 +111,7 @@ def best(
         # Packing shifts arms to the left by those that don't exist before them.
         block = _block(first, second, np.where(none, 0, chosen.cumsum(axis=1)[here, in_use[rows]] - 1))
         mean = first / (first + second)
-        leader = np.lexsort((-mean, -block.p_best), axis=0)[0]
+        leader = np.lexsort((-mean, -np.round(block.p_best, TIE_DIGITS)), axis=0)[0]
         found.p_best[rows] = _spread(block.p_best, chosen)
         found.best[rows] = np.nonzero(chosen)[1].reshape(len(rows), -1)[here, leader]
         found.expected_best[rows] = 1 - block.expected_best if minimise else block.expected_best

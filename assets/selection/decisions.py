@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from math import isnan
 from typing import Literal, NamedTuple
 
+from assets.selection.best import TIE_DIGITS
 from storage.errors import TidemarkError
 
 Kind = Literal["promote", "keep", "explore", "stop", "insufficient", "alarm"]
@@ -131,9 +132,10 @@ class _View:
     def __init__(self, template: Template, rules: Rules) -> None:
         self.template, self.rules, self.arms = template, rules, template.arms
         self.better = -1.0 if template.minimise else 1.0
-        # On ties the better mean, then the first: as best.py has it.
+        # As best.py has it.
         self.leading = max(
-            range(len(self.arms)), key=lambda arm: (self.arms[arm].p_best, self.better * self.arms[arm].mean)
+            range(len(self.arms)),
+            key=lambda arm: (round(self.arms[arm].p_best, TIE_DIGITS), self.better * self.arms[arm].mean),
         )
         self.leader = self.arms[self.leading]
         self.incumbent = None if template.incumbent is None else self.arms[template.incumbent]

@@ -43,7 +43,7 @@ class LogitBetas:
     """Laws of the logits of Beta variables; every array has the shape (arms, templates).
 
     Densities are told from the distance d to the mode log(a/b), in the direction of the larger parameter's tail:
-    log f = m d - n log1p(m/n expm1(d)) - log_peak with m = min(a, b), n = a + b. Nothing cancels in it, whatever the
+    log f = m d - n log1p(m/n expm1(d)) - log_scale with m = min(a, b), n = a + b. Nothing cancels in it, whatever the
     size of a and b.
     """
 
@@ -124,10 +124,15 @@ def panel_nodes(arms: int) -> int:
 
 
 def cut(edges: Floats) -> Panels:
-    """Panels between the edges of each template, shape (templates, edges), in any order."""
+    """Panels between the edges of each template, shape (templates, edges), in any order.
+
+    Panels that have no width in any template are left out.
+    """
     ordered = np.sort(edges, axis=-1)
     half = np.diff(ordered, axis=-1) / 2
-    centre = ordered[:, :-1] + half
+    wide = half.any(axis=0)
+    half = half[:, wide]
+    centre = ordered[:, :-1][:, wide] + half
     nodes = centre[..., None] + half[..., None] * _POINTS
     return Panels(nodes, half[..., None] * _WEIGHTS, half)
 

@@ -22,7 +22,8 @@ Indices = npt.NDArray[np.intp]
 
 QUANTILE = 0.95
 _STEPS = 60
-_CLOSE = 1e-9
+# A last step of Newton's method from so near misses by about the square.
+_CLOSE = 1e-4
 # Where (1 + x) theta* nears 1 its logit bends within a few units: panels end there too.
 _BEND = np.array([-6.0, -3.0, -1.0, 1.0, 3.0, 6.0, 10.0, 16.0, 24.0])
 
@@ -44,10 +45,8 @@ def value_remaining(alpha: Floats, beta: Floats, leader: Indices, p_leader: Floa
     first = leader[rows]
     rest = np.arange(len(a) - 1)[:, None]
     rest = rest + (rest >= first)
-    others, taken = (
-        LogitBetas.of(a[rest, here], b[rest, here]),
-        LogitBetas.of(a[first, here][None], b[first, here][None]),
-    )
+    others = LogitBetas.of(a[rest, here], b[rest, here])
+    taken = LogitBetas.of(a[first, here][None], b[first, here][None])
     low = np.zeros(len(rows))
     # theta* exceeds its 5 % quantile with probability 0.95, and (1 + x) theta* then exceeds 1.
     high = -np.log(special.betaincinv(a[first, here], b[first, here], 1 - QUANTILE))
@@ -61,10 +60,10 @@ def value_remaining(alpha: Floats, beta: Floats, leader: Indices, p_leader: Floa
             deviate = special.ndtri(p)
             target = at[active] - (deviate - special.ndtri(QUANTILE)) * _normal_density(deviate) / slope
         inside = (target >= low[active]) & (target <= high[active])
-        target = np.where(inside, target, (low[active] + high[active]) / 2)
-        moved = np.abs(target - at[active])
-        at[active] = target
-        active = active[moved > _CLOSE * (0.1 + target)]
+        far = np.abs(p - QUANTILE) > _CLOSE
+        elsewhere = np.where(far, (low[active] + high[active]) / 2, at[active])
+        at[active] = np.where(inside, target, elsewhere)
+        active = active[far]
         if not len(active):
             break
     result[rows] = np.expm1(at)

@@ -110,7 +110,9 @@ def test_p_best_of_two_arms_is_the_closed_form_for_whole_parameters(counts: tupl
 @examples
 @given(law, st.integers(2, 20))
 def test_identical_arms_share_alike(one: tuple[float, float], count: int) -> None:
-    assert p_best([one] * count) == pytest.approx(np.full(count, 1 / count), abs=1e-10)
+    found = of([one] * count)
+    assert found.p_best[0] == pytest.approx(np.full(count, 1 / count), abs=1e-10)
+    assert found.best.tolist() == [0]
 
 
 def test_arms_that_differ_by_less_than_either_is_known_are_told_apart() -> None:
