@@ -185,7 +185,15 @@ times as (
     inner join alerting.webhooks using (webhook_id)
     where webhooks.status = 'active'
     union all
-    select webhooks.breaker_until from alerting.webhooks where webhooks.status = 'active' and webhooks.breaker = 'open'
+    select webhooks.breaker_until
+    from alerting.webhooks
+    where
+        webhooks.status = 'active'
+        and webhooks.breaker = 'open'
+        and exists (
+            select from alerting.webhook_deliveries as deliveries
+            where deliveries.webhook_id = webhooks.webhook_id and deliveries.state = 'parked'
+        )
     union all
     select deliveries.lease_until from alerting.webhook_deliveries as deliveries where deliveries.state = 'in_flight'
 )

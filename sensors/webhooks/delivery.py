@@ -23,6 +23,7 @@ import structlog
 from sensors.webhooks.addresses import Network
 from sensors.webhooks.bodies import body_to_send
 from sensors.webhooks.claims import LEASE, Claim, claim, due, next_due
+from sensors.webhooks.giving_up import give_up
 from sensors.webhooks.keys import OpenEndpoint, open_endpoint
 from sensors.webhooks.lanes import Connect, Lane
 from sensors.webhooks.parking import sweep
@@ -119,6 +120,7 @@ def drain(connect: Connect, box: SecretBox, clock: Clock, options: Options | Non
         beat(connection, "webhook_deliveries")
         # Parks what has become due behind an open breaker.
         claim(connection, clock.now(), 0)
+        give_up(connection, clock.now())
         # Looked at first: a transport loads the system's certificates, too dear for every idle tick.
         if not due(connection, clock.now()):
             return DrainResult()
@@ -260,7 +262,7 @@ class Deliverer:
             outcomes = settle(connection, finished, now, options.jitter) if finished else ()
             swept = 0
             if elapsed >= self._sweep_at:
-                swept = sweep(connection, now)
+                swept = sweep(connection, now) + give_up(connection, now)
                 self._sweep_at = elapsed + (0 if swept else _SWEEP_SECONDS)
             claims = claim(connection, now, free, options.lease, options.jitter) if free > 0 else ()
             endpoints = {webhook_id: self._endpoint(connection, webhook_id) for webhook_id in _endpoints(claims)}

@@ -1,7 +1,7 @@
 """What waits beside the queue: deliveries that an open breaker holds back, and those that a dead owner holds.
 
 Belongs here: putting deliveries aside and back, a bounded number at a time, so that a backlog holds up nobody. Does
-not belong here: when a breaker opens and closes (`breaker`).
+not belong here: when a breaker opens and closes (`breaker`), what has waited for too long (`giving_up`).
 """
 
 from collections.abc import Sequence
@@ -25,9 +25,9 @@ where delivery_id = any(array(
 ))
 """
 
-# Of a closed breaker all that is parked, of one that may be probed the first, if nothing else of it could be the probe.
-_UNPARK = """
-with recursive parked (webhook_id) as (
+# Endpoints of which something is parked, along the index; for a `with recursive`.
+PARKED_ENDPOINTS = """
+parked (webhook_id) as (
     (
         select webhook_id from alerting.webhook_deliveries where state = 'parked' order by webhook_id limit 1
     )
@@ -40,7 +40,12 @@ with recursive parked (webhook_id) as (
         order by deliveries.webhook_id
         limit 1
     ) as following
-),
+)
+"""
+
+# Of a closed breaker all that is parked, of one that may be probed the first, if nothing else of it could be the probe.
+_UNPARK = f"""
+with recursive {PARKED_ENDPOINTS},
 
 back as (
     select taken.delivery_id
@@ -79,7 +84,7 @@ back as (
 update alerting.webhook_deliveries
 set state = case when attempt_count = 0 then 'pending' else 'retry' end
 where delivery_id = any(array(select back.delivery_id from back))
-"""
+"""  # noqa: S608 - constants
 
 _PARK = """
 update alerting.webhook_deliveries
@@ -115,4 +120,4 @@ def sweep(connection: Connection, now: datetime) -> int:
     values = {"now": now, "at_once": _AT_ONCE}
     with connection.transaction():
         released = connection.execute(_RELEASE, values).rowcount
-        return released + connection.execute(_UNPARK, values).rowcount
+        return released + connection.execute(_UNPARK.encode(), values).rowcount

@@ -89,6 +89,7 @@ set
     breaker_reason = %(breaker_reason)s,
     failures = %(failures)s,
     trips = %(trips)s,
+    failing_since = %(failing_since)s,
     told_at = %(told_at)s
 where webhook_id = %(webhook_id)s
 """
