@@ -99,6 +99,27 @@ where
 order by alerts.started_at, alerts.alert_id
 """
 
+# By what keeps each back since last; both kinds have an index of their own, so that what was told costs nothing.
+_KEPT_BACK = """
+select waiting.why, count(*)
+from (
+    select last.reason as why
+    from alerting.notifications
+    cross join lateral (
+        select suppressions.reason from alerting.suppressions
+        where
+            (suppressions.alert_id, suppressions.transition, suppressions.number)
+            = (notifications.alert_id, notifications.transition, notifications.number)
+        order by suppressions.suppression_id desc
+        limit 1
+    ) as last
+    where notifications.state = 'held'
+    union all
+    select 'group' as why from alerting.notifications where notifications.state = 'grouped'
+) as waiting
+group by waiting.why
+"""
+
 _GROUPS = """
 select notifications.tenant_id, notifications.group_key, min(notifications.seen_at), groups.flushed_at
 from alerting.notifications
@@ -259,6 +280,11 @@ def waiting_groups(
 ) -> list[tuple[str, Mapping[str, str], datetime, datetime | None]]:
     """Groups in which something waits: tenant, key, since when, and when the group was told last."""
     return connection.execute(_GROUPS).fetchall()
+
+
+def kept_back(connection: Connection) -> dict[str, int]:
+    """How many notifications wait, of all tenants, by what for: `silence`, `inhibition`, `window` or `group`."""
+    return dict(connection.execute(_KEPT_BACK).fetchall())
 
 
 def save(connection: Connection, outcomes: Sequence[Outcome], now: datetime) -> None:

@@ -26,7 +26,7 @@ from sensors.webhooks.claims import LEASE, Claim, claim, due, next_due
 from sensors.webhooks.giving_up import give_up
 from sensors.webhooks.keys import OpenEndpoint, open_endpoint
 from sensors.webhooks.lanes import Connect, Lane
-from sensors.webhooks.parking import sweep
+from sensors.webhooks.parking import MOST_COUNTED, count_parked, sweep
 from sensors.webhooks.settling import Outcome, Result, settle
 from sensors.webhooks.signing import sign
 from sensors.webhooks.transport import DEADLINE_SECONDS, Answer, Transport
@@ -80,13 +80,14 @@ class Options:
 
 @dataclass(frozen=True)
 class DrainResult:
-    """Deliveries by what became of them, and how many are still due."""
+    """Deliveries by what became of them; how many are still due, and how many wait for endpoints that fail."""
 
     delivered: int = 0
     retried: int = 0
     failed: int = 0
     superseded: int = 0
     left: int = 0
+    parked: int = 0
 
     @property
     def attempted(self) -> int:
@@ -95,14 +96,15 @@ class DrainResult:
 
     def message(self) -> str:
         """One line, for a tick or for the command line."""
+        aside = [f"{self.parked}{' or more' if self.parked >= MOST_COUNTED else ''} parked"] if self.parked else []
         if not self.attempted:
-            return f"nothing sent; {self.left} due" if self.left else "nothing due"
+            return "; ".join([f"nothing sent; {self.left} due" if self.left else "nothing due", *aside])
         parts = [f"{self.delivered} delivered"]
         parts += [f"{self.retried} to be tried again"] if self.retried else []
         parts += [f"{self.failed} failed for good"] if self.failed else []
         parts += [f"{self.superseded} finished too late to count"] if self.superseded else []
         parts += [f"{self.left} still due"] if self.left else []
-        return ", ".join(parts)
+        return ", ".join(parts + aside)
 
 
 def drain(connect: Connect, box: SecretBox, clock: Clock, options: Options | None = None) -> DrainResult:
@@ -123,7 +125,7 @@ def drain(connect: Connect, box: SecretBox, clock: Clock, options: Options | Non
         give_up(connection, clock.now())
         # Looked at first: a transport loads the system's certificates, too dear for every idle tick.
         if not due(connection, clock.now()):
-            return DrainResult()
+            return DrainResult(parked=count_parked(connection))
     counted = asyncio.run(_drain(connect, box, clock, options))
     with connect() as connection:
         return DrainResult(
@@ -132,6 +134,7 @@ def drain(connect: Connect, box: SecretBox, clock: Clock, options: Options | Non
             failed=counted["failed"],
             superseded=counted[None],
             left=due(connection, clock.now()),
+            parked=count_parked(connection),
         )
 
 

@@ -11,6 +11,7 @@ from uuid import UUID
 from storage.database import Connection
 
 _AT_ONCE = 500
+MOST_COUNTED = 10_000
 
 # By arrays, which are looked up in the index whatever the statistics say: a queue's are always of another moment.
 _RELEASE = """
@@ -86,6 +87,11 @@ set state = case when attempt_count = 0 then 'pending' else 'retry' end
 where delivery_id = any(array(select back.delivery_id from back))
 """  # noqa: S608 - constants
 
+_COUNT = """
+select count(*)
+from (select from alerting.webhook_deliveries where state = 'parked' limit %(most)s) as counted
+"""
+
 _PARK = """
 update alerting.webhook_deliveries
 set state = 'parked'
@@ -109,6 +115,12 @@ where delivery_id = any(array(
 def park(connection: Connection, webhook_ids: Sequence[UUID], now: datetime) -> None:
     """Put aside what is due of endpoints whose breakers are open."""
     connection.execute(_PARK, {"ids": list(webhook_ids), "now": now, "at_once": _AT_ONCE})
+
+
+def count_parked(connection: Connection) -> int:
+    """How many deliveries are put aside, of all endpoints; counted up to 10,000."""
+    [[count]] = connection.execute(_COUNT, {"most": MOST_COUNTED}).fetchall()
+    return int(count)
 
 
 def sweep(connection: Connection, now: datetime) -> int:

@@ -54,6 +54,15 @@ def test_a_tick_sends_what_is_due_and_says_so(
     result = sensor(dg.build_sensor_context(resources={"database": database, "clock": clock}))
     assert isinstance(result, dg.SkipReason)
     assert result.skip_message == "0 delivered, 1 to be tried again"
+    clock.move(minutes=2)
+    receiver.behaviour = answer(404)
+    said = []
+    for _ in range(2):
+        result = sensor(dg.build_sensor_context(resources={"database": database, "clock": clock}))
+        assert isinstance(result, dg.SkipReason)
+        said.append(result.skip_message)
+        happen(connection, tenant, clock, "four", "five")
+    assert said == ["0 delivered, 1 to be tried again", "nothing due; 2 parked"]
 
 
 @pytest.mark.usefixtures("allowed")
