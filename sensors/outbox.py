@@ -50,7 +50,7 @@ select
     events.tenant_id,
     events.event_id,
     webhooks.webhook_id,
-    case when webhooks.ordered then subjects.subject_key end,
+    subjects.subject_key,
     %(now)s
 from alerting.events
 inner join unnest(%(event_ids)s::uuid [], %(subject_keys)s::bytea []) as subjects (event_id, subject_key)

@@ -14,6 +14,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
+from functools import cached_property
 from uuid import UUID
 
 from psycopg import sql
@@ -97,7 +98,6 @@ first_of_subjects as (
                 select subject_key, delivery_id, state, next_attempt_at from alerting.webhook_deliveries
                 where
                     webhook_id = endpoints.webhook_id
-                    and subject_key is not null
                     and state in ('pending', 'retry', 'in_flight', 'parked')
                 order by subject_key, delivery_id
                 limit 1
@@ -230,7 +230,7 @@ class Claim:
     event_type: str
     body: bytes
 
-    @property
+    @cached_property
     def correlation_id(self) -> str | None:
         """What the event was caused by: that of the record, or else of the request that brought it."""
         told: str | None = json.loads(self.body)["correlation_id"]

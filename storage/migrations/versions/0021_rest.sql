@@ -5,6 +5,15 @@ update alerting.webhooks set failing_since = now() where breaker <> 'closed';
 comment on column alerting.webhooks.failing_since is
     'Of a breaker that is not closed: when it opened first since it was. What waits behind it for too long is given up.';
 
+-- Of every delivery: an endpoint that is put in order has some in its queue. Those from before wait for no other.
+update alerting.webhook_deliveries set subject_key = uuid_send(delivery_id) where subject_key is null;
+alter table alerting.webhook_deliveries alter column subject_key set not null;
+comment on column alerting.webhook_deliveries.subject_key is
+    'Which deliveries wait for one another, where the endpoint is told in order.';
+drop index alerting.webhook_deliveries_in_order;
+create index webhook_deliveries_in_order on alerting.webhook_deliveries (webhook_id, subject_key, delivery_id)
+where state in ('pending', 'retry', 'in_flight', 'parked');
+
 -- Each scan asks for the groups in which something waits, and not for all that were ever told.
 create index on alerting.notifications (tenant_id, group_key) where state = 'grouped';
 
