@@ -54,7 +54,8 @@ _SUPPRESSED = """
 select alert_id, transition, number, reason, by_id from alerting.suppressions where alert_id = any(%(alert_ids)s)
 """
 
-# Of tenants that have a window alone: of all others there is nothing to look up.
+# Of tenants that have a window alone: of all others there is nothing to look up. The newest that was told was told last,
+# since a subject has one alert after the other: however often it flaps, no more of them are read than were kept back.
 _TOLD_BEFORE = """
 with mine as materialized (
     select alerts.*
@@ -66,7 +67,7 @@ with mine as materialized (
 select mine.alert_id, told.at
 from mine
 cross join lateral (
-    select max(notifications.told_at) as at
+    select notifications.told_at as at
     from alerting.alerts as before
     inner join alerting.notifications using (alert_id)
     where
@@ -77,8 +78,9 @@ cross join lateral (
         and notifications.transition = 'firing'
         and notifications.number = 0
         and notifications.state = 'told'
+    order by before.epoch desc
+    limit 1
 ) as told
-where told.at is not null
 """
 
 _REPEATS = """
