@@ -54,8 +54,8 @@ _SUPPRESSED = """
 select alert_id, transition, number, reason, by_id from alerting.suppressions where alert_id = any(%(alert_ids)s)
 """
 
-# Of tenants that have a window alone: of all others there is nothing to look up. The newest that was told was told last,
-# since a subject has one alert after the other: however often it flaps, no more of them are read than were kept back.
+# Of tenants that have a window alone: of all others there is nothing to look up. A subject has one alert after another,
+# so the newest that was told was told last: however often it flaps, none from before that is read.
 _TOLD_BEFORE = """
 with mine as materialized (
     select alerts.*
