@@ -1,6 +1,6 @@
 """What of the log of notifications is no longer kept: transitions of alerts that are over, and what kept them back.
 
-What may go is decided by a function of the database (migration 0021), which role `retention` may call: nothing that
+What may go is decided by a function of the database (migration 0015), which role `retention` may call: nothing that
 waits, nor what an open alert, late data, a suppression window or a dry run still reads. Alerts themselves stay.
 """
 

@@ -4,7 +4,7 @@ from alembic import op
 
 from storage.migrations import run_sql
 
-revision = "0021"
+revision = "0015"
 down_revision = "0014"
 branch_labels = None
 depends_on = None
