@@ -152,10 +152,12 @@ def _read_log(connection: Connection, tenant_id: str | None, start: Start) -> _L
     log = _Log()
     values = {"tenant_id": tenant_id, "start": str(start.position), "open_alerts": list(start.open_alerts)}
     with connection.cursor(row_factory=dict_row) as cursor:
-        for row in cursor.execute(_LOG, values):
+        rows = cursor.execute(_LOG, values).fetchall()
+        fired = {row["alert_id"] for row in rows if row["transition"] == "firing"}
+        for row in rows:
             subject = Subject(*(row[name] for name in Subject._fields))
             log.last_seen[subject] = row["seen_at"]
-            reason = _reason(row, start.open_alerts)
+            reason = _reason(row, start.open_alerts, fired)
             if reason:
                 log.excluded.setdefault(subject, reason)
             log.happenings.append(
@@ -164,15 +166,18 @@ def _read_log(connection: Connection, tenant_id: str | None, start: Start) -> _L
     return log
 
 
-def _reason(row: Mapping[str, object], open_alerts: frozenset[UUID]) -> str | None:
+def _reason(row: Mapping[str, object], open_alerts: frozenset[UUID], fired: set[UUID]) -> str | None:
     if row["event_type"] not in REPLAYED_TYPES:
         return "what it was judged by is not kept as it was: the clock, a rhythm learned anew, a later build"
     if row["by_hand"]:
         return "somebody resolved an alert by hand"
-    if row["transition"] in ("amended", "retracted"):
-        return "late data has restated a finding"
     if row["alert_id"] in open_alerts:
         return "an alert was open since before what can be replayed"
+    if row["transition"] in ("amended", "retracted"):
+        if row["event_type"] in FINDING_TYPES:
+            return "late data has restated a finding"
+        if row["alert_id"] not in fired:
+            return "late data has restated what was told before what can be replayed"
     return None
 
 

@@ -18,9 +18,11 @@ from itertools import chain
 from typing import NamedTuple
 from uuid import UUID
 
-from sensors.alerts import findings, observations, rejected_records, store
+from sensors.alerts import findings, observations, rejected_records, store, window_rows
+from sensors.alerts.judging import judge_here
 from sensors.alerts.scan import MAX_BATCHES, MAX_RECORDS
-from sensors.alerts.states import Alert, Observation, Subject, advance
+from sensors.alerts.states import Alert, Observation, Subject
+from sensors.alerts.windows import Late
 from storage.database import Connection
 
 BATCH_TYPES = ("drift_high", "reliability_low", "decision_review", "template_new", "records_rejected")
@@ -92,9 +94,11 @@ where
 """
 
 _SET_ASIDE = """
-update alerting.alerts set status = 'resolved', epoch = -epoch
+update alerting.alerts set status = 'resolved', epoch = -epoch, is_retracted = true
 where %(tenant_id)s::text is null or tenant_id = %(tenant_id)s
 """
+
+_FORGET_WINDOWS = "delete from alerting.windows where %(tenant_id)s::text is null or tenant_id = %(tenant_id)s"
 
 _BATCHES = """
 select batches.xact_id::text, batches.batch_id, batches.received_at, batches.accepted, held.records, held.oldest
@@ -185,6 +189,7 @@ def replay(connection: Connection, tenant_id: str | None, start: Start, position
         batch_ids, judged_at = [batch.batch_id for batch in chunk], chunk[-1].received_at
         seen = chain(
             observations.of_batches(connection, batch_ids, judged_at),
+            window_rows.of_batches(connection, batch_ids, judged_at),
             rejected_records.of_receipts(connection, batch_ids, judged_at),
         )
         happenings += _judge(connection, newest, _wanted(seen, tenant_id, BATCH_TYPES))
@@ -228,6 +233,8 @@ def _set_back(connection: Connection, tenant_id: str | None, start: Start) -> di
         newest[alert.subject] = alert
     # Out of the way of what opens now: the reading asks the table whose alert is open.
     connection.execute(_SET_ASIDE, values)
+    # Made anew as they were there, from what had landed.
+    connection.execute(_FORGET_WINDOWS, values)
     store.save_alerts(connection, [alert for alert in newest.values() if alert.alert_id in start.open_alerts])
     return newest
 
@@ -265,7 +272,9 @@ def _findings(connection: Connection, now: datetime) -> Iterator[Observation]:
     return (seen for seen in findings.of_assets(connection, now) if seen.starts <= now)
 
 
-def _wanted(seen: Iterable[Observation], tenant_id: str | None, types: Sequence[str]) -> list[Observation]:
+def _wanted(
+    seen: Iterable[Observation | Late], tenant_id: str | None, types: Sequence[str]
+) -> list[Observation | Late]:
     return [
         one
         for one in seen
@@ -273,21 +282,10 @@ def _wanted(seen: Iterable[Observation], tenant_id: str | None, types: Sequence[
     ]
 
 
-def _judge(connection: Connection, newest: dict[Subject, Alert], seen: Sequence[Observation]) -> list[Happening]:
-    changed: dict[tuple[Subject, int], Alert] = {}
-    happenings = []
-    for one in seen:
-        before = newest.get(one.subject)
-        after, transition = advance(before, one)
-        if after is not None and after is not before:
-            newest[one.subject] = changed[one.subject, after.epoch] = after
-        if transition is not None:
-            alert = transition.alert
-            happenings.append(
-                Happening(one.subject, alert.epoch, transition.status, alert.window_start, alert.window_end)
-            )
+def _judge(connection: Connection, newest: dict[Subject, Alert], seen: Sequence[Observation | Late]) -> list[Happening]:
+    changed, transitions = judge_here(connection, newest, seen)
     ids = store.save_alerts(connection, list(changed.values()))
     for (subject, epoch), alert in changed.items():
         if newest[subject] is alert:
             newest[subject] = replace(alert, alert_id=ids[subject, epoch])
-    return happenings
+    return [Happening(one.alert.subject, one.alert.epoch, one.status, *one.data[:2]) for one in transitions]
