@@ -1,7 +1,7 @@
-"""Windows as `raw.evaluations` has them: as of any batch, for one that nobody kept, and for one that was told.
+"""Windows that were told, as `raw.evaluations` has them: as they were, and with what has come late.
 
-What has landed until a batch never changes, so what was told is found again as it was, and as it is with what has come
-late, until retention drops it. Reads a tenant's rows of the window's time by their index, newest first.
+What has landed until a batch never changes, so what was told is found again until retention drops it. Reads the
+tenant's rows of the window's time; only where something late falls into what was told, and for what is told newly.
 
 Does not belong here: windows that are kept (`window_rows`).
 """
@@ -37,41 +37,12 @@ where
     and evaluations.extractor_vendor = %(extractor_vendor)s
     and evaluations.extractor_model = %(extractor_model)s
     and evaluations.created_at >= %(since)s
-    and (evaluations.created_at, evaluations.evaluation_id)
-    <= (coalesce(%(last_at)s::timestamptz, 'infinity'), %(last_id)s::uuid)
+    and (evaluations.created_at, evaluations.evaluation_id) <= (%(last_at)s::timestamptz, %(last_id)s::uuid)
     and {VALUE.format(event_type="%(event_type)s::text")} is not null
     and (receipts.xact_id, receipts.batch_id) <= (%(xact_id)s::text::xid8, %(batch_id)s::uuid)
 order by evaluations.created_at desc, evaluations.evaluation_id desc
 limit %(limit)s
 """  # noqa: S608 - constants of this module
-
-_NO_ID = UUID(int=0)
-
-
-def landed(
-    connection: Connection, subject: Subject, since: datetime, last: Key | None, until: Batch, limit: int | None
-) -> list[Row]:
-    """A subject's newest evaluations that have its metric, sorted.
-
-    Args:
-        connection: in UTC.
-        subject: of an extractor.
-        since: none older than that.
-        last: none after this one; None: whatever there is.
-        until: none of a later batch.
-        limit: at most so many of the newest; None: all.
-    """
-    values = {
-        **subject._asdict(),
-        "template_id": template_id(subject.tenant_id, subject.template),
-        "since": since,
-        "last_at": last[0] if last else None,
-        "last_id": last[1] if last else _NO_ID,
-        "xact_id": str(until[0]),
-        "batch_id": until[1],
-        "limit": limit,
-    }
-    return [Row(*row) for row in reversed(connection.execute(_LANDED, values).fetchall())]
 
 
 def told_again(connection: Connection, alert: Alert, late: Late) -> Observation | None:
@@ -89,7 +60,7 @@ def told_again(connection: Connection, alert: Alert, late: Late) -> Observation 
     since = first[0] if count == late.rule.limit else last[0] - late.rule.span
     if late.latest < since or late.earliest > last[0]:
         return None
-    rows = landed(connection, alert.subject, since, last, late.until, late.rule.limit)
+    rows = _landed(connection, alert.subject, since, last, late.until, late.rule.limit)
     if len(rows) < count:
         return None  # retention has dropped some of it
     value = mean(sum(row.value for row in rows), len(rows))
@@ -103,7 +74,7 @@ def contributors(connection: Connection, alert: Alert) -> list[Mapping[str, obje
         return []
     first, last = _key(told["first"]), _key(told["last"])
     until = (int(told["until"]["xact_id"]), UUID(told["until"]["batch_id"]))
-    rows = landed(connection, alert.subject, first[0], last, until, int(told["evaluation_count"]))
+    rows = _landed(connection, alert.subject, first[0], last, until, int(told["evaluation_count"]))
     sign = -1 if alert.comparison == "above" else 1
     worst = sorted(rows, key=lambda row: (sign * row.value, row[:2]))[:CONTRIBUTORS]
     return [
@@ -118,3 +89,19 @@ def contributors(connection: Connection, alert: Alert) -> list[Mapping[str, obje
 
 def _key(end: Mapping[str, Any]) -> Key:
     return datetime.fromisoformat(end["created_at"]), UUID(end["evaluation_id"])
+
+
+def _landed(
+    connection: Connection, subject: Subject, since: datetime, last: Key, until: Batch, limit: int | None
+) -> list[Row]:
+    values = {
+        **subject._asdict(),
+        "template_id": template_id(subject.tenant_id, subject.template),
+        "since": since,
+        "last_at": last[0],
+        "last_id": last[1],
+        "xact_id": str(until[0]),
+        "batch_id": until[1],
+        "limit": limit,
+    }
+    return [Row(*row) for row in reversed(connection.execute(_LANDED, values).fetchall())]

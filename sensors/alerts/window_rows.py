@@ -18,7 +18,7 @@ from typing import Any
 from uuid import UUID
 
 from sensors.alerts.states import Observation
-from sensors.alerts.window_history import VALUE, landed
+from sensors.alerts.window_history import VALUE
 from sensors.alerts.window_rules import are_any, forget, held_rules, rule_of
 from sensors.alerts.windows import Batch, Late, Reading, Row, Rule, Window, move, observation
 from storage.database import Connection
@@ -51,9 +51,52 @@ _XACTS = """
 select batch_id, xact_id::text from raw.ingest_batches where batch_id = any(%(batch_ids)s::uuid[])
 """
 
+# All that are made in one pass over the tenants' rows of that time, however many they are: a rule that is set for a
+# thousand templates at once is read once. Of a template that begins in these batches nothing has landed before.
+_LANDED_BEFORE = f"""
+with made as materialized (
+    select windows.*, templates.template_id, found.since
+    from unnest(%(window_ids)s::bigint[], %(since)s::timestamptz[]) as found (window_id, since)
+    inner join alerting.windows using (window_id)
+    inner join access.templates
+        on windows.tenant_id = templates.tenant_id and windows.template = templates.template
+    where templates.first_batch_id <> all(%(batch_ids)s::uuid[])
+),
+
+landed as (
+    select
+        made.window_id,
+        made.window_n,
+        evaluations.created_at,
+        evaluations.evaluation_id,
+        {VALUE.format(event_type="made.event_type")} as value,
+        row_number() over (
+            partition by made.window_id order by evaluations.created_at desc, evaluations.evaluation_id desc
+        ) as place
+    from made
+    inner join raw.evaluations
+        on
+            made.tenant_id = evaluations.tenant_id
+            and made.template_id = evaluations.template_id
+            and made.extractor_vendor = evaluations.extractor_vendor
+            and made.extractor_model = evaluations.extractor_model
+    inner join raw.ingest_batches as receipts on evaluations.batch_id = receipts.batch_id
+    where
+        evaluations.tenant_id = any(%(tenants)s)
+        and evaluations.created_at >= %(since_least)s
+        and evaluations.created_at >= made.since
+        and receipts.xact_id < %(xact_id)s::text::xid8
+        and {VALUE.format(event_type="made.event_type")} is not null
+)
+
+select window_id, created_at, evaluation_id, value
+from landed
+where place <= window_n or window_n is null
+order by window_id, created_at, evaluation_id
+"""  # noqa: S608 - constants of this module
+
 _MOVED = ("window_ids", "counts", "totals", "newest_at", "newest_ids", "xact_ids", "batch_ids", "first_at", "first_ids")
 _ENTERED = ("window_ids", "created_at", "evaluation_ids", "values")
-_LAST = UUID(int=2**128 - 1)
 
 # As many of the oldest as can be pushed out, and the one that is the oldest then.
 _FRONT = """
@@ -144,7 +187,7 @@ def of_batches(connection: Connection, batch_ids: Sequence[UUID], now: datetime)
     new: list[tuple[Batch, int, Row]] = [
         (batches[position - 1], window_id, Row(*rest)) for position, window_id, *rest in connection.execute(_NEW, names)
     ]
-    followed = _load(connection, held, new, batches[0], now)
+    followed = _load(connection, held, new, batches, now)
     # Without an evaluation that has the metric there is nothing to keep, and the next one begins anew.
     forget(connection, [row["window_id"] for row in held if row["is_new"] and row["window_id"] not in followed])
     found = _move(followed, new, now)
@@ -161,7 +204,7 @@ def _load(
     connection: Connection,
     held: Sequence[Mapping[str, Any]],
     new: Sequence[tuple[Batch, int, Row]],
-    first_batch: Batch,
+    batches: Sequence[Batch],
     now: datetime,
 ) -> dict[int, _Followed]:
     counts = Counter(window_id for _, window_id, _ in new)
@@ -170,14 +213,13 @@ def _load(
         newest[window_id] = max(newest.get(window_id, one.created_at), one.created_at)
     moved = [row for row in held if counts[row["window_id"]]]
     fronts = _fronts(connection, [row for row in moved if not row["is_new"]], counts, newest)
+    before = _landed_before(connection, [row for row in moved if row["is_new"]], batches, now)
     followed = {}
     for row in moved:
         window_id, rule = row["window_id"], rule_of(row)
         if row["is_new"]:
             window = Window(rule.limit, rule.span)
-            # Nothing older is in a window that is still judged.
-            since = now - rule.max_age - rule.span
-            for one in landed(connection, rule.subject, since, None, (first_batch[0] - 1, _LAST), rule.limit):
+            for one in before.get(window_id, ()):
                 window.add(one)
         else:
             key = (row["newest_at"], row["newest_id"])
@@ -199,6 +241,27 @@ def _fronts(
     for window_id, created_at, evaluation_id, value in connection.execute(_FRONT, names):
         fronts.setdefault(window_id, []).append(Row(created_at, evaluation_id, value, is_kept=True))
     return fronts
+
+
+def _landed_before(
+    connection: Connection, made: Sequence[Mapping[str, Any]], batches: Sequence[Batch], now: datetime
+) -> dict[int, list[Row]]:
+    if not made:
+        return {}
+    # Nothing older is in a window that is still judged.
+    since = [now - row["max_age"] - row["span"] for row in made]
+    names = {
+        "window_ids": [row["window_id"] for row in made],
+        "since": since,
+        "since_least": min(since),
+        "tenants": sorted({row["tenant_id"] for row in made}),
+        "batch_ids": [batch_id for _, batch_id in batches],
+        "xact_id": str(batches[0][0]),
+    }
+    found: dict[int, list[Row]] = {}
+    for window_id, *rest in connection.execute(_LANDED_BEFORE, names):
+        found.setdefault(window_id, []).append(Row(*rest))
+    return found
 
 
 def _move(
