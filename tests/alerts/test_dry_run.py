@@ -166,6 +166,41 @@ def test_days_of_forecasts_are_replayed_in_their_order(connection: Connection, t
     assert (found.equals_log, found.compared, found.not_compared) == (True, 4, [])
 
 
+FEATURES = """
+create table if not exists marts.feature_drift as
+select tenant_id, template_id, template, null::text as feature, created_at::date as date, 0.0::float8 as p_value,
+    0.0::float8 as shift, 0.0::float8 as mean, 0.0::float8 as baseline_mean, 0 as value_count, 0 as null_count,
+    0 as baseline_count
+from raw.evaluations where false
+"""
+SHIFT = """
+insert into marts.feature_drift
+    (tenant_id, template_id, template, feature, date, p_value, shift, value_count, null_count)
+values (%s, '00000000-0000-0000-0000-000000000001', 'invoice', 'amount', %s, 1e-9, %s, 40, 0)
+"""
+
+
+def test_days_of_features_are_replayed_and_what_a_silence_would_keep_back_is_named(
+    connection: Connection, tenant: str
+) -> None:
+    connection.execute("update alerting.thresholds set enabled = event_type = 'feature_drift'")
+    connection.execute(FEATURES)  # type: ignore[arg-type]
+    ends = NOW + timedelta(days=2)
+    create_silence(connection, tenant, [parse_matcher("template=invoice")], ends_at=ends, author="ana", now=NOW)
+    for day, shift in enumerate([0.1, 0.9, 0.2, 0.4, 0.1, 0.45, 0.1]):
+        now = NOW + timedelta(days=day)
+        push(connection, tenant, [evaluation(day, at=now - HOUR)], now)
+        connection.execute(SHIFT, (tenant, now.date() - timedelta(days=1), shift))
+        scan(connection, now)
+    stricter = "update alerting.thresholds set value = 0.3 where event_type = 'feature_drift'"
+    found = rerun(connection, tenant, NOW + timedelta(days=6), change=stricter)
+    assert [one.transition for one in found.deployed] == ["firing", "resolved"]
+    assert (found.equals_log, found.compared, found.not_compared) == (True, 2, [])
+    besides = found.report()["would_fire_besides"]
+    assert [(f"{one['window_start']:%d}", one["silenced"]) for one in besides] == [("12", False), ("14", False)]  # type: ignore[attr-defined]
+    assert [f"{one.window_start:%d}" for one in found.silenced] == ["10"]
+
+
 def test_an_alert_that_has_been_open_since_before_the_reach_is_named_and_the_others_are_compared(
     connection: Connection, tenant: str
 ) -> None:
