@@ -71,6 +71,7 @@ def test_tiers_bounds_evidence_and_a_new_baseline_by_commands(connection: Connec
         "model-1",
     )
     tidemark(threshold.app, *unset)
+    tidemark(threshold.app, "unset", "reliability_low", "--tenant", "acme")
     tidemark(threshold.app, "unset", "drift_high", "--tier", "gold")
     assert all(row["holds_for"] == "default" for row in tidemark(threshold.app, "list", "--tenant", "acme"))
 

@@ -7,7 +7,8 @@ alter table alerting.thresholds
     add column window_span interval check (window_span > '0' and window_span <= max_age),
     add column min_n integer check (min_n >= 1 and min_n <= coalesce(window_n, min_n)),
     add check (
-        num_nonnulls(window_n, window_span, min_n) = 0 or event_type in ('drift_high', 'reliability_low', 'decision_review')
+        num_nonnulls(window_n, window_span, min_n) = 0
+        or event_type in ('drift_high', 'reliability_low', 'decision_review')
     ),
     add check (min_n is null or num_nonnulls(window_n, window_span) > 0),
     add check (num_nonnulls(window_n, min_n) > 0 or window_span is null);
@@ -122,8 +123,8 @@ create table alerting.windows (
 );
 alter table alerting.windows enable row level security;
 comment on table alerting.windows is
-    'The window of each subject whose rule is held against a mean, as of the last batch that brought it an evaluation; can
-    be made anew from raw.evaluations.';
+    'The window of each subject whose rule is held against a mean, as of the last batch that brought it an evaluation;
+    can be made anew from raw.evaluations.';
 comment on column alerting.windows.total is 'The sum of the values in it, in billionths: whole numbers add up exactly.';
 comment on column alerting.windows.until_xact_id is 'With until_batch_id: the last batch that is in it.';
 
