@@ -151,8 +151,9 @@ def _row(threshold: Threshold) -> Mapping[str, object]:
 
 
 def _brief(row: Mapping[str, object]) -> Mapping[str, object]:
-    """A row that fits a terminal: `holds_for` says the scope in one, `bound` the comparison and its value."""
-    bound = f"{row['comparison']} {shown(row['value'])}"
+    """A row that fits a terminal: `holds_for` says the scope in one, `bound` the comparison, its value, and of what."""
+    window = " in ".join(str(row[name]) for name in ("window_n", "window_span") if row[name] is not None)
+    bound = f"{row['comparison']} {shown(row['value'])}" + (f", mean of {window}" if window else "")
     return {"holds_for": row["holds_for"], "event_type": row["event_type"], "bound": bound} | {
         name: row[name] for name in _RULE
     }
