@@ -66,6 +66,8 @@ def everything(content: dict[str, Any], webhook_id: object) -> None:
             "severity": "critical",
             "clear_n": 5,
             "max_age": "3d12h",
+            "window_n": 50,
+            "window_span": "1d",
             "enabled": True,
         }
         | {name: value for name, value in {"for_n": 1}.items() if _has_column(content, name)}
@@ -96,6 +98,7 @@ def test_a_file_is_applied_as_one_audited_with_both_checksums_and_its_export_is_
     assert [(row.event_type, row.template, row.value, row.max_age) for row in own] == [
         ("drift_high", "invoice", 0.4, timedelta(days=3, hours=12))
     ]
+    assert [(row.window_n, row.window_span, row.min_n) for row in own] == [(50, timedelta(days=1), None)]
     assert len(list_inhibitions(connection, tenant)) == 1
     assert get_policy(connection, tenant) == Policy(
         group_by=("template",), group_wait=timedelta(seconds=30), repeat_interval=timedelta(hours=4)
