@@ -353,6 +353,16 @@ def test_a_matcher_means_what_it_means_in_alertmanager(
     assert fit([Matcher(name, operator, value)], labels) is _fits(f"{name}{operator}{value}", labels)
 
 
+@given(
+    name=st.sampled_from(LABELS),
+    operator=st.sampled_from(["=", "!=", "=~", "!~"]),
+    value=st.text(alphabet='a~"=! \n', max_size=6),
+)
+def test_a_matcher_is_read_as_it_is_written(name: Any, operator: Any, value: str) -> None:
+    matcher = Matcher(name, operator, value)
+    assert parse_matcher(str(matcher)) == matcher
+
+
 def test_a_pattern_that_other_engines_never_finish_takes_no_time_here() -> None:
     assert not parse_matcher("template=~(a+)+b").fits({"template": "a" * 200})
 
