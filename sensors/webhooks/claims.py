@@ -67,7 +67,7 @@ where state = 'in_flight' and lease_until > %(now)s and webhook_id = any(%(ids)s
 group by webhook_id
 """
 
-# Of an endpoint in order the oldest of each subject, if it is due; also one that is parked: what is behind it would wait
+# Of an endpoint in order the oldest of each subject, if it is due, parked or not: what is behind a parked one waits
 # for it once it is put back, and nothing would be left to probe the endpoint with. The attempt is written by the
 # statement that claims, so that it is committed before anything is sent. By an array, which is looked up in the index
 # whatever the statistics say: those of a queue are always of another moment.

@@ -16,8 +16,10 @@ from delivering import SetClock, attempts, happen, register, send, states
 from receiver import Received, Receiver, answer, receiving
 
 from sensors.outbox import EventDraft, SubjectPart, publish
+from sensors.webhooks.changes import change_webhook
 from sensors.webhooks.claims import claim
 from sensors.webhooks.registry import resume_webhook
+from sensors.webhooks.replays import replay_delivery
 from storage.database import Connection, Database
 from storage.secrets import SecretBox
 
@@ -209,6 +211,22 @@ def test_in_order_means_one_at_a_time_of_a_subject_and_a_failing_one_holds_up_it
     say("a4")
     send(database, box, clock)
     assert [name for name in told() if name[0] == "a"] == ["a1", "a1", "a2", "a3", "a4"]
+
+
+def test_an_endpoint_that_wants_order_from_now_on_gets_what_waited_before_in_order_too(
+    connection: Connection, database: Database, tenant: str, box: SecretBox, clock: SetClock, receiver: Receiver
+) -> None:
+    webhook_id, _ = register(connection, box, tenant, receiver.url, clock)
+    happen(connection, tenant, clock, "over")
+    send(database, box, clock)
+    happen(connection, tenant, clock, "one", "two")
+    change_webhook(connection, box, tenant, webhook_id, {"ordered": True}, now=clock.now())
+    happen(connection, tenant, clock, "three")
+    over = UUID(receiver.requests[0].delivery_id)
+    assert replay_delivery(connection, tenant, over, now=clock.now())
+    assert send(database, box, clock).delivered == 4
+    told = [json.loads(request.body)["seq"] for request in receiver.requests[1:]]
+    assert told == sorted(told)
 
 
 def test_in_order_what_an_open_breaker_held_back_is_probed_by_its_first_though_another_was_due_before(
