@@ -87,7 +87,7 @@ def set_(
             severity=severity,
             for_n=for_n,
             clear_n=clear_n,
-            max_age=None if max_age_days is None else timedelta(days=max_age_days),
+            max_age=_age(max_age_days),
             window_n=_number(window_n, "--window-n", int),
             window_span=_time(window),
             min_n=_number(min_n, "--min-n", int),
@@ -125,6 +125,13 @@ def _extractor(vendor: str | None, model: str | None) -> tuple[str, str] | None:
     if vendor is None or model is None:
         raise UsageError("an extractor is a vendor and a model: give --extractor-vendor and --extractor-model")
     return vendor, model
+
+
+def _age(days: float | None) -> timedelta | None:
+    try:
+        return None if days is None else timedelta(days=days)
+    except (ValueError, OverflowError):
+        raise UsageError(f"--max-age-days {days:g}: give a number of days") from None
 
 
 def _number(text: str | None, option: str, read: type[_T]) -> _T | Literal["none"] | None:

@@ -69,7 +69,7 @@ def due(connection: Connection, now: datetime) -> Published:
         connection: inside a transaction that holds the position.
         now: the time, aware.
     """
-    held = told.waiting(connection, "held")
+    held = told.waiting(connection, "held", now)
     repeats = told.due_repeats(connection, now)
     published = Published()
     if held or repeats:
@@ -183,7 +183,7 @@ def _flush_groups(connection: Connection, now: datetime) -> Published:
         policy = policies[tenant_id]
         if policy.group_by is not None and not is_group_due(policy, since, flushed_at, now):
             continue
-        members = told.waiting(connection, "grouped", tenant_id, key)
+        members = told.waiting(connection, "grouped", now, tenant_id, key)
         desk = _Desk(connection, now, [tenant_id], (member.alert_id for member in members))
         drafts = [member.draft for member in members if desk.take(member, flushing=True)]
         total = _sum(total, desk.close([group_draft(key, drafts)] if drafts else []))

@@ -13,6 +13,7 @@ from uuid import UUID
 from sensors.alerts import findings, missing_batches, observations, rejected_records, silence, store, window_rows
 from sensors.alerts.judging import judge_here, with_contributors
 from sensors.alerts.notifications import notify
+from sensors.alerts.restored import begin_anew
 from sensors.alerts.states import Transition
 from storage.database import Connection
 
@@ -125,6 +126,8 @@ def _reach(connection: Connection, position: int, max_batches: int, max_records:
     # Whatever has a number below the oldest running transaction is committed or gone; asked for in a statement of its
     # own, before the batches are read, so that all of them are visible to the reading.
     horizon = int(_one(connection, _HORIZON, {}))
+    if position > horizon:
+        position = begin_anew(connection, position, horizon, store.last_read_at(connection))
     limits = {"position": str(position), "horizon": str(horizon), "limit": max_batches}
     found = sorted((int(xact), batch, size) for xact, batch, size in connection.execute(_BATCHES, limits))
     taken: list[UUID] = []

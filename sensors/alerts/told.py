@@ -35,6 +35,8 @@ order by started_at, alert_id
 
 _STATES = "select alert_id, transition, number, state from alerting.notifications where alert_id = any(%(alert_ids)s)"
 
+# What a silence keeps back it still keeps back until it ends: of an alert's labels the severity alone may change. So a
+# tenant who silences much doesn't make every scan dear.
 _WAITING = """
 select
     notifications.*, notifications.read_from::text, notifications.read_to::text, alerts.event_type, alerts.metric,
@@ -44,6 +46,19 @@ from alerting.notifications
 inner join alerting.alerts using (alert_id)
 where
     notifications.state = %(state)s
+    and not exists (
+        select 1
+        from alerting.suppressions
+        inner join alerting.silences on suppressions.by_id = silences.silence_id
+        where
+            suppressions.alert_id = notifications.alert_id
+            and suppressions.transition = notifications.transition
+            and suppressions.number = notifications.number
+            and suppressions.reason = 'silence'
+            and notifications.state = 'held'
+            and silences.ends_at > %(now)s
+            and not silences.matchers @> '[{"name": "severity"}]'
+    )
     and (%(group_key)s::jsonb is null or (notifications.tenant_id, group_key) = (%(tenant_id)s, %(group_key)s::jsonb))
 order by
     notifications.seen_at, notifications.alert_id, notifications.transition <> 'firing', notifications.transition,
@@ -251,10 +266,19 @@ def states(connection: Connection, alert_ids: Iterable[UUID]) -> dict[tuple[UUID
 
 
 def waiting(
-    connection: Connection, state: State, tenant_id: str | None = None, key: Mapping[str, str] | None = None
+    connection: Connection,
+    state: State,
+    now: datetime,
+    tenant_id: str | None = None,
+    key: Mapping[str, str] | None = None,
 ) -> list[Notification]:
-    """What is held of all tenants, or grouped of one group, oldest first."""
-    values = {"state": state, "tenant_id": tenant_id, "group_key": None if key is None else Jsonb(dict(key))}
+    """What is held of all tenants, but for what a silence still keeps back, or grouped of one group, oldest first."""
+    values = {
+        "state": state,
+        "now": now,
+        "tenant_id": tenant_id,
+        "group_key": None if key is None else Jsonb(dict(key)),
+    }
     with connection.cursor(row_factory=dict_row) as cursor:
         return [_notification(row) for row in cursor.execute(_WAITING, values)]
 

@@ -62,9 +62,10 @@ class Endpoint:
         if self.rate_per_second is None:
             return float(self.max_in_flight)
         full = max(1.0, self.rate_per_second)
-        if self.tokens_at is None:
+        if self.tokens_at is None or self.tokens_at > now:
+            # A clock that was set back must not hold an endpoint up until it is as late again.
             return full
-        return min(full, self.tokens + self.rate_per_second * max(0.0, (now - self.tokens_at).total_seconds()))
+        return min(full, self.tokens + self.rate_per_second * (now - self.tokens_at).total_seconds())
 
     def allowance(self, now: datetime) -> int:
         """How many requests may begin now.

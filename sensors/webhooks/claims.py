@@ -67,9 +67,10 @@ where state = 'in_flight' and lease_until > %(now)s and webhook_id = any(%(ids)s
 group by webhook_id
 """
 
-# Of an endpoint in order the oldest of each subject, if it is due. The attempt is written by the statement that claims,
-# so that it is committed before anything is sent. By an array, which is looked up in the index whatever the statistics
-# say: those of a queue are always of another moment.
+# Of an endpoint in order the oldest of each subject, if it is due, parked or not: what is behind a parked one waits
+# for it once it is put back, and nothing would be left to probe the endpoint with. The attempt is written by the
+# statement that claims, so that it is committed before anything is sent. By an array, which is looked up in the index
+# whatever the statistics say: those of a queue are always of another moment.
 _CLAIM = """
 with due as (
     select taken.delivery_id
@@ -117,7 +118,7 @@ first_of_subjects as (
             ) as following
         )
         select firsts.delivery_id from firsts
-        where firsts.state in ('pending', 'retry') and firsts.next_attempt_at <= %(now)s
+        where firsts.state in ('pending', 'retry', 'parked') and firsts.next_attempt_at <= %(now)s
         order by firsts.next_attempt_at, firsts.delivery_id
         limit endpoints.most
     ) as taken
@@ -135,7 +136,7 @@ claimed as (
         delivery_id = any(
             array(select due.delivery_id from due union all select first_of_subjects.delivery_id from first_of_subjects)
         )
-        and state in ('pending', 'retry')
+        and state in ('pending', 'retry', 'parked')
     returning *
 ),
 

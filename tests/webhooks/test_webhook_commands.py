@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from orchestration.commands import alert, threshold, webhook
 from sensors.webhooks.sensors import definitions
 from storage.database import Connection, Database
+from storage.errors import UsageError
 from storage.settings import Settings
 
 
@@ -164,6 +165,9 @@ def test_thresholds_and_alerts_are_looked_after_by_commands(connection: Connecti
     rows = tidemark(threshold.app, "list", *owner)
     assert isinstance(rows, list)
     assert [row["value"] for row in rows if row["event_type"] == "drift_high"] == [0.5, 0.3]
+    for age in ("nan", "1e300"):
+        refused = CliRunner().invoke(threshold.app, ["set", "drift_high", "--max-age-days", age, *owner])
+        assert isinstance(refused.exception, UsageError)
     tidemark(threshold.app, "unset", "drift_high", *owner)
     connection.execute(
         """insert into alerting.alerts
