@@ -23,7 +23,7 @@ up: $(READY)
 	@exec $(BIN)/tidemark up
 
 test: $(READY)
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest --hypothesis-profile=ci -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(READY)
 	@$(BIN)/ruff format --check .

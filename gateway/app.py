@@ -15,6 +15,7 @@ from gateway.health import health_route
 from gateway.in_flight import InFlight
 from gateway.ingest_door import IngestDoor
 from gateway.ingest_routes import ingest_routes
+from gateway.inhibition_routes import inhibition_routes
 from gateway.keyring import Keyring, guard
 from gateway.manifest_routes import manifest_routes
 from gateway.metrics import Metrics
@@ -22,6 +23,7 @@ from gateway.metrics_route import metrics_route
 from gateway.observation import Observation
 from gateway.options import DoorOptions
 from gateway.otlp_routes import otlp_routes
+from gateway.policy_routes import policy_routes
 from gateway.recommendation_board import RecommendationBoard
 from gateway.recommendation_routes import recommendation_routes
 from gateway.silence_routes import silence_routes
@@ -78,6 +80,8 @@ def create_app(database: Database, clock: Clock, box: SecretBox, options: DoorOp
     app.include_router(dashboard_routes(pool, reader))
     app.include_router(alert_routes(pool, reader, admin, clock, budget))
     app.include_router(silence_routes(pool, reader, admin, clock, budget))
+    app.include_router(inhibition_routes(pool, reader, admin, budget))
+    app.include_router(policy_routes(pool, reader, admin, budget))
     app.include_router(delivery_routes(pool, admin, clock, budget))
     app.include_router(webhook_routes(pool, admin, clock, budget, box, options.webhook_networks))
     app.include_router(health_route(pool, standing))

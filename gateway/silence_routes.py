@@ -15,10 +15,10 @@ from gateway.answers import documented_answer, documented_page, json_answer, pag
 from gateway.in_flight import InFlight
 from gateway.keyring import Guard
 from gateway.listings import IDENTIFIER, MOMENT, Listing, Parameter, one_of
+from gateway.matcher_bodies import MatcherBodies, matchers_of
 from gateway.pages import page_of, seeing
 from gateway.parameters import read_query
 from gateway.problems import READ_REFUSALS, WRITE_REFUSALS, documented
-from sensors.alerts.matchers import Label, Matcher, Operator
 from sensors.alerts.silences import create_silence, end_silence, list_silences, list_suppressed
 from storage.api_keys import ApiKey
 from storage.clock import Clock
@@ -39,18 +39,10 @@ _SUPPRESSED = Listing(
 )
 
 
-class MatcherBody(Body):
-    """What an alert must be for the silence to hold."""
-
-    name: Label
-    operator: Operator = "="
-    value: Text200
-
-
 class NewSilence(Body):
     """A silence to set: it holds for alerts that every matcher fits."""
 
-    matchers: Annotated[list[MatcherBody], Field(min_length=1, max_length=20)]
+    matchers: MatcherBodies
     starts_at: Annotated[Time | None, Field(description="Now, if not given.")] = None
     ends_at: Time
     author: Annotated[Text200 | None, Field(description="The key, if nobody is named.")] = None
@@ -100,7 +92,7 @@ def silence_routes(pool: Pool, reader: Guard, admin: Guard, clock: Clock, budget
             row = create_silence(
                 connection,
                 key.tenant_id,
-                [Matcher(matcher.name, matcher.operator, matcher.value) for matcher in body.matchers],
+                matchers_of(body.matchers),
                 starts_at=body.starts_at,
                 ends_at=body.ends_at,
                 author=body.author or f"key:{key.key_id}",

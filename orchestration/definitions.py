@@ -26,6 +26,7 @@ from orchestration.jobs import (
 )
 from orchestration.manifest_sensor import manifest_sensor
 from orchestration.partitions import DAYS
+from sensors.alerts.assets import alert_log_retention
 from sensors.alerts.sensors import alert_sensor, alerts_asset
 from sensors.assets import alerting_health, deliveries_arrive, deliveries_asset, evaluations_are_judged
 from sensors.webhooks.assets import delivery_log_retention, replay_webhook_deliveries
@@ -62,6 +63,7 @@ def build_definitions(
             *selection(),
             alerts_asset(),
             deliveries_asset(),
+            alert_log_retention(NIGHTLY),
             delivery_log_retention(NIGHTLY),
             *audit_assets(),
             dagster_retention,

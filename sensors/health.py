@@ -12,6 +12,7 @@ from uuid import UUID
 from psycopg.rows import class_row
 
 from sensors.backlog import read_backlog
+from sensors.webhooks.giving_up import GIVE_UP_AFTER
 from storage.database import Connection
 
 # Both look into their rows every few seconds; what is older than this was not looked into.
@@ -45,7 +46,7 @@ select
     ) as failed_last_day
 """
 _UNSERVED = """
-select tenant_id, webhook_id, url, status, breaker_reason as reason from alerting.webhooks
+select tenant_id, webhook_id, url, status, breaker_reason as reason, failing_since from alerting.webhooks
 where status = 'disabled' or (status = 'active' and breaker <> 'closed')
 order by tenant_id, created_at, webhook_id
 """
@@ -66,6 +67,7 @@ class Unserved:
     url: str
     status: str
     reason: str | None
+    failing_since: datetime | None
 
     @property
     def problem(self) -> str:
@@ -76,9 +78,10 @@ class Unserved:
                 "`tidemark webhook resume` once it answers, or `tidemark webhook delete`"
             )
         return (
-            f"webhook {self.webhook_id} of {self.tenant_id} ({self.url}) is held back ({self.reason}), so its "
-            "deliveries wait: `tidemark webhook deliveries` shows what it answers, `tidemark webhook resume` tries it "
-            "at once"
+            f"webhook {self.webhook_id} of {self.tenant_id} ({self.url}) is held back since "
+            f"{self.failing_since:%Y-%m-%d %H:%M} UTC ({self.reason}), so its deliveries wait, each for "
+            f"{GIVE_UP_AFTER.days} days at most: `tidemark webhook deliveries` shows what it answers, "
+            "`tidemark webhook resume` tries it at once"
         )
 
 
@@ -95,7 +98,8 @@ class DeliveryHealth:
     Attributes:
         open_by_state: how many are not over, by state.
         oldest_due_age: of what is due at active endpoints; zero if nothing is.
-        failed_last_day: dead letters whose last attempt was in the last day and that nobody has sent again.
+        failed_last_day: dead letters whose last attempt was in the last day, or that were given up in it; without those
+            that somebody has sent again.
         unserved: endpoints that are disabled or whose breaker isn't closed.
     """
 

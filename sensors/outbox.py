@@ -43,14 +43,15 @@ on conflict (dedupe_key) do nothing
 """
 
 # Events that were in the outbox before have no row under the new id, so they get no second delivery. A paused endpoint
-# gets its rows too: they wait, nothing is lost. In the order of the events, because their identifiers tell the time.
+# gets its rows too: they wait, nothing is lost. Locked, so that one being deleted gets none: whoever deletes it waits,
+# and cancels them, or is waited for. In the order of the events, because their identifiers tell the time.
 _INSERT_DELIVERIES = """
 insert into alerting.webhook_deliveries (tenant_id, event_id, webhook_id, subject_key, next_attempt_at)
 select
     events.tenant_id,
     events.event_id,
     webhooks.webhook_id,
-    case when webhooks.ordered then subjects.subject_key end,
+    subjects.subject_key,
     %(now)s
 from alerting.events
 inner join unnest(%(event_ids)s::uuid [], %(subject_keys)s::bytea []) as subjects (event_id, subject_key)
@@ -65,6 +66,7 @@ where
         else webhooks.webhook_id = %(only)s
     end
 order by events.seq
+for key share of webhooks
 on conflict (event_id, webhook_id) do nothing
 """
 

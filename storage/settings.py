@@ -40,6 +40,10 @@ class Settings(BaseSettings):
         30, ge=1, description="days that bodies of events are kept; later no delivery of them can be sent again"
     )
     webhook_attempts_retention_days: int = Field(90, ge=1, description="days that the log of webhook attempts is kept")
+    # A dry run looks back at 61 of them.
+    alert_log_retention_days: int = Field(
+        180, ge=62, description="days that the log of what was told of alerts is kept; alerts themselves always"
+    )
     drop_folder: str = Field(
         "", description="whose TENANT/*.ndjson|csv|parquet are landed: a path or an fsspec URL; HOME/drop if unset"
     )

@@ -12,7 +12,7 @@ import typer
 from orchestration.commands.shared import JsonOption, TenantOption, print_json, show, show_one, transaction
 from sensors.alerts.inhibitions import add_inhibition, inhibition_row, list_inhibitions, remove_inhibition
 from sensors.alerts.matchers import Matcher, parse_matcher, read_matchers
-from sensors.alerts.policies import get_policy, policy_row, set_policy
+from sensors.alerts.policies import get_policy, policy_row, set_policy, unset_policy
 from sensors.alerts.policy import Inhibition, Policy
 from sensors.alerts.silences import create_silence, end_silence, list_silences, list_suppressed
 from sensors.configuration.document import parse_duration
@@ -176,6 +176,14 @@ def _print_policy(found: Policy, as_json: bool) -> None:
         return
     words = {name: _OFF if value is None else value for name, value in asdict(found).items()}
     show_one(words | ({"group_by": "all of an event type"} if found.group_by == () else {}))
+
+
+@policy.command()
+def unset(tenant: TenantOption, as_json: JsonOption = False) -> None:
+    """Tell a tenant every transition at once, alone and once, as without a policy."""
+    with transaction() as (_, connection):
+        changed = unset_policy(connection, tenant)
+    _print({"unset": changed}, as_json)
 
 
 def _duration(name: str, given: str) -> timedelta | None:

@@ -1,4 +1,4 @@
-"""`tidemark retention run`: what is no longer kept of evaluations, webhooks and the audit log, dropped now."""
+"""`tidemark retention run`: what is no longer kept of evaluations, alerts, webhooks and the audit log, dropped now."""
 
 from collections.abc import Sequence
 from datetime import date, timedelta
@@ -9,6 +9,7 @@ import typer
 from assets.warehouse.reconciliation import reconcile
 from assets.warehouse.retention import Month, Retained, count_evaluations, plan_retention, retain
 from orchestration.commands.shared import JsonOption, console, platform, print_json, progress_console, show
+from sensors.alerts.retention import PrunedNotifications, prune_notifications
 from sensors.webhooks.retention import PrunedLog, prune_delivery_log
 from storage.audit_seals import drop_released_days, released_days, verify_log
 from storage.database import Connection
@@ -30,14 +31,17 @@ def run(dry_run: DryRunOption = False, as_json: JsonOption = False) -> None:
     """Drop evaluations older than TIDEMARK_EVALUATIONS_RETENTION_DAYS that the warehouse has whole; aggregates stay.
 
     Bodies of webhook events go after TIDEMARK_WEBHOOK_BODIES_RETENTION_DAYS, attempts after
-    TIDEMARK_WEBHOOK_ATTEMPTS_RETENTION_DAYS. Days of the audit log go once a seal has released them; seals stay.
+    TIDEMARK_WEBHOOK_ATTEMPTS_RETENTION_DAYS, what was told of alerts that are over after
+    TIDEMARK_ALERT_LOG_RETENTION_DAYS. Days of the audit log go once a seal has released them; seals stay.
     """
     with platform() as opened, opened.database.connect(autocommit=True) as connection:
         settings, now = opened.settings, opened.clock.now()
         days, today = settings.evaluations_retention_days, now.date()
         bodies_before = now - timedelta(days=settings.webhook_bodies_retention_days)
         attempts_before = now - timedelta(days=settings.webhook_attempts_retention_days)
+        told_before = now - timedelta(days=settings.alert_log_retention_days)
         if dry_run:
+            told = prune_notifications(connection, told_before, dry_run=True)
             log = prune_delivery_log(connection, bodies_before, attempts_before, dry_run=True)
             done = count_evaluations(connection, plan_retention(connection, days, today))
             audit_days = released_days(connection)
@@ -46,12 +50,14 @@ def run(dry_run: DryRunOption = False, as_json: JsonOption = False) -> None:
                 _refuse_unless_reconciled(connection)
                 _refuse_if_tampered(connection)
                 done = retain(connection, days, today)
+                told = prune_notifications(connection, told_before)
                 log = prune_delivery_log(connection, bodies_before, attempts_before)
                 audit_days = drop_released_days(connection)
     if as_json:
-        print_json(_report(done, dry_run) | {"webhooks": vars(log), "audit_days": audit_days})
+        print_json(_report(done, dry_run) | {"alerts": vars(told), "webhooks": vars(log), "audit_days": audit_days})
     else:
         _tell(done, dry_run)
+        _tell_alerts(told, dry_run)
         _tell_log(log, dry_run)
         _tell_audit_days(audit_days, dry_run)
 
@@ -95,6 +101,15 @@ def _tell(done: Retained, dry_run: bool) -> None:
         console.print("Evaluations are kept for ever; TIDEMARK_EVALUATIONS_RETENTION_DAYS would say for how long.")
     else:
         show([_row(month, dry_run) for month in done.months], False, empty=f"Nothing is older than {done.keep_from}.")
+
+
+def _tell_alerts(told: PrunedNotifications, dry_run: bool) -> None:
+    if any(vars(told).values()):
+        outcome = "to be dropped" if dry_run else "dropped"
+        what = (
+            f"{told.notifications} notifications, {told.suppressions} suppressions and {told.groups} groups {outcome}."
+        )
+        console.print(f"Alerts: {what}", highlight=False)
 
 
 def _tell_log(log: PrunedLog, dry_run: bool) -> None:

@@ -3,14 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import typer
 
 from orchestration.commands.shared import JsonOption, console, print_json, show, show_one, shown, transaction
 from sensors.alerts.thresholds import Severity, Threshold, list_thresholds, set_threshold, unset_threshold
-from sensors.configuration.document import format_duration
+from sensors.configuration.document import format_duration, parse_duration
 from storage.errors import UsageError
+
+_T = TypeVar("_T", int, float)
 
 app = typer.Typer(no_args_is_help=True, help="Thresholds: from which value on an alert is raised.")
 
@@ -52,15 +54,25 @@ def set_(
     severity: Annotated[Severity | None, typer.Option(help="How much it matters.")] = None,
     for_n: Annotated[int | None, typer.Option(help="Breaches in a row that make it fire.")] = None,
     clear_n: Annotated[int | None, typer.Option(help="Evaluations in a row within bounds that resolve it.")] = None,
+    window_n: Annotated[
+        str | None, typer.Option(help="Judge the mean of so many newest evaluations; none: each by itself.")
+    ] = None,
+    window: Annotated[
+        str | None, typer.Option(help="Judge the mean of what is at most so much older than the newest: 24h; none.")
+    ] = None,
+    min_n: Annotated[
+        str | None, typer.Option(help="Evaluations there must be before a mean is judged; none: --window-n.")
+    ] = None,
     max_age_days: Annotated[float | None, typer.Option(help="Older data opens and resolves no alert.")] = None,
     enabled: Annotated[bool | None, typer.Option("--enable/--disable", help="Whether the rule is held.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Set a threshold of a tenant or a tier; what isn't given stays as it was."""
-    if all(given is None for given in (value, clear_value, severity, for_n, clear_n, max_age_days, enabled)):
+    given = (value, clear_value, severity, for_n, clear_n, window_n, window, min_n, max_age_days, enabled)
+    if all(one is None for one in given):
         raise UsageError(
-            "say what to set: --value, --clear-value, --severity, --for-n, --clear-n, --max-age-days, --enable or "
-            "--disable"
+            "say what to set: --value, --clear-value, --severity, --for-n, --clear-n, --window-n, --window, --min-n, "
+            "--max-age-days, --enable or --disable"
         )
     with transaction() as (_, connection):
         threshold = set_threshold(
@@ -71,11 +83,14 @@ def set_(
             tier=tier,
             template=template,
             extractor=_extractor(extractor_vendor, extractor_model),
-            clear_value=_clear_value(clear_value),
+            clear_value=_number(clear_value, "--clear-value", float),
             severity=severity,
             for_n=for_n,
             clear_n=clear_n,
-            max_age=None if max_age_days is None else timedelta(days=max_age_days),
+            max_age=_age(max_age_days),
+            window_n=_number(window_n, "--window-n", int),
+            window_span=_time(window),
+            min_n=_number(min_n, "--min-n", int),
             enabled=enabled,
         )
     if as_json:
@@ -112,24 +127,40 @@ def _extractor(vendor: str | None, model: str | None) -> tuple[str, str] | None:
     return vendor, model
 
 
-def _clear_value(text: str | None) -> float | Literal["none"] | None:
+def _age(days: float | None) -> timedelta | None:
+    try:
+        return None if days is None else timedelta(days=days)
+    except (ValueError, OverflowError):
+        raise UsageError(f"--max-age-days {days:g}: give a number of days") from None
+
+
+def _number(text: str | None, option: str, read: type[_T]) -> _T | Literal["none"] | None:
     if text is None:
         return None
     if text == "none":
         return "none"
     try:
-        return float(text)
+        return read(text)
     except ValueError:
-        raise UsageError(f"--clear-value {text!r}: give a number, or none") from None
+        raise UsageError(f"{option} {text!r}: give a number, or none") from None
+
+
+def _time(text: str | None) -> timedelta | Literal["none"] | None:
+    if text is None:
+        return None
+    return "none" if text == "none" else parse_duration(text, "--window")
 
 
 def _row(threshold: Threshold) -> Mapping[str, object]:
-    return {"holds_for": str(threshold.scope)} | asdict(threshold) | {"max_age": format_duration(threshold.max_age)}
+    times = {name: getattr(threshold, name) for name in ("max_age", "window_span")}
+    texts = {name: None if time is None else format_duration(time) for name, time in times.items()}
+    return {"holds_for": str(threshold.scope)} | asdict(threshold) | texts
 
 
 def _brief(row: Mapping[str, object]) -> Mapping[str, object]:
-    """A row that fits a terminal: `holds_for` says the scope in one, `bound` the comparison and its value."""
-    bound = f"{row['comparison']} {shown(row['value'])}"
+    """A row that fits a terminal: `holds_for` says the scope in one, `bound` the comparison, its value, and of what."""
+    window = " in ".join(str(row[name]) for name in ("window_n", "window_span") if row[name] is not None)
+    bound = f"{row['comparison']} {shown(row['value'])}" + (f", mean of {window}" if window else "")
     return {"holds_for": row["holds_for"], "event_type": row["event_type"], "bound": bound} | {
         name: row[name] for name in _RULE
     }

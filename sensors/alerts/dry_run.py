@@ -57,6 +57,7 @@ group by action, subject
 _RESTATED = """
 select max(computed_at) from ml.drift_forecasts where tenant_id = %(tenant_id)s and template = %(template)s
 """
+_REBUILT = "select max(taken_at) from intermediate.marks where model = 'feature_drift'"
 
 
 class Excluded(NamedTuple):
@@ -77,6 +78,7 @@ class DryRun:
         compared: transitions in the log that could be.
         differences: what is only in the log, or only in the replay.
         not_compared: for what no statement is made.
+        silenced: firings that a silence, as it is stored now, would have kept back under either.
     """
 
     since: datetime
@@ -87,6 +89,7 @@ class DryRun:
     compared: int
     differences: Sequence[tuple[str, Happening]]
     not_compared: Sequence[Excluded]
+    silenced: frozenset[Happening]
 
     def report(self) -> Mapping[str, object]:
         """As JSON: counts, what would have fired or not besides, and the comparison."""
@@ -96,8 +99,8 @@ class DryRun:
             "until": self.until,
             "deployed": dict(Counter(one.transition for one in self.deployed)),
             "proposed": dict(Counter(one.transition for one in self.proposed)),
-            "would_fire_besides": [_row(one) for one in new],
-            "would_not_fire": [_row(one) for one in gone],
+            "would_fire_besides": [_row(one) | {"silenced": one in self.silenced} for one in new],
+            "would_not_fire": [_row(one) | {"silenced": one in self.silenced} for one in gone],
             "deployed_replay_equals_log": self.equals_log,
             "compared": self.compared,
             "differences": [{"only_in": where} | _row(one) for where, one in self.differences],
@@ -145,6 +148,7 @@ def dry_run(
         compared=compared,
         differences=differences,
         not_compared=excluded,
+        silenced=deployed.silenced | proposed.silenced,
     )
 
 
@@ -152,10 +156,12 @@ def _read_log(connection: Connection, tenant_id: str | None, start: Start) -> _L
     log = _Log()
     values = {"tenant_id": tenant_id, "start": str(start.position), "open_alerts": list(start.open_alerts)}
     with connection.cursor(row_factory=dict_row) as cursor:
-        for row in cursor.execute(_LOG, values):
+        rows = cursor.execute(_LOG, values).fetchall()
+        fired = {row["alert_id"] for row in rows if row["transition"] == "firing"}
+        for row in rows:
             subject = Subject(*(row[name] for name in Subject._fields))
             log.last_seen[subject] = row["seen_at"]
-            reason = _reason(row, start.open_alerts)
+            reason = _reason(row, start.open_alerts, fired)
             if reason:
                 log.excluded.setdefault(subject, reason)
             log.happenings.append(
@@ -164,15 +170,18 @@ def _read_log(connection: Connection, tenant_id: str | None, start: Start) -> _L
     return log
 
 
-def _reason(row: Mapping[str, object], open_alerts: frozenset[UUID]) -> str | None:
+def _reason(row: Mapping[str, object], open_alerts: frozenset[UUID], fired: set[UUID]) -> str | None:
     if row["event_type"] not in REPLAYED_TYPES:
         return "what it was judged by is not kept as it was: the clock, a rhythm learned anew, a later build"
     if row["by_hand"]:
         return "somebody resolved an alert by hand"
-    if row["transition"] in ("amended", "retracted"):
-        return "late data has restated a finding"
     if row["alert_id"] in open_alerts:
         return "an alert was open since before what can be replayed"
+    if row["transition"] in ("amended", "retracted"):
+        if row["event_type"] in FINDING_TYPES:
+            return "late data has restated a finding"
+        if row["alert_id"] not in fired:
+            return "late data has restated what was told before what can be replayed"
     return None
 
 
@@ -202,14 +211,15 @@ def _compare(
     differences = [("log", one) for one in told - replayed] + [("replay", one) for one in replayed - told]
     for subject in {one.subject for _, one in differences if one.subject.event_type in FINDING_TYPES}:
         if _was_restated(connection, subject, log.last_seen.get(subject)):
-            log.excluded[subject] = "forecasts have been computed again since, and are kept as they are now"
+            log.excluded[subject] = "its days have been computed again since, and are kept as they are now"
     differences = [(where, one) for where, one in differences if one.subject not in log.excluded]
     compared = sum(count for one, count in told.items() if one.subject not in log.excluded)
     return differences, compared, sorted(Excluded(_name(subject), why) for subject, why in log.excluded.items())
 
 
 def _was_restated(connection: Connection, subject: Subject, seen_at: datetime | None) -> bool:
-    row = connection.execute(_RESTATED, {"tenant_id": subject.tenant_id, "template": subject.template}).fetchone()
+    query = _REBUILT if subject.event_type == "feature_drift" else _RESTATED
+    row = connection.execute(query, {"tenant_id": subject.tenant_id, "template": subject.template}).fetchone()
     return seen_at is None or (row is not None and row[0] is not None and row[0] > seen_at)
 
 

@@ -9,6 +9,7 @@ Belongs here: plain values made from an alert. Does not belong here: judging (`s
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 from sensors.alerts.states import Alert
 
@@ -21,10 +22,25 @@ where
     and evaluation_id = {evaluation}
     and template = {template}"""
 
+# As of the batch that moved the window: what has come late since is in none of its numbers.
+_MEAN = """\
+select round(avg(round(({expression})::numeric, 9)), 9)::double precision as value, count(*) as evaluation_count
+from raw.evaluations
+inner join raw.ingest_batches as receipts using (tenant_id, batch_id)
+where
+    tenant_id = {tenant}
+    and template = {template}
+    and extractor_vendor = {vendor}
+    and extractor_model = {model}
+    and (created_at, evaluation_id) >= ({first_at}, {first}::uuid)
+    and (created_at, evaluation_id) <= ({last_at}, {last}::uuid)
+    and (receipts.xact_id, receipts.batch_id) <= ({xact}::xid8, {batch}::uuid)
+    and ({expression}) is not null"""
+
 _EXPRESSIONS = {
     "drift_high": "drift_score",
     "reliability_low": "reliability_score",
-    "decision_review": "case decision when 'review' then 1.0 else 0.0 end",
+    "decision_review": "case decision when 'undecided' then null when 'review' then 1.0 else 0.0 end",
     "template_new": "1.0",
 }
 
@@ -85,10 +101,11 @@ def evidence_of(alert: Alert) -> dict[str, object]:
     """What the alert rests on, as JSON: n, statistic, threshold, baseline, contributors, and the SQL.
 
     Returns:
-        `n`: evaluations judged since it began (of `records_rejected`: records sent in the batches judged);
+        `n`: evaluations judged since it began (of a mean: those that it is of; of `records_rejected`: records sent in
+        the batches judged);
         `breaches`: observations out of bounds; `statistic`: the metric, its newest and its worst value;
-        `baseline`: `rule` says whose threshold it was and what was re-baselined, `forecast` or `profile` which model;
-        `contributors`: worst first.
+        `baseline`: `rule` says whose threshold it was and what was re-baselined, `forecast` or `profile` which model,
+        `window` of which evaluations the mean is; `contributors`: worst first, of a mean in what was told.
     """
     return {
         "n": alert.evaluation_count,
@@ -117,8 +134,9 @@ def query_of(alert: Alert) -> str:
         "last_day": (ends - timedelta(days=1)).date().isoformat(),
         "seen_at": starts + timedelta(hours=alert.value) if subject.metric == "silent_hours" else ends,
         "fresh_from": starts - timedelta(days=7),
-        "xact": _basis(alert, "until", "xact_id"),
-        "batch": _basis(alert, "until", "batch_id"),
+        "vendor": subject.extractor_vendor,
+        "model": subject.extractor_model,
+        **_until(alert),
     }
     text = {name: _literal(value) for name, value in known.items()}
     text |= {
@@ -131,9 +149,22 @@ def query_of(alert: Alert) -> str:
 
 def _template(alert: Alert) -> str:
     subject = alert.subject
+    if alert.window is not None:
+        return _MEAN
     if subject.event_type in _EXPRESSIONS:
         return _EVALUATION
     return _SILENT_TEMPLATE if subject.metric == "silent_hours" and subject.template else _QUERIES[subject.metric]
+
+
+def _until(alert: Alert) -> dict[str, object]:
+    window: Mapping[str, Any] = alert.window or {}
+    baseline: Mapping[str, Any] = alert.baseline or {}
+    until = (window or baseline).get("until", {})
+    known: dict[str, object] = {"xact": until.get("xact_id", ""), "batch": until.get("batch_id", "")}
+    for name in ("first", "last") if window else ():
+        end = window[name]
+        known |= {name: end["evaluation_id"], f"{name}_at": datetime.fromisoformat(end["created_at"])}
+    return known
 
 
 def _basis(alert: Alert, part: str, name: str) -> str:

@@ -6,21 +6,33 @@ mean (`policy`). Another tenant's rule reads as unknown.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from datetime import datetime
+from typing import Any
 from uuid import UUID
 
+from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from sensors.alerts.matchers import LABELS, check_matchers, read_matchers
 from sensors.alerts.policy import Inhibition
 from storage.audit import record_audit
 from storage.database import Connection
-from storage.errors import NotFoundError, UsageError
+from storage.errors import ConflictError, NotFoundError, UsageError
 from storage.tenants import require_tenant
 
 _READ = """
 select tenant_id, inhibition_id, source_matchers, target_matchers, equal_labels from alerting.inhibitions
 where tenant_id = any(%(tenants)s)
 order by created_at, inhibition_id
+"""
+
+_PAGE = """
+select inhibition_id, source_matchers, target_matchers, equal_labels as equal, created_at from alerting.inhibitions
+where
+    tenant_id = %(tenant_id)s
+    and (%(after_at)s::timestamptz is null or (created_at, inhibition_id) > (%(after_at)s, %(after_id)s::uuid))
+order by created_at, inhibition_id
+limit %(limit)s
 """
 
 _INSERT = """
@@ -48,11 +60,29 @@ def list_inhibitions(connection: Connection, tenant_id: str) -> list[tuple[UUID,
     return read_inhibitions(connection, [tenant_id]).get(tenant_id, [])
 
 
+def page_of_inhibitions(
+    connection: Connection, tenant_id: str, *, after: tuple[datetime, UUID] | None = None, limit: int = 100
+) -> list[Mapping[str, Any]]:
+    """A tenant's rules as rows, the oldest first.
+
+    Args:
+        connection: also one that may only read.
+        tenant_id: whose; an unknown tenant has none.
+        after: `created_at` and `inhibition_id` of the last rule of the page before.
+        limit: how many at most.
+    """
+    after_at, after_id = after or (None, None)
+    values = {"tenant_id": tenant_id, "after_at": after_at, "after_id": after_id, "limit": limit}
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return list(cursor.execute(_PAGE, values))
+
+
 def add_inhibition(connection: Connection, tenant_id: str, rule: Inhibition) -> UUID:
     """Set a rule; returns its identifier.
 
     Raises:
-        UsageError: an unknown tenant, matchers or labels that make no sense, or a rule that is set already.
+        UsageError: an unknown tenant, or matchers or labels that make no sense.
+        ConflictError: the rule is set already.
     """
     require_tenant(connection, tenant_id)
     check_inhibition(rule)
@@ -65,7 +95,7 @@ def add_inhibition(connection: Connection, tenant_id: str, rule: Inhibition) -> 
         }
         row = connection.execute(_INSERT, values).fetchone()
         if row is None:
-            raise UsageError("this inhibition is set already: `tidemark alert inhibition list` shows it")
+            raise ConflictError("this inhibition is set already: `tidemark alert inhibition list` shows it")
         inhibition_id: UUID = row[0]
         _audit(connection, tenant_id, "add", inhibition_id, inhibition_row(rule))
     return inhibition_id

@@ -42,7 +42,10 @@ class Matcher:
         return is_wanted if self.operator in ("=", "=~") else not is_wanted
 
     def __str__(self) -> str:
-        return f"{self.name}{self.operator}{self.value}"
+        # As `parse_matcher` reads it: quoted where it would take something of the value for something else.
+        value = self.value
+        is_plain = value == value.strip() and not value.startswith("~") and not _is_quoted(value)
+        return f"{self.name}{self.operator}{value}" if is_plain else f'{self.name}{self.operator}"{value}"'
 
 
 def fit(matchers: Sequence[Matcher], labels: Mapping[str, str]) -> bool:
@@ -60,7 +63,7 @@ def parse_matcher(text: str) -> Matcher:
     if found is None:
         raise UsageError(f"matcher {text!r} isn't label=value, label!=value, label=~pattern or label!~pattern")
     name, operator, value = found.groups()
-    if len(value) > 1 and value[0] == value[-1] == '"':
+    if _is_quoted(value):
         value = value[1:-1]
     matcher = Matcher(name, operator, value)  # type: ignore[arg-type]
     _check(matcher, "matchers")
@@ -91,6 +94,10 @@ def check_matchers(matchers: Sequence[Matcher], field: str) -> None:
         raise UsageError(f"{field}: they fit an alert without any label too; if all are meant, add event_type=~.+")
 
 
+def _is_quoted(value: str) -> bool:
+    return len(value) > 1 and value[0] == value[-1] == '"'
+
+
 def _check(matcher: Matcher, field: str) -> None:
     if matcher.name not in LABELS:
         raise UsageError(f"{field}: unknown label {matcher.name!r}. Use one of: {', '.join(LABELS)}")
@@ -98,6 +105,8 @@ def _check(matcher: Matcher, field: str) -> None:
         raise UsageError(f"{field}: unknown operator {matcher.operator!r}. Use one of: = != =~ !~")
     if len(matcher.value) > MAX_VALUE_LENGTH:
         raise UsageError(f"{field}: a matcher's value has at most {MAX_VALUE_LENGTH} characters")
+    if "\0" in matcher.value:
+        raise UsageError(f"{field}: a matcher's value has no NUL character")
     if matcher.operator in ("=~", "!~"):
         _check_pattern(matcher.value, field)
 

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from sensors.alerts import store, told
 from sensors.alerts.drafts import group_draft
+from sensors.alerts.policies import read_policies
 from sensors.alerts.policy import Muted, State, Tenant, decide, group_key, is_group_due
 from sensors.alerts.states import Alert, Subject, Transition
 from sensors.alerts.told import Notification, Outcome
@@ -53,7 +54,8 @@ def tell(
     """
     if not changes:
         return Published()
-    desk = _Desk(connection, now, (alert_id for _, alert_id in changes))
+    tenants = (transition.alert.subject.tenant_id for transition, _ in changes)
+    desk = _Desk(connection, now, tenants, (alert_id for _, alert_id in changes))
     for transition, alert_id in changes:
         number = desk.next_number(alert_id, transition.status)
         desk.take(replace(_new(transition, alert_id, number, now, read), by_hand=by_hand))
@@ -67,13 +69,13 @@ def due(connection: Connection, now: datetime) -> Published:
         connection: inside a transaction that holds the position.
         now: the time, aware.
     """
-    held = told.waiting(connection, "held")
+    held = told.waiting(connection, "held", now)
     repeats = told.due_repeats(connection, now)
     published = Published()
     if held or repeats:
         alert_ids = [*(one.alert_id for one in held), *(alert_id for alert_id, _ in repeats)]
-        desk = _Desk(connection, now, alert_ids)
         alerts = store.alerts_by_ids(connection, alert_ids)
+        desk = _Desk(connection, now, (alert.subject.tenant_id for alert in alerts.values()), alert_ids)
         for notification in held:
             desk.take(_as_it_is(notification, alerts[notification.alert_id]))
         for alert_id, number in repeats:
@@ -85,7 +87,9 @@ def due(connection: Connection, now: datetime) -> Published:
 class _Desk:
     """One call's decisions, which see each other; written by `close`."""
 
-    def __init__(self, connection: Connection, now: datetime, alert_ids: Iterable[UUID]) -> None:
+    def __init__(
+        self, connection: Connection, now: datetime, tenant_ids: Iterable[str], alert_ids: Iterable[UUID]
+    ) -> None:
         ids = sorted(set(alert_ids))
         self._connection, self._now = connection, now
         self._states = told.states(connection, ids)
@@ -93,7 +97,7 @@ class _Desk:
         self._suppressed = told.suppressed(connection, ids)
         self._told_before = told.told_before(connection, ids)
         self._told_now: set[Subject] = set()
-        self._tenants: dict[str, Tenant] = {}
+        self._tenants = told.read_tenants(connection, tenant_ids, now)
         self._outcomes: list[Outcome] = []
         self._over: list[UUID] = []
         self._kept_back: list[tuple[Notification, Muted]] = []
@@ -104,7 +108,7 @@ class _Desk:
 
     def take(self, notification: Notification, *, flushing: bool = False) -> bool:
         """Decide about a notification; returns whether it is told now."""
-        tenant = self._tenant(notification.subject.tenant_id)
+        tenant = self._tenants[notification.subject.tenant_id]
         causes = self._causes(tenant, notification)
         verdict = decide(
             notification.transition,
@@ -133,11 +137,6 @@ class _Desk:
         told.suppress(self._connection, self._kept_back, self._now)
         alone = [outcome.draft for outcome in self._outcomes if outcome.state == "told"]
         return publish(self._connection, alone if drafts is None else drafts, self._now)
-
-    def _tenant(self, tenant_id: str) -> Tenant:
-        if tenant_id not in self._tenants:
-            self._tenants |= told.read_tenants(self._connection, [tenant_id], self._now)
-        return self._tenants[tenant_id]
 
     def _causes(self, tenant: Tenant, notification: Notification) -> list[Muted]:
         causes = tenant.muted(notification.labels, self._now)
@@ -178,12 +177,14 @@ class _Desk:
 
 def _flush_groups(connection: Connection, now: datetime) -> Published:
     total = Published()
-    for tenant_id, key, since, flushed_at in told.waiting_groups(connection):
-        policy = told.read_tenants(connection, [tenant_id], now)[tenant_id].policy
+    groups = told.waiting_groups(connection)
+    policies = read_policies(connection, {tenant_id for tenant_id, *_ in groups})
+    for tenant_id, key, since, flushed_at in groups:
+        policy = policies[tenant_id]
         if policy.group_by is not None and not is_group_due(policy, since, flushed_at, now):
             continue
-        members = told.waiting(connection, "grouped", tenant_id, key)
-        desk = _Desk(connection, now, (member.alert_id for member in members))
+        members = told.waiting(connection, "grouped", now, tenant_id, key)
+        desk = _Desk(connection, now, [tenant_id], (member.alert_id for member in members))
         drafts = [member.draft for member in members if desk.take(member, flushing=True)]
         total = _sum(total, desk.close([group_draft(key, drafts)] if drafts else []))
         if drafts:

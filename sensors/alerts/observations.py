@@ -2,8 +2,8 @@
 
 Belongs here: reading rows and holding each against the most specific threshold (`alerting.rules_for`).
 "Above" means greater, "below" less: a value equal to its bound is within bounds. Rows without the metric, and decisions
-left `undecided`, are no observations of that rule. Does not belong here: what assets have found (`findings`), receipts
-(`rejected_records`), what an alert makes of them (`states`).
+left `undecided`, are no observations of that rule. Does not belong here: rules for a mean (`window_rows`), what assets
+have found (`findings`), receipts (`rejected_records`), what an alert makes of them (`states`).
 
 Everything reads by batch, so that the cost follows what is new, not history.
 """
@@ -17,7 +17,7 @@ from psycopg.rows import dict_row
 from sensors.alerts.states import Observation, Source, Subject
 from storage.database import Connection
 
-_METRICS = {
+METRICS = {
     "drift_high": "drift_score",
     "reliability_low": "reliability_score",
     "decision_review": "decision_review",
@@ -80,7 +80,10 @@ rules as materialized (
     cross join lateral alerting.rules_for(
         extractors.tenant_id, extractors.template, extractors.extractor_vendor, extractors.extractor_model
     ) as rule
-    where rule.enabled and rule.event_type in ('drift_high', 'reliability_low', 'decision_review')
+    where
+        rule.enabled
+        and rule.event_type in ('drift_high', 'reliability_low', 'decision_review')
+        and num_nonnulls(rule.window_n, rule.window_span) = 0
 ),
 
 measured as (
@@ -222,6 +225,6 @@ def read_observations(
     """What a query finds, which names the columns of `Subject` and `Observation`; `metric` may follow from the type."""
     with connection.cursor(row_factory=dict_row) as cursor:
         for row in cursor.execute(query, parameters):
-            row.setdefault("metric", _METRICS.get(row["event_type"]))
+            row.setdefault("metric", METRICS.get(row["event_type"]))
             subject = Subject(*(row.pop(name) for name in Subject._fields))
             yield Observation(subject=subject, source=source, **row)

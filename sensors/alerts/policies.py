@@ -39,6 +39,8 @@ on conflict (tenant_id) do update set
     updated_at = now()
 """
 
+_UNSET = "delete from alerting.notification_policies where tenant_id = %(tenant_id)s"
+
 
 def read_policies(connection: Connection, tenant_ids: Iterable[str]) -> dict[str, Policy]:
     """Each tenant's policy; of one that has set none, that every transition is told at once, alone and once."""
@@ -73,6 +75,20 @@ def set_policy(connection: Connection, tenant_id: str, policy: Policy) -> None:
         values = asdict(policy) | {"group_by": None if policy.group_by is None else list(policy.group_by)}
         connection.execute(_SET, values | {"tenant_id": tenant_id})
         record_audit(connection, tenant_id=tenant_id, action="policy.set", subject=tenant_id, detail=policy_row(policy))
+
+
+def unset_policy(connection: Connection, tenant_id: str) -> bool:
+    """Tell a tenant every transition at once, alone and once from now on; False if it had set nothing else.
+
+    Raises:
+        UsageError: an unknown tenant.
+    """
+    require_tenant(connection, tenant_id)
+    with connection.transaction():
+        if not connection.execute(_UNSET, {"tenant_id": tenant_id}).rowcount:
+            return False
+        record_audit(connection, tenant_id=tenant_id, action="policy.unset", subject=tenant_id)
+    return True
 
 
 def check_policy(policy: Policy) -> None:

@@ -65,16 +65,25 @@ class Inhibition:
     target_matchers: tuple[Matcher, ...]
     equal: tuple[str, ...] = ()
 
-    def inhibits(self, source: Mapping[str, str], target: Mapping[str, str]) -> bool:
-        """Whether a firing alert of the source's labels keeps back one of the target's.
+    def sources(self, firing: Mapping[UUID, Mapping[str, str]]) -> Mapping[tuple[bool, tuple[str, ...]], UUID]:
+        """The first alert that inhibits, by whether its target is a source itself, and by the target's equal labels.
 
         An alert that is source and target alike isn't inhibited by another such one, and so not by itself.
         """
-        if not fit(self.target_matchers, target) or not fit(self.source_matchers, source):
-            return False
-        if fit(self.source_matchers, target) and fit(self.target_matchers, source):
-            return False
-        return all(source.get(label, "") == target.get(label, "") for label in self.equal)
+        found: dict[tuple[bool, tuple[str, ...]], UUID] = {}
+        for alert_id, labels in firing.items():
+            if fit(self.source_matchers, labels):
+                found.setdefault((False, self._equals(labels)), alert_id)
+                if not fit(self.target_matchers, labels):
+                    found.setdefault((True, self._equals(labels)), alert_id)
+        return found
+
+    def key(self, target: Mapping[str, str]) -> tuple[bool, tuple[str, ...]]:
+        """Under which of `sources` to look for a target's."""
+        return fit(self.source_matchers, target), self._equals(target)
+
+    def _equals(self, labels: Mapping[str, str]) -> tuple[str, ...]:
+        return tuple(labels.get(label, "") for label in self.equal)
 
 
 @dataclass(frozen=True)
@@ -99,17 +108,14 @@ class Tenant:
         found = [Muted("silence", silence.silence_id) for silence in self.silences if silence.holds(labels, now)]
         for rule, sources in zip(self.inhibitions, self._sources, strict=True):
             if fit(rule.target_matchers, labels):
-                first = next((source for source in sources if rule.inhibits(self.firing[source], labels)), None)
+                first = sources.get(rule.key(labels))
                 found += [Muted("inhibition", first)] if first else []
         return found
 
     @cached_property
-    def _sources(self) -> list[list[UUID]]:
+    def _sources(self) -> list[Mapping[tuple[bool, tuple[str, ...]], UUID]]:
         # Once a rule and not once a target: both may be many.
-        return [
-            [source for source, its in self.firing.items() if fit(rule.source_matchers, its)]
-            for rule in self.inhibitions
-        ]
+        return [rule.sources(self.firing) for rule in self.inhibitions]
 
     def in_window(self, told_before: datetime | None, now: datetime) -> bool:
         """Whether the subject's firing before this one was told so recently that this one is kept back."""

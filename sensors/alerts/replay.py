@@ -5,8 +5,9 @@ exactly: the log of transitions says between which positions the scan read that 
 position that no such scan straddles and at which no alert was open, or, where one has been open for too long, says so.
 
 Not replayed is what no longer stands as it was: what the clock alone tells (silent senders: their rhythm has been
-learned anew since), and findings of which only the last build is kept (missing batches, shifted features, predicted
-crossings). Forecasts are as they were computed last.
+learned anew since), and findings of which only the last build is kept (missing batches, predicted crossings). Days of
+forecasts and of features are as they were computed last; silences as they are stored now, and how they kept something
+back is told beside it: grouping, repeats and inhibitions change when something is told, not what, and are not replayed.
 
 Does not belong here: what is done with two replays (`dry_run`).
 """
@@ -18,13 +19,16 @@ from itertools import chain
 from typing import NamedTuple
 from uuid import UUID
 
-from sensors.alerts import findings, observations, rejected_records, store
+from sensors.alerts import findings, observations, rejected_records, store, window_rows
+from sensors.alerts.judging import judge_here
 from sensors.alerts.scan import MAX_BATCHES, MAX_RECORDS
-from sensors.alerts.states import Alert, Observation, Subject, advance
+from sensors.alerts.silenced import Silences
+from sensors.alerts.states import Alert, Observation, Subject
+from sensors.alerts.windows import Late
 from storage.database import Connection
 
 BATCH_TYPES = ("drift_high", "reliability_low", "decision_review", "template_new", "records_rejected")
-FINDING_TYPES = ("drift_anomaly",)
+FINDING_TYPES = ("drift_anomaly", "feature_drift")
 REPLAYED_TYPES = BATCH_TYPES + FINDING_TYPES
 # Alerts that have been open for longer are not followed to where they began.
 LONGEST_REACH = timedelta(days=30)
@@ -92,9 +96,11 @@ where
 """
 
 _SET_ASIDE = """
-update alerting.alerts set status = 'resolved', epoch = -epoch
+update alerting.alerts set status = 'resolved', epoch = -epoch, is_retracted = true
 where %(tenant_id)s::text is null or tenant_id = %(tenant_id)s
 """
+
+_FORGET_WINDOWS = "delete from alerting.windows where %(tenant_id)s::text is null or tenant_id = %(tenant_id)s"
 
 _BATCHES = """
 select batches.xact_id::text, batches.batch_id, batches.received_at, batches.accepted, held.records, held.oldest
@@ -138,10 +144,17 @@ class Start:
 
 @dataclass(frozen=True)
 class Replay:
-    """What was told, oldest first, and how many evaluations of the batches are there no more."""
+    """What was told, oldest first.
+
+    Attributes:
+        happenings: transitions, silenced ones too.
+        missing_records: how many evaluations of the batches are there no more.
+        silenced: those of the firings that a silence would have kept back; of a finding, on its own day.
+    """
 
     happenings: tuple[Happening, ...]
     missing_records: int
+    silenced: frozenset[Happening]
 
 
 def find_start(connection: Connection, tenant_id: str | None, since: datetime, position: int) -> Start:
@@ -180,20 +193,32 @@ def replay(connection: Connection, tenant_id: str | None, start: Start, position
     """
     batches = _read_batches(connection, tenant_id, start, position)
     newest = _set_back(connection, tenant_id, start)
+    silences = Silences(connection, tenant_id)
     happenings: list[Happening] = []
+    silenced: set[Happening] = set()
+
+    def judge_at(seen: Sequence[Observation | Late], at: datetime) -> None:
+        told = _judge(connection, newest, seen)
+        happenings.extend(happening for happening, _ in told)
+        silenced.update(
+            happening for happening, alert in told if happening.transition == "firing" and silences.keep_back(alert, at)
+        )
+
     for chunk in _chunks(connection, batches):
         batch_ids, judged_at = [batch.batch_id for batch in chunk], chunk[-1].received_at
         seen = chain(
             observations.of_batches(connection, batch_ids, judged_at),
+            window_rows.of_batches(connection, batch_ids, judged_at),
             rejected_records.of_receipts(connection, batch_ids, judged_at),
         )
-        happenings += _judge(connection, newest, _wanted(seen, tenant_id, BATCH_TYPES))
+        judge_at(_wanted(seen, tenant_id, BATCH_TYPES), judged_at)
     day = min((batch.received_at for batch in batches), default=now)
     while day <= now:
-        happenings += _judge(connection, newest, _wanted(_findings(connection, day), tenant_id, FINDING_TYPES))
+        judge_at(_wanted(_findings(connection, day), tenant_id, FINDING_TYPES), day)
         # Once a day, so that none is judged before the one that came before it; the last time now.
         day = now if day < now < day + timedelta(days=1) else day + timedelta(days=1)
-    return Replay(tuple(happenings), sum(max(batch.accepted - batch.records, 0) for batch in batches))
+    missing = sum(max(batch.accepted - batch.records, 0) for batch in batches)
+    return Replay(tuple(happenings), missing, frozenset(silenced))
 
 
 @dataclass(frozen=True)
@@ -228,6 +253,8 @@ def _set_back(connection: Connection, tenant_id: str | None, start: Start) -> di
         newest[alert.subject] = alert
     # Out of the way of what opens now: the reading asks the table whose alert is open.
     connection.execute(_SET_ASIDE, values)
+    # Made anew as they were there, from what had landed.
+    connection.execute(_FORGET_WINDOWS, values)
     store.save_alerts(connection, [alert for alert in newest.values() if alert.alert_id in start.open_alerts])
     return newest
 
@@ -265,7 +292,9 @@ def _findings(connection: Connection, now: datetime) -> Iterator[Observation]:
     return (seen for seen in findings.of_assets(connection, now) if seen.starts <= now)
 
 
-def _wanted(seen: Iterable[Observation], tenant_id: str | None, types: Sequence[str]) -> list[Observation]:
+def _wanted(
+    seen: Iterable[Observation | Late], tenant_id: str | None, types: Sequence[str]
+) -> list[Observation | Late]:
     return [
         one
         for one in seen
@@ -273,21 +302,14 @@ def _wanted(seen: Iterable[Observation], tenant_id: str | None, types: Sequence[
     ]
 
 
-def _judge(connection: Connection, newest: dict[Subject, Alert], seen: Sequence[Observation]) -> list[Happening]:
-    changed: dict[tuple[Subject, int], Alert] = {}
-    happenings = []
-    for one in seen:
-        before = newest.get(one.subject)
-        after, transition = advance(before, one)
-        if after is not None and after is not before:
-            newest[one.subject] = changed[one.subject, after.epoch] = after
-        if transition is not None:
-            alert = transition.alert
-            happenings.append(
-                Happening(one.subject, alert.epoch, transition.status, alert.window_start, alert.window_end)
-            )
+def _judge(
+    connection: Connection, newest: dict[Subject, Alert], seen: Sequence[Observation | Late]
+) -> list[tuple[Happening, Alert]]:
+    changed, transitions = judge_here(connection, newest, seen)
     ids = store.save_alerts(connection, list(changed.values()))
     for (subject, epoch), alert in changed.items():
         if newest[subject] is alert:
             newest[subject] = replace(alert, alert_id=ids[subject, epoch])
-    return happenings
+    return [
+        (Happening(one.alert.subject, one.alert.epoch, one.status, *one.data[:2]), one.alert) for one in transitions
+    ]

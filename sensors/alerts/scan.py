@@ -5,16 +5,16 @@ together (DESIGN invariants 5 and 6). Does not belong here: rules (`observations
 (`sensors.webhooks`).
 """
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
 from uuid import UUID
 
-from sensors.alerts import findings, missing_batches, observations, rejected_records, silence, store
+from sensors.alerts import findings, missing_batches, observations, rejected_records, silence, store, window_rows
+from sensors.alerts.judging import judge_here, with_contributors
 from sensors.alerts.notifications import notify
-from sensors.alerts.states import Alert, Observation, Subject, Transition, advance, restate
-from sensors.outbox import Published
+from sensors.alerts.restored import begin_anew
+from sensors.alerts.states import Transition
 from storage.database import Connection
 
 MAX_BATCHES = 1_000
@@ -40,7 +40,7 @@ class ScanResult:
 
     Attributes:
         batches: landed batches read.
-        observations: values judged; healthy ones of subjects without an alert never leave the database.
+        observations: values judged; healthy ones of subjects without an alert are none.
         transitions: alerts that began to fire, were resolved, or whose telling late data has undone, in order.
         events, deliveries: rows added to the outbox.
         more: batches are waiting for another scan.
@@ -97,6 +97,7 @@ def scan(
         silence.follow(connection, reach.batch_ids, store.last_read_at(connection), now)
         seen = chain(
             observations.of_batches(connection, reach.batch_ids, now),
+            window_rows.of_batches(connection, reach.batch_ids, now),
             rejected_records.of_receipts(connection, reach.batch_ids, now),
             findings.of_assets(connection, now),
             missing_batches.of_manifests(connection, now),
@@ -104,7 +105,11 @@ def scan(
             () if reach.more or reach.held_back else silence.of_senders(connection, now),
         )
         judged = list(seen)
-        transitions, published = _apply(connection, judged, now, (position, reach.position))
+        newest = store.newest_alerts(connection, {seen.subject for seen in judged})
+        changed, transitions = judge_here(connection, newest, judged)
+        ids = store.save_alerts(connection, with_contributors(connection, changed, transitions))
+        changes = [(change, ids[change.alert.subject, change.alert.epoch]) for change in transitions]
+        published = notify(connection, changes, now, (position, reach.position))
         store.move_position(connection, reach.position, now)
     return ScanResult(
         batches=len(reach.batch_ids),
@@ -121,6 +126,8 @@ def _reach(connection: Connection, position: int, max_batches: int, max_records:
     # Whatever has a number below the oldest running transaction is committed or gone; asked for in a statement of its
     # own, before the batches are read, so that all of them are visible to the reading.
     horizon = int(_one(connection, _HORIZON, {}))
+    if position > horizon:
+        position = begin_anew(connection, position, horizon, store.last_read_at(connection))
     limits = {"position": str(position), "horizon": str(horizon), "limit": max_batches}
     found = sorted((int(xact), batch, size) for xact, batch, size in connection.execute(_BATCHES, limits))
     taken: list[UUID] = []
@@ -137,58 +144,6 @@ def _reach(connection: Connection, position: int, max_batches: int, max_records:
         more=more,
         held_back=int(_one(connection, _HELD_BACK, {"horizon": str(horizon)})),
     )
-
-
-def _apply(
-    connection: Connection, judged: list[Observation], now: datetime, read: tuple[int, int]
-) -> tuple[list[Transition], Published]:
-    newest = store.newest_alerts(connection, {seen.subject for seen in judged})
-    changed, transitions = judge(newest, _told(connection, judged), judged)
-    ids = store.save_alerts(connection, list(changed.values()))
-    changes = [(change, ids[change.alert.subject, change.alert.epoch]) for change in transitions]
-    return transitions, notify(connection, changes, now, read)
-
-
-def _told(connection: Connection, judged: list[Observation]) -> dict[tuple[Subject, datetime, datetime], Alert]:
-    read_anew = [seen for seen in judged if seen.source == "finding"]
-    if not read_anew:
-        return {}
-    since = min(seen.ends for seen in read_anew)
-    return store.told_alerts(connection, {seen.subject for seen in read_anew}, since)
-
-
-def judge(
-    newest: dict[Subject, Alert],
-    told: Mapping[tuple[Subject, datetime, datetime], Alert],
-    judged: Iterable[Observation],
-) -> tuple[dict[tuple[Subject, int], Alert], list[Transition]]:
-    """Lead alerts through observations; touches no table.
-
-    Args:
-        newest: each subject's newest alert; brought up to date.
-        told: alerts by what was told of them, older ones too: late data may restate that.
-        judged: in the order in which they count.
-
-    Returns:
-        The alerts that changed, as they are now, by subject and epoch, and what is to be told, in order.
-    """
-    changed: dict[tuple[Subject, int], Alert] = {}
-    transitions = []
-    for seen in judged:
-        before = newest.get(seen.subject)
-        earlier = told.get((seen.subject, seen.starts, seen.ends))
-        if before is not None and earlier is not None and earlier.epoch < before.epoch:
-            before = changed.get((seen.subject, earlier.epoch), earlier)
-            after, transition = restate(before, seen)
-        else:
-            after, transition = advance(before, seen)
-            if after is not None:
-                newest[seen.subject] = after
-        if after is not None and after is not before:
-            changed[seen.subject, after.epoch] = after
-        if transition is not None:
-            transitions.append(transition)
-    return changed, transitions
 
 
 def _one(connection: Connection, query: str, parameters: dict[str, str]) -> str:

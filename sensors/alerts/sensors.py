@@ -5,12 +5,13 @@ scanned: the position is kept with the alerts, so a cursor that is lost or rewou
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import dagster as dg
 from dagster import DefaultSensorStatus
 
 from sensors.alerts.scan import ScanResult, scan
+from sensors.alerts.told import kept_back
 from storage.clock import Clock
 from storage.database import Connection, Database
 
@@ -18,6 +19,12 @@ INTERVAL_SECONDS = 10
 TICK_SECONDS = 35  # a tick is cut at 60, and one more scan may start just before this
 ALERTS = dg.AssetKey("alerts")
 
+_WAITING = {
+    "silence": "silenced",
+    "inhibition": "inhibited",
+    "window": "in a suppression window",
+    "group": "waiting in groups",
+}
 _NEWEST_EVENT = "select coalesce(max(seq), 0) from alerting.events where alert_id is not null"
 _MARTS_STAND = "select (to_regclass('marts.recent_alerts') is not null)::integer"
 _OPEN_ALERTS = "select count(*) from alerting.alerts where status = 'firing'"
@@ -56,15 +63,16 @@ def alert_sensor(refresh_job: str) -> dg.SensorDefinition:
             results = _scan_all(connection, clock, time.monotonic)
             newest = _number(connection, _NEWEST_EVENT)
             firing = _number(connection, _OPEN_ALERTS)
+            waiting = kept_back(connection)
             marts_stand = _number(connection, _MARTS_STAND)
         # The newest event's number and not this tick's transitions: a tick that died after its commit, a scan from the
         # command line and an alert resolved by hand are caught up with; the run key makes a repeated request one run.
         if newest <= int(context.cursor or 0):
-            return dg.SkipReason(_message(results, firing))
+            return dg.SkipReason(_message(results, firing, waiting))
         return dg.SensorResult(
             # Before the first refresh there is nothing that a part of it could be built on; it will show them itself.
             run_requests=[dg.RunRequest(run_key=f"alerts-{newest}")] if marts_stand else [],
-            asset_events=[_materialization(results, newest, firing)],
+            asset_events=[_materialization(results, newest, firing, waiting)],
             cursor=str(newest),
         )
 
@@ -79,7 +87,7 @@ def _scan_all(connection: Connection, clock: Clock, elapsed: Callable[[], float]
     return results
 
 
-def _message(results: list[ScanResult], firing: int) -> str:
+def _message(results: list[ScanResult], firing: int, waiting: Mapping[str, int]) -> str:
     batches = sum(result.batches for result in results)
     fired, resolved = sum(result.firing for result in results), sum(result.resolved for result in results)
     deliveries = sum(result.deliveries for result in results)
@@ -89,6 +97,10 @@ def _message(results: list[ScanResult], firing: int) -> str:
     if restated := sum(result.restated for result in results):
         parts.append(f"{restated} amended or retracted by late data")
     parts.append(f"{firing} firing now")
+    if waiting:
+        parts.append(
+            "not told: " + ", ".join(f"{waiting[why]} {told}" for why, told in _WAITING.items() if why in waiting)
+        )
     if results[-1].more:
         parts.append("more batches wait for the next tick")
     if results[-1].held_back:
@@ -96,15 +108,18 @@ def _message(results: list[ScanResult], firing: int) -> str:
     return "; ".join(parts)
 
 
-def _materialization(results: list[ScanResult], newest: int, firing: int) -> dg.AssetMaterialization:
+def _materialization(
+    results: list[ScanResult], newest: int, firing: int, waiting: Mapping[str, int]
+) -> dg.AssetMaterialization:
     return dg.AssetMaterialization(
         ALERTS,
-        description=_message(results, firing),
+        description=_message(results, firing, waiting),
         metadata={
             "fired": sum(result.firing for result in results),
             "resolved": sum(result.resolved for result in results),
             "restated": sum(result.restated for result in results),
             "firing_now": firing,
+            "not_told": sum(waiting.values()),
             "batches_read": sum(result.batches for result in results),
             "deliveries_queued": sum(result.deliveries for result in results),
             "newest_event_seq": newest,

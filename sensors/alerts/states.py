@@ -12,6 +12,8 @@ An alert's `window_end` is the end of the newest data it has judged. What is old
 * a late evaluation changes nothing. Had it come in time, a later one would have had the last word anyway; a late breach
   must not reopen what newer data has resolved, late in-bounds data must not resolve what newer data keeps firing. What
   landed is never changed, so what a single evaluation raised is never undone either;
+* a window's mean is judged when it has moved, also by what came late, and each time as of its newest evaluation. What
+  it was when it was told is held against what it is with what came late, as a finding is;
 * a finding (a day of a forecast, a build's missing batches, a silence) is read anew with every scan, so also what ends
   at `window_end` itself is done. Where it has another value for the very window that was told, late data has restated
   it: no breach any more is `retracted`, a materially different one `amended`. Under another rule than it was told by it
@@ -23,12 +25,12 @@ Without an alert there is nothing to be late for: the first breach opens one.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 Status = Literal["ok", "pending", "firing", "resolved"]
 Told = Literal["firing", "resolved", "amended", "retracted"]
-Source = Literal["evaluation", "finding", "one_shot"]
+Source = Literal["evaluation", "window", "finding", "one_shot"]
 Comparison = Literal["above", "below"]
 
 CONTRIBUTORS = 5
@@ -55,8 +57,8 @@ class Observation:
     """One judged value.
 
     Attributes:
-        source: `evaluation`: seen once, in its batch; `finding`: seen with each scan; `one_shot`: news that is over as
-            soon as it is told (a new template).
+        source: `evaluation`: seen once, in its batch; `window`: a mean, seen once, when it has moved; `finding`: seen
+            with each scan; `one_shot`: news that is over as soon as it is told (a new template).
         clear_n: consecutive observations within bounds that resolve the alert.
         starts, ends: the data's window, aware; equal for a single evaluation.
         evaluation_count: evaluations the value was made from.
@@ -97,6 +99,7 @@ class Alert:
         value: the newest breach, of the data from `value_start` to `value_end`; `worst_value`: the one farthest from
             the bound.
         told_start, told_end, told_value, told_rule: what was told by `firing` or its newest amendment; None before.
+        told_window: where that was a mean, its window as in the observation's basis.
         revision: how many times that was amended or retracted.
     """
 
@@ -123,6 +126,7 @@ class Alert:
     told_end: datetime | None = None
     told_value: float | None = None
     told_rule: str = ""
+    told_window: Mapping[str, Any] | None = None
     revision: int = 0
     is_retracted: bool = False
     contributors: Sequence[Mapping[str, object]] = ()
@@ -133,6 +137,11 @@ class Alert:
     def is_open(self) -> bool:
         """Whether the next observation within bounds matters to it."""
         return self.status in ("pending", "firing")
+
+    @property
+    def window(self) -> Mapping[str, Any] | None:
+        """Where `value` is a mean, the window that it is of."""
+        return _window(self.baseline)
 
 
 @dataclass(frozen=True)
@@ -145,7 +154,17 @@ class Transition:
     evaluation_id: UUID | None
     correlation_id: str | None
     finding: Observation | None = None
-    """What was restated, where that isn't the alert's own window."""
+    """What is told of data of its own: a mean, or what was restated. Else all that the alert has judged is meant."""
+
+    @property
+    def data(self) -> tuple[datetime, datetime, int]:
+        """The window that is told, and how many evaluations are in it."""
+        alert, seen = self.alert, self.finding
+        if seen is not None:
+            return seen.starts, seen.ends, seen.evaluation_count
+        if alert.window is not None:
+            return alert.value_start, alert.value_end, alert.evaluation_count
+        return alert.window_start, alert.window_end, alert.evaluation_count
 
 
 def advance(alert: Alert | None, seen: Observation) -> tuple[Alert | None, Transition | None]:
@@ -155,7 +174,7 @@ def advance(alert: Alert | None, seen: Observation) -> tuple[Alert | None, Trans
         The subject's newest alert now (the same object if nothing changed), and the transition if there was one.
     """
     if alert is not None and _is_late(alert, seen):
-        return restate(alert, seen)
+        return restate(alert, seen) if seen.source == "finding" else (alert, None)
     if seen.breach:
         return _breach(alert, seen)
     if alert is None or not alert.is_open:
@@ -170,7 +189,7 @@ def resolve(alert: Alert, seen: Observation) -> tuple[Alert, Transition]:
 
 
 def restate(alert: Alert, seen: Observation) -> tuple[Alert | None, Transition | None]:
-    """Hold a finding that is read anew against what was told of the same window; of any of the subject's alerts.
+    """Hold a finding or a mean that is read anew against what was told of it; of any of the subject's alerts.
 
     Returns:
         The alert, the same object where nothing is to be told.
@@ -183,15 +202,22 @@ def restate(alert: Alert, seen: Observation) -> tuple[Alert | None, Transition |
         return alert, None
     amended = replace(
         alert,
+        told_start=seen.starts,
         told_value=seen.value,
+        told_window=_window(seen.basis),
         revision=alert.revision + 1,
         worst_value=seen.value if alert.breach_count == 1 else _worse(alert, seen),
     )
-    if (alert.value_start, alert.value_end) == (seen.starts, seen.ends):  # no newer breach has had its say since
+    if (alert.value_start, alert.value_end) == (
+        alert.told_start,
+        alert.told_end,
+    ):  # nothing newer has had its say since
         amended = replace(
             amended,
             value=seen.value,
+            value_start=seen.starts,
             threshold=seen.threshold,
+            evaluation_count=seen.evaluation_count if seen.source == "window" else alert.evaluation_count,
             contributors=tuple(seen.contributors),
             baseline=seen.basis,
         )
@@ -210,11 +236,12 @@ def _is_late(alert: Alert, seen: Observation) -> bool:
 
 
 def _was_told(alert: Alert, seen: Observation) -> bool:
+    # With what came late, as many newest evaluations may begin elsewhere.
+    starts = alert.told_start if seen.source == "window" else seen.starts
     return (
-        seen.source == "finding"
-        and seen.is_final
+        seen.is_final
         and not alert.is_retracted
-        and (seen.starts, seen.ends, seen.rule) == (alert.told_start, alert.told_end, alert.told_rule)
+        and (starts, seen.ends, seen.rule) == (alert.told_start, alert.told_end, alert.told_rule)
     )
 
 
@@ -252,6 +279,7 @@ def _fire(alert: Alert, seen: Observation) -> tuple[Alert, Transition]:
         told_end=seen.ends,
         told_value=seen.value,
         told_rule=seen.rule,
+        told_window=_window(seen.basis),
     )
     return fired, _transition("firing", fired, seen)
 
@@ -310,7 +338,7 @@ def _within_bounds(alert: Alert, seen: Observation) -> tuple[Alert, Transition |
     alert = replace(
         alert,
         consecutive_ok=0 if seen.between else alert.consecutive_ok + 1,
-        evaluation_count=_counted(alert, seen),
+        evaluation_count=alert.evaluation_count if seen.source == "window" else _counted(alert, seen),
         window_end=seen.ends,
     )
     is_over = not seen.between and alert.consecutive_ok >= seen.clear_n
@@ -319,8 +347,12 @@ def _within_bounds(alert: Alert, seen: Observation) -> tuple[Alert, Transition |
 
 def _counted(alert: Alert, seen: Observation) -> int:
     # A window that rolls holds again what was counted with the window before.
-    is_rolling = seen.starts < alert.window_end
+    is_rolling = seen.source == "window" or seen.starts < alert.window_end
     return seen.evaluation_count if is_rolling else alert.evaluation_count + seen.evaluation_count
+
+
+def _window(basis: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    return (basis or {}).get("window")
 
 
 def _worse(alert: Alert, seen: Observation) -> float:
@@ -329,6 +361,8 @@ def _worse(alert: Alert, seen: Observation) -> float:
 
 
 def _contributors(known: Sequence[Mapping[str, object]], seen: Observation) -> Sequence[Mapping[str, object]]:
+    if seen.source == "window":
+        return known
     if seen.contributors or seen.evaluation_id is None:
         return tuple(seen.contributors)
     sign = -1 if seen.comparison == "above" else 1
@@ -343,4 +377,5 @@ def _value(contributor: Mapping[str, object]) -> float:
 
 
 def _transition(status: Told, alert: Alert, seen: Observation) -> Transition:
-    return Transition(status, alert, seen.value, seen.evaluation_id, seen.correlation_id)
+    own = seen if seen.source == "window" else None
+    return Transition(status, alert, seen.value, seen.evaluation_id, seen.correlation_id, own)

@@ -64,7 +64,7 @@ _WRITTEN = (
     *("status", "severity", "value", "threshold", "breach_count", "evaluation_count", "consecutive_ok"),
     *("window_start", "window_end", "evaluation_id", "correlation_id", "started_at", "comparison", "worst_value"),
     *("value_start", "value_end"),
-    *("resolved_at", "told_start", "told_end", "told_value", "told_rule", "revision", "is_retracted"),
+    *("resolved_at", "told_start", "told_end", "told_value", "told_rule", "told_window", "revision", "is_retracted"),
     *("contributors", "baseline", "evidence"),
 )
 _KEY = (*Subject._fields, "epoch")
@@ -165,7 +165,7 @@ def event_draft(transition: Transition, alert_id: UUID, now: datetime) -> EventD
     """The event that tells a transition; its key knows the data window and the epoch, no clock and no run."""
     alert, subject = transition.alert, transition.alert.subject
     finding = transition.finding
-    starts, ends = (finding.starts, finding.ends) if finding else (alert.window_start, alert.window_end)
+    starts, ends, count = transition.data
     window = (rfc3339(starts) or "", rfc3339(ends) or "")
     restated = (str(alert.revision),) if transition.status in ("amended", "retracted") else ()
     return EventDraft(
@@ -183,7 +183,7 @@ def event_draft(transition: Transition, alert_id: UUID, now: datetime) -> EventD
             finding.threshold if finding else alert.threshold,
             starts,
             ends,
-            finding.evaluation_count if finding else alert.evaluation_count,
+            count,
         ),
         evaluation_id=transition.evaluation_id,
         correlation_id=transition.correlation_id,
@@ -195,6 +195,7 @@ def _row(alert: Alert) -> Mapping[str, object]:
         "contributors": Jsonb(list(alert.contributors)),
         "baseline": Jsonb(dict(alert.baseline or {})),
         "evidence": Jsonb(evidence_of(alert)),
+        "told_window": None if alert.told_window is None else Jsonb(dict(alert.told_window)),
     }
     return {**vars(alert), **alert.subject._asdict(), **json}
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass
 from datetime import timedelta
-from typing import Literal
+from typing import Literal, TypeVar
 
 from psycopg.rows import class_row
 
@@ -22,6 +22,7 @@ MAX_TEMPLATE_LENGTH = 200
 MAX_EXTRACTOR_LENGTH = 100
 MAX_CLEAR_N = 1_000_000
 MAX_SHIFT = 1_000_000
+MIN_WINDOW_N, MAX_WINDOW_N = 2, 100_000
 
 # What an event type's subject is decides for whom it can be set; the rest of a rule has to make sense for its metric.
 _OF_EXTRACTORS = ("drift_high", "reliability_low", "decision_review")
@@ -31,7 +32,8 @@ _NO_GAP = (*_NO_RUNS, "decision_review")
 _UNBOUNDED = ("feature_drift",)
 
 _KEY = ("tenant_id", "tier", "event_type", "template", "extractor_vendor", "extractor_model")
-_SET = ("value", "clear_value", "severity", "for_n", "clear_n", "max_age", "enabled")
+_WINDOW = ("window_n", "window_span", "min_n")
+_SET = ("value", "clear_value", "severity", "for_n", "clear_n", "max_age", *_WINDOW, "enabled")
 _COLUMNS = ", ".join((*_KEY, "comparison", *_SET))
 
 # Most specific first, as alerting.rules_for picks them.
@@ -59,6 +61,7 @@ where {" and ".join(f"{name} is not distinct from %({name})s" for name in _KEY)}
 """  # noqa: S608 - constants of this module
 
 Severity = Literal["info", "warning", "critical"]
+_T = TypeVar("_T", int, timedelta)
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,10 @@ class Threshold:
         for_n: consecutive breaches that make an alert fire.
         clear_n: consecutive observations within bounds that resolve an alert.
         max_age: older data opens and resolves no alert.
+        window_n: not each evaluation is held against the bound but the mean of so many newest (`windows`); of
+            `decision_review` the share of reviews in them.
+        window_span: and none of them is so much older than the newest; None: than `max_age`.
+        min_n: so many before the mean is judged; None: `window_n`.
     """
 
     tenant_id: str | None
@@ -114,6 +121,9 @@ class Threshold:
     for_n: int
     clear_n: int
     max_age: timedelta
+    window_n: int | None
+    window_span: timedelta | None
+    min_n: int | None
     enabled: bool
 
     @property
@@ -150,6 +160,9 @@ def set_threshold(
     for_n: int | None = None,
     clear_n: int | None = None,
     max_age: timedelta | None = None,
+    window_n: int | Literal["none"] | None = None,
+    window_span: timedelta | Literal["none"] | None = None,
+    min_n: int | Literal["none"] | None = None,
     enabled: bool | None = None,
 ) -> Threshold:
     """Set a threshold of a tenant or of a tier; what isn't given stays, or comes from the next wider.
@@ -167,6 +180,9 @@ def set_threshold(
         for_n: breaches in a row.
         clear_n: observations in a row.
         max_age: of data.
+        window_n: `none` removes it, as with the two that follow.
+        window_span: how much older than the newest.
+        min_n: evaluations.
         enabled: whether the rule is held.
 
     Raises:
@@ -185,11 +201,15 @@ def set_threshold(
         for_n=now.for_n if for_n is None else for_n,
         clear_n=now.clear_n if clear_n is None else clear_n,
         max_age=now.max_age if max_age is None else max_age,
+        window_n=_optional(now.window_n, window_n),
+        window_span=_optional(now.window_span, window_span),
+        min_n=_optional(now.min_n, min_n),
         enabled=now.enabled if enabled is None else enabled,
     )
     check_threshold(wanted)
     connection.execute(_UPSERT, asdict(wanted))
-    detail = {**asdict(wanted), "max_age": str(wanted.max_age)}
+    times = {"max_age": str(wanted.max_age), "window_span": str(wanted.window_span) if wanted.window_span else None}
+    detail = {**asdict(wanted), **times}
     record_audit(connection, tenant_id=tenant_id, action="threshold.set", subject=_name(wanted), detail=detail)
     return wanted
 
@@ -240,6 +260,12 @@ def _effective(known: Sequence[Threshold], event_type: str, scope: Scope) -> Thr
     raise UsageError(f"no threshold is held against event type {event_type!r}. Use one of: {types}")
 
 
+def _optional(now: _T | None, wanted: _T | Literal["none"] | None) -> _T | None:
+    if isinstance(wanted, str):
+        return None
+    return now if wanted is None else wanted
+
+
 def _clear_value(now: Threshold, bound: float, wanted: float | Literal["none"] | None) -> float | None:
     if wanted == "none" or (wanted is None and now.clear_value is None):
         return None
@@ -267,6 +293,30 @@ def check_threshold(wanted: Threshold) -> None:
         raise UsageError(f"for-n: {wanted.event_type} is seen once and not in a row; leave it at 1")
     if not timedelta() < wanted.max_age <= MAX_AGE_LIMIT:
         raise UsageError(f"the maximum age must be more than 0 and at most {MAX_AGE_LIMIT.days} days")
+    _check_window(wanted)
+
+
+def _check_window(wanted: Threshold) -> None:
+    window_n, span, min_n = wanted.window_n, wanted.window_span, wanted.min_n
+    if window_n is None and span is None:
+        if min_n is not None:
+            raise UsageError("min-n: is for the mean of a window; give window-n or window too, or min-n none")
+        return
+    if wanted.event_type not in _OF_EXTRACTORS:
+        raise UsageError(
+            f"window: {wanted.event_type} isn't judged evaluation by evaluation. These can be held against a mean: "
+            f"{', '.join(_OF_EXTRACTORS)}"
+        )
+    if window_n is not None and not MIN_WINDOW_N <= window_n <= MAX_WINDOW_N:
+        raise UsageError(
+            f"window-n must be between {MIN_WINDOW_N} and {MAX_WINDOW_N}: of so many evaluations is the mean"
+        )
+    if span is not None and not timedelta() < span <= wanted.max_age:
+        raise UsageError("window must be more than 0 and at most the maximum age; raise that with max-age-days")
+    if min_n is None and window_n is None:
+        raise UsageError("min-n: say how many evaluations there must be before a window of time is judged")
+    if min_n is not None and not 1 <= min_n <= (window_n or MAX_WINDOW_N):
+        raise UsageError(f"min-n must be between 1 and {window_n or MAX_WINDOW_N}, as many as the window has at most")
 
 
 def _check_scope(wanted: Threshold) -> None:
@@ -296,7 +346,8 @@ def _check_bounds(wanted: Threshold) -> None:
             raise UsageError(f"{name} must be a number between 0 and 1, as the scores are")
     if wanted.clear_value is None:
         return
-    if wanted.event_type in _NO_GAP:
+    is_mean = wanted.window_n is not None or wanted.window_span is not None
+    if wanted.event_type in _NO_GAP and not is_mean:
         raise UsageError(f"clear-value: {wanted.event_type} has nothing between broken and kept; leave it out")
     is_inside = (
         wanted.clear_value <= wanted.value if wanted.comparison == "above" else wanted.clear_value >= wanted.value

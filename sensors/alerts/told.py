@@ -35,6 +35,8 @@ order by started_at, alert_id
 
 _STATES = "select alert_id, transition, number, state from alerting.notifications where alert_id = any(%(alert_ids)s)"
 
+# What a silence keeps back it still keeps back until it ends: of an alert's labels the severity alone may change. So a
+# tenant who silences much doesn't make every scan dear.
 _WAITING = """
 select
     notifications.*, notifications.read_from::text, notifications.read_to::text, alerts.event_type, alerts.metric,
@@ -44,6 +46,19 @@ from alerting.notifications
 inner join alerting.alerts using (alert_id)
 where
     notifications.state = %(state)s
+    and not exists (
+        select 1
+        from alerting.suppressions
+        inner join alerting.silences on suppressions.by_id = silences.silence_id
+        where
+            suppressions.alert_id = notifications.alert_id
+            and suppressions.transition = notifications.transition
+            and suppressions.number = notifications.number
+            and suppressions.reason = 'silence'
+            and notifications.state = 'held'
+            and silences.ends_at > %(now)s
+            and not silences.matchers @> '[{"name": "severity"}]'
+    )
     and (%(group_key)s::jsonb is null or (notifications.tenant_id, group_key) = (%(tenant_id)s, %(group_key)s::jsonb))
 order by
     notifications.seen_at, notifications.alert_id, notifications.transition <> 'firing', notifications.transition,
@@ -54,7 +69,8 @@ _SUPPRESSED = """
 select alert_id, transition, number, reason, by_id from alerting.suppressions where alert_id = any(%(alert_ids)s)
 """
 
-# Of tenants that have a window alone: of all others there is nothing to look up.
+# Of tenants that have a window alone: of all others there is nothing to look up. A subject has one alert after another,
+# so the newest that was told was told last: however often it flaps, none from before that is read.
 _TOLD_BEFORE = """
 with mine as materialized (
     select alerts.*
@@ -66,7 +82,7 @@ with mine as materialized (
 select mine.alert_id, told.at
 from mine
 cross join lateral (
-    select max(notifications.told_at) as at
+    select notifications.told_at as at
     from alerting.alerts as before
     inner join alerting.notifications using (alert_id)
     where
@@ -77,8 +93,9 @@ cross join lateral (
         and notifications.transition = 'firing'
         and notifications.number = 0
         and notifications.state = 'told'
+    order by before.epoch desc
+    limit 1
 ) as told
-where told.at is not null
 """
 
 _REPEATS = """
@@ -97,6 +114,27 @@ where
     and alerts.acked_at is null
     and told.told_at <= %(now)s - policies.repeat_interval
 order by alerts.started_at, alerts.alert_id
+"""
+
+# By what keeps each back since last; both kinds have an index of their own, so that what was told costs nothing.
+_KEPT_BACK = """
+select waiting.why, count(*)
+from (
+    select last.reason as why
+    from alerting.notifications
+    cross join lateral (
+        select suppressions.reason from alerting.suppressions
+        where
+            (suppressions.alert_id, suppressions.transition, suppressions.number)
+            = (notifications.alert_id, notifications.transition, notifications.number)
+        order by suppressions.suppression_id desc
+        limit 1
+    ) as last
+    where notifications.state = 'held'
+    union all
+    select 'group' as why from alerting.notifications where notifications.state = 'grouped'
+) as waiting
+group by waiting.why
 """
 
 _GROUPS = """
@@ -228,10 +266,19 @@ def states(connection: Connection, alert_ids: Iterable[UUID]) -> dict[tuple[UUID
 
 
 def waiting(
-    connection: Connection, state: State, tenant_id: str | None = None, key: Mapping[str, str] | None = None
+    connection: Connection,
+    state: State,
+    now: datetime,
+    tenant_id: str | None = None,
+    key: Mapping[str, str] | None = None,
 ) -> list[Notification]:
-    """What is held of all tenants, or grouped of one group, oldest first."""
-    values = {"state": state, "tenant_id": tenant_id, "group_key": None if key is None else Jsonb(dict(key))}
+    """What is held of all tenants, but for what a silence still keeps back, or grouped of one group, oldest first."""
+    values = {
+        "state": state,
+        "now": now,
+        "tenant_id": tenant_id,
+        "group_key": None if key is None else Jsonb(dict(key)),
+    }
     with connection.cursor(row_factory=dict_row) as cursor:
         return [_notification(row) for row in cursor.execute(_WAITING, values)]
 
@@ -259,6 +306,11 @@ def waiting_groups(
 ) -> list[tuple[str, Mapping[str, str], datetime, datetime | None]]:
     """Groups in which something waits: tenant, key, since when, and when the group was told last."""
     return connection.execute(_GROUPS).fetchall()
+
+
+def kept_back(connection: Connection) -> dict[str, int]:
+    """How many notifications wait, of all tenants, by what for: `silence`, `inhibition`, `window` or `group`."""
+    return dict(connection.execute(_KEPT_BACK).fetchall())
 
 
 def save(connection: Connection, outcomes: Sequence[Outcome], now: datetime) -> None:

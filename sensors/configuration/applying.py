@@ -14,11 +14,13 @@ from storage.audit import record_audit
 from storage.database import Connection
 from storage.errors import ConflictError, UsageError
 
-# Against each other and against every single change, so that the base is what is deployed until the end.
+# Against each other and against every single change, so that the base is what is deployed until the end. Endpoints by
+# their rows, in the order in which dispatchers take them: of a table that is locked a dispatcher that holds a row would
+# wait for the table, and this here for the row.
 _LOCK = """
-lock table alerting.thresholds, alerting.inhibitions, alerting.notification_policies, alerting.webhooks
-in share row exclusive mode
+lock table alerting.thresholds, alerting.inhibitions, alerting.notification_policies in share row exclusive mode
 """
+_LOCK_ENDPOINTS = "select from alerting.webhooks where tenant_id = %(tenant_id)s order by webhook_id for no key update"
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ def apply(connection: Connection, document: Document, *, force: bool = False) ->
     """
     with connection.transaction():
         connection.execute(_LOCK)
+        connection.execute(_LOCK_ENDPOINTS, {"tenant_id": document.tenant_id})
         applied = compare(connection, document, force=force)
         if applied.changes:
             content = check_content(connection, document.content)

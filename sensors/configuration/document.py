@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -68,10 +68,7 @@ def read_document(text: str) -> Document:
     """
     if len(text.encode()) > MAX_BYTES:
         raise UsageError(f"the file is larger than {MAX_BYTES // 1024 // 1024} MiB")
-    try:
-        found = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UsageError(f"the file isn't YAML: {error}") from None
+    found = _load(text)
     if not isinstance(found, dict) or found.get("tidemark_config") != VERSION:
         raise UsageError(f"tidemark_config: must be {VERSION}; `tidemark config export` writes such a file")
     tenant = found.get("tenant")
@@ -89,10 +86,49 @@ def read_document(text: str) -> Document:
             raise UsageError(f"{name}: must be {'a mapping' if wanted is dict else 'a list of mappings'}")
     content = {name: found[name] for name in ("tenant", *sections)}
     try:
-        checksum(content)
+        checksum(found)
     except (TypeError, ValueError) as error:
         raise UsageError(f"the file holds what has no place in JSON: {error}; put dates into quotes") from None
+    if any("\0" in text for text in _texts(content)):
+        raise UsageError("the file holds a NUL character (\\0), which no row can keep")
     return Document(content, str(found["checksum"]), str(found["base"]))
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses what would say more, or less, than stands there: references, and a key that is there twice."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.composer.ComposerError(problem="references (*name) are not read: write them out")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value]
+        for name in names:
+            if names.count(name) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"{name} stands there twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def _load(text: str) -> Any:
+    try:
+        return yaml.load(text, _Loader)  # noqa: S506 - a kind of SafeLoader
+    except (yaml.YAMLError, ValueError) as error:
+        # Of a number or date that can't be, YAML's own errors say nothing.
+        raise UsageError(f"the file isn't YAML: {error}") from None
+    except RecursionError:
+        raise UsageError("the file isn't a configuration: it is nested too deeply") from None
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for part in value.items():
+            yield from _texts(part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _texts(part)
 
 
 def format_duration(time: timedelta) -> str:
@@ -150,4 +186,6 @@ def _by_key(section: str, entries: Any) -> dict[str, Mapping[str, object]]:
 def entry_key(threshold: Mapping[str, object], names: Sequence[str] = ()) -> str:
     """Which threshold it is: its event type and for whom it holds."""
     scope = names or ("tier", "template", "extractor_vendor", "extractor_model")
-    return " ".join([str(threshold.get("event_type")), *(f"{n}={threshold[n]}" for n in scope if threshold.get(n))])
+    # Quoted, because a template may be called `x extractor_vendor=y`.
+    quoted = (f"{name}={json.dumps(threshold[name], ensure_ascii=False)}" for name in scope if threshold.get(name))
+    return " ".join([str(threshold.get("event_type")), *quoted])

@@ -88,7 +88,10 @@ class _Column:
         if not is_fitting or isinstance(value, bool) is not (self.data_type == "boolean"):
             raise UsageError(f"{field} must be of type {self.data_type}, not {value!r}")
         if self.data_type == "double precision":
-            return float(value)
+            try:
+                return float(value)
+            except OverflowError:
+                raise UsageError(f"{field} is larger than any number of type {self.data_type}") from None
         return parse_duration(value, field) if self.data_type == "interval" else value
 
 

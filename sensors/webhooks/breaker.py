@@ -31,6 +31,7 @@ class Endpoint:
         in_flight: requests under way, of all drainers.
         failures: since the last success.
         trips: how often the breaker opened since the last success.
+        failing_since: when it opened first since it was closed; says nothing while it is closed.
         told_at: when the operator was last told that it opened.
         tokens: of the bucket at `tokens_at`; counts where a rate is set.
     """
@@ -46,6 +47,7 @@ class Endpoint:
     breaker_reason: str | None
     failures: int
     trips: int
+    failing_since: datetime | None
     told_at: datetime | None
     tokens: float
     tokens_at: datetime | None
@@ -60,9 +62,10 @@ class Endpoint:
         if self.rate_per_second is None:
             return float(self.max_in_flight)
         full = max(1.0, self.rate_per_second)
-        if self.tokens_at is None:
+        if self.tokens_at is None or self.tokens_at > now:
+            # A clock that was set back must not hold an endpoint up until it is as late again.
             return full
-        return min(full, self.tokens + self.rate_per_second * max(0.0, (now - self.tokens_at).total_seconds()))
+        return min(full, self.tokens + self.rate_per_second * (now - self.tokens_at).total_seconds())
 
     def allowance(self, now: datetime) -> int:
         """How many requests may begin now.
@@ -134,6 +137,7 @@ def _opened(endpoint: Endpoint, answer: Seen, now: datetime) -> Endpoint:
     until = now + min(delays[min(endpoint.trips, len(delays) - 1)], LONGEST_PAUSE)
     return replace(
         endpoint,
+        failing_since=now if endpoint.breaker == "closed" else endpoint.failing_since,
         breaker="open",
         breaker_until=max(until, answer.asked_for or until),
         breaker_reason=answer.reason,

@@ -14,6 +14,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
+from functools import cached_property
 from uuid import UUID
 
 from psycopg import sql
@@ -66,9 +67,10 @@ where state = 'in_flight' and lease_until > %(now)s and webhook_id = any(%(ids)s
 group by webhook_id
 """
 
-# Of an endpoint in order the oldest of each subject, if it is due. The attempt is written by the statement that claims,
-# so that it is committed before anything is sent. By an array, which is looked up in the index whatever the statistics
-# say: those of a queue are always of another moment.
+# Of an endpoint in order the oldest of each subject, if it is due, parked or not: what is behind a parked one waits
+# for it once it is put back, and nothing would be left to probe the endpoint with. The attempt is written by the
+# statement that claims, so that it is committed before anything is sent. By an array, which is looked up in the index
+# whatever the statistics say: those of a queue are always of another moment.
 _CLAIM = """
 with due as (
     select taken.delivery_id
@@ -97,7 +99,6 @@ first_of_subjects as (
                 select subject_key, delivery_id, state, next_attempt_at from alerting.webhook_deliveries
                 where
                     webhook_id = endpoints.webhook_id
-                    and subject_key is not null
                     and state in ('pending', 'retry', 'in_flight', 'parked')
                 order by subject_key, delivery_id
                 limit 1
@@ -117,7 +118,7 @@ first_of_subjects as (
             ) as following
         )
         select firsts.delivery_id from firsts
-        where firsts.state in ('pending', 'retry') and firsts.next_attempt_at <= %(now)s
+        where firsts.state in ('pending', 'retry', 'parked') and firsts.next_attempt_at <= %(now)s
         order by firsts.next_attempt_at, firsts.delivery_id
         limit endpoints.most
     ) as taken
@@ -135,7 +136,7 @@ claimed as (
         delivery_id = any(
             array(select due.delivery_id from due union all select first_of_subjects.delivery_id from first_of_subjects)
         )
-        and state in ('pending', 'retry')
+        and state in ('pending', 'retry', 'parked')
     returning *
 ),
 
@@ -185,7 +186,15 @@ times as (
     inner join alerting.webhooks using (webhook_id)
     where webhooks.status = 'active'
     union all
-    select webhooks.breaker_until from alerting.webhooks where webhooks.status = 'active' and webhooks.breaker = 'open'
+    select webhooks.breaker_until
+    from alerting.webhooks
+    where
+        webhooks.status = 'active'
+        and webhooks.breaker = 'open'
+        and exists (
+            select from alerting.webhook_deliveries as deliveries
+            where deliveries.webhook_id = webhooks.webhook_id and deliveries.state = 'parked'
+        )
     union all
     select deliveries.lease_until from alerting.webhook_deliveries as deliveries where deliveries.state = 'in_flight'
 )
@@ -222,7 +231,7 @@ class Claim:
     event_type: str
     body: bytes
 
-    @property
+    @cached_property
     def correlation_id(self) -> str | None:
         """What the event was caused by: that of the record, or else of the request that brought it."""
         told: str | None = json.loads(self.body)["correlation_id"]

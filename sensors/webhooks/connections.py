@@ -22,6 +22,8 @@ IDLE_SECONDS = 1.0
 MAX_IDLE = 256
 _MAX_LINE_BYTES = 16_384
 _MAX_UNKEPT = 1000
+# At once: what one reading of a socket brings may be a head of forty thousand lines, and all others wait meanwhile.
+_PARSED_BYTES = 8192
 
 
 class Peer(NamedTuple):
@@ -70,8 +72,14 @@ class _Connection(asyncio.Protocol):
             # Nobody asked: it could only be taken for the answer to the next request.
             self.abort()
             return
-        self._received += len(data)
-        self._advance(data)
+        for start in range(0, len(data), _PARSED_BYTES):
+            if self._done.done():
+                # Looked at no more, but there: nothing may follow an answer on a connection that is kept.
+                self.http.receive_data(data[start:])
+                return
+            part = data[start : start + _PARSED_BYTES]
+            self._received += len(part)
+            self._advance(part)
 
     def eof_received(self) -> None:
         if self._done is not None and not self._done.done():

@@ -23,9 +23,10 @@ import structlog
 from sensors.webhooks.addresses import Network
 from sensors.webhooks.bodies import body_to_send
 from sensors.webhooks.claims import LEASE, Claim, claim, due, next_due
+from sensors.webhooks.giving_up import give_up
 from sensors.webhooks.keys import OpenEndpoint, open_endpoint
 from sensors.webhooks.lanes import Connect, Lane
-from sensors.webhooks.parking import sweep
+from sensors.webhooks.parking import MOST_COUNTED, count_parked, sweep
 from sensors.webhooks.settling import Outcome, Result, settle
 from sensors.webhooks.signing import sign
 from sensors.webhooks.transport import DEADLINE_SECONDS, Answer, Transport
@@ -79,13 +80,14 @@ class Options:
 
 @dataclass(frozen=True)
 class DrainResult:
-    """Deliveries by what became of them, and how many are still due."""
+    """Deliveries by what became of them; how many are still due, and how many wait for endpoints that fail."""
 
     delivered: int = 0
     retried: int = 0
     failed: int = 0
     superseded: int = 0
     left: int = 0
+    parked: int = 0
 
     @property
     def attempted(self) -> int:
@@ -94,14 +96,15 @@ class DrainResult:
 
     def message(self) -> str:
         """One line, for a tick or for the command line."""
+        aside = [f"{self.parked}{' or more' if self.parked >= MOST_COUNTED else ''} parked"] if self.parked else []
         if not self.attempted:
-            return f"nothing sent; {self.left} due" if self.left else "nothing due"
+            return "; ".join([f"nothing sent; {self.left} due" if self.left else "nothing due", *aside])
         parts = [f"{self.delivered} delivered"]
         parts += [f"{self.retried} to be tried again"] if self.retried else []
         parts += [f"{self.failed} failed for good"] if self.failed else []
         parts += [f"{self.superseded} finished too late to count"] if self.superseded else []
         parts += [f"{self.left} still due"] if self.left else []
-        return ", ".join(parts)
+        return ", ".join(parts + aside)
 
 
 def drain(connect: Connect, box: SecretBox, clock: Clock, options: Options | None = None) -> DrainResult:
@@ -119,9 +122,10 @@ def drain(connect: Connect, box: SecretBox, clock: Clock, options: Options | Non
         beat(connection, "webhook_deliveries")
         # Parks what has become due behind an open breaker.
         claim(connection, clock.now(), 0)
+        give_up(connection, clock.now())
         # Looked at first: a transport loads the system's certificates, too dear for every idle tick.
         if not due(connection, clock.now()):
-            return DrainResult()
+            return DrainResult(parked=count_parked(connection))
     counted = asyncio.run(_drain(connect, box, clock, options))
     with connect() as connection:
         return DrainResult(
@@ -130,6 +134,7 @@ def drain(connect: Connect, box: SecretBox, clock: Clock, options: Options | Non
             failed=counted["failed"],
             superseded=counted[None],
             left=due(connection, clock.now()),
+            parked=count_parked(connection),
         )
 
 
@@ -260,7 +265,7 @@ class Deliverer:
             outcomes = settle(connection, finished, now, options.jitter) if finished else ()
             swept = 0
             if elapsed >= self._sweep_at:
-                swept = sweep(connection, now)
+                swept = sweep(connection, now) + give_up(connection, now)
                 self._sweep_at = elapsed + (0 if swept else _SWEEP_SECONDS)
             claims = claim(connection, now, free, options.lease, options.jitter) if free > 0 else ()
             endpoints = {webhook_id: self._endpoint(connection, webhook_id) for webhook_id in _endpoints(claims)}

@@ -18,6 +18,8 @@ from storage.errors import TidemarkError
 from storage.secrets import SecretBox
 
 ROTATION_OVERLAP = timedelta(hours=24)
+# Each signs every request, in a header that has its bounds, and is opened for every claim.
+MOST_LIVE = 5
 
 _INSERT = """
 insert into alerting.webhook_secrets (secret_id, tenant_id, webhook_id, sealed, public_key, valid_from)
@@ -30,6 +32,22 @@ where
     webhook_id = %(webhook_id)s
     and (valid_to is null or valid_to > %(valid_to)s)
     and (public_key is not null or not %(pairs_only)s)
+"""
+
+# Rotated more often than that within a day, the oldest end at once, of either kind.
+_RETIRE = """
+update alerting.webhook_secrets set valid_to = %(now)s
+where secret_id = any(array(
+    select ranked.secret_id
+    from (
+        select
+            secret_id,
+            row_number() over (partition by public_key is null order by valid_from desc, secret_id desc) as place
+        from alerting.webhook_secrets
+        where webhook_id = %(webhook_id)s and (valid_to is null or valid_to > %(now)s)
+    ) as ranked
+    where ranked.place > %(most)s
+))
 """
 
 # A secret signs from the moment it exists: valid_from only orders, since two machines' clocks may differ.
@@ -89,12 +107,14 @@ def add_key_pair(connection: Connection, box: SecretBox, tenant_id: str, webhook
 def rotate_secret(
     connection: Connection, box: SecretBox, tenant_id: str, webhook_id: UUID, now: datetime, *, ed25519: bool
 ) -> str:
-    """Add a secret, and a key pair if there is one, and let those before run out after 24 hours."""
+    """Add a secret, and a key pair if there is one, and let those before run out after 24 hours; five at most live."""
     expiry = {"webhook_id": webhook_id, "valid_to": now + ROTATION_OVERLAP, "pairs_only": False}
     connection.execute(_EXPIRE, expiry)
     if ed25519:
         add_key_pair(connection, box, tenant_id, webhook_id, now)
-    return add_secret(connection, box, tenant_id, webhook_id, now)
+    secret = add_secret(connection, box, tenant_id, webhook_id, now)
+    connection.execute(_RETIRE, {"webhook_id": webhook_id, "now": now, "most": MOST_LIVE})
+    return secret
 
 
 def end_key_pairs(connection: Connection, webhook_id: UUID, now: datetime) -> None:

@@ -1,7 +1,7 @@
 """What waits beside the queue: deliveries that an open breaker holds back, and those that a dead owner holds.
 
 Belongs here: putting deliveries aside and back, a bounded number at a time, so that a backlog holds up nobody. Does
-not belong here: when a breaker opens and closes (`breaker`).
+not belong here: when a breaker opens and closes (`breaker`), what has waited for too long (`giving_up`).
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from uuid import UUID
 from storage.database import Connection
 
 _AT_ONCE = 500
+MOST_COUNTED = 10_000
 
 # By arrays, which are looked up in the index whatever the statistics say: a queue's are always of another moment.
 _RELEASE = """
@@ -25,9 +26,9 @@ where delivery_id = any(array(
 ))
 """
 
-# Of a closed breaker all that is parked, of one that may be probed the first, if nothing else of it could be the probe.
-_UNPARK = """
-with recursive parked (webhook_id) as (
+# Endpoints of which something is parked, along the index; for a `with recursive`.
+PARKED_ENDPOINTS = """
+parked (webhook_id) as (
     (
         select webhook_id from alerting.webhook_deliveries where state = 'parked' order by webhook_id limit 1
     )
@@ -40,7 +41,12 @@ with recursive parked (webhook_id) as (
         order by deliveries.webhook_id
         limit 1
     ) as following
-),
+)
+"""
+
+# Of a closed breaker all that is parked, of one that may be probed the first, if nothing else of it could be the probe.
+_UNPARK = f"""
+with recursive {PARKED_ENDPOINTS},
 
 back as (
     select taken.delivery_id
@@ -79,6 +85,11 @@ back as (
 update alerting.webhook_deliveries
 set state = case when attempt_count = 0 then 'pending' else 'retry' end
 where delivery_id = any(array(select back.delivery_id from back))
+"""  # noqa: S608 - constants
+
+_COUNT = """
+select count(*)
+from (select from alerting.webhook_deliveries where state = 'parked' limit %(most)s) as counted
 """
 
 _PARK = """
@@ -106,6 +117,12 @@ def park(connection: Connection, webhook_ids: Sequence[UUID], now: datetime) -> 
     connection.execute(_PARK, {"ids": list(webhook_ids), "now": now, "at_once": _AT_ONCE})
 
 
+def count_parked(connection: Connection) -> int:
+    """How many deliveries are put aside, of all endpoints; counted up to 10,000."""
+    [[count]] = connection.execute(_COUNT, {"most": MOST_COUNTED}).fetchall()
+    return int(count)
+
+
 def sweep(connection: Connection, now: datetime) -> int:
     """Put back what waits for nothing any more: what dead owners hold, what breakers that closed had put aside.
 
@@ -115,4 +132,4 @@ def sweep(connection: Connection, now: datetime) -> int:
     values = {"now": now, "at_once": _AT_ONCE}
     with connection.transaction():
         released = connection.execute(_RELEASE, values).rowcount
-        return released + connection.execute(_UNPARK, values).rowcount
+        return released + connection.execute(_UNPARK.encode(), values).rowcount

@@ -67,6 +67,9 @@ set status = %(status)s, breaker = 'closed', breaker_until = null, failures = 0,
 where tenant_id = %(tenant_id)s and webhook_id = %(webhook_id)s
 """
 
+# Against whoever is queuing something for it, now or again (`sensors.outbox`, `replays`).
+_KEEP_OUT = "select from alerting.webhooks where webhook_id = %(webhook_id)s for update"
+
 _CANCEL = """
 update alerting.webhook_deliveries set state = 'cancelled', lease_until = null
 where webhook_id = %(webhook_id)s and state in ('pending', 'in_flight', 'retry', 'parked')
@@ -222,6 +225,7 @@ def resume_webhook(connection: Connection, tenant_id: str, webhook_id: UUID) -> 
 def delete_webhook(connection: Connection, tenant_id: str, webhook_id: UUID) -> Webhook:
     """Forget an endpoint: what it hasn't got yet is cancelled; the log of its deliveries stays."""
     with connection.transaction():
+        connection.execute(_KEEP_OUT, {"webhook_id": webhook_id})
         webhook = _change(connection, tenant_id, webhook_id, "deleted", "delete")
         connection.execute(_CANCEL, {"webhook_id": webhook_id})
     return webhook

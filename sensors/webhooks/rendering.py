@@ -22,9 +22,15 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 SLACK_HEADER = 150
 SLACK_TEXT = 3000
 TEAMS_BYTES = 28 * 1024
+# Of a group so many alerts are named; that there are more is said.
+MOST_NAMED = 10
 
 # A card of values that are all this long, in letters of the most bytes, stays within Teams' limit.
 _LONGEST_VALUE = 300
+# A group has eleven lines at most: so long, escaped, all of them fit one of Slack's texts.
+_SLACK_LINE = 260
+# So that the name gives way and not what follows it.
+_LONGEST_NAME = 200
 _LINK_TEXT = "Open Tidemark"
 _CUT = "…"
 
@@ -41,6 +47,12 @@ _TITLES = {
     "records_rejected": "Records are rejected",
     "webhook_disabled": "A webhook is not served",
     "webhook_test": "A test of this webhook",
+}
+_LABELS = {
+    "template": "Template",
+    "extractor_vendor": "Vendor",
+    "extractor_model": "Model",
+    "severity": "Severity",
 }
 
 
@@ -65,8 +77,11 @@ def _slack(event: Mapping[str, Any], page_url: str | None) -> Mapping[str, Any]:
     blocks: list[Mapping[str, Any]] = [
         {"type": "header", "text": {"type": "plain_text", "text": _fit(title, SLACK_HEADER, str), "emoji": False}},
         {"type": "section", "text": _mrkdwn(_lines(facts, SLACK_TEXT))},
-        {"type": "context", "elements": [_mrkdwn(_code(_origin(event)))]},
     ]
+    if "group" in event:
+        named = [*(_code(line, _SLACK_LINE) for line in _members(event)), *_rest(event)]
+        blocks.append({"type": "section", "text": _mrkdwn("\n".join(named))})
+    blocks.append({"type": "context", "elements": [_mrkdwn(_code(_origin(event)))]})
     if page_url is not None:
         link = "".join(_URL_ESCAPES.get(character, character) for character in page_url)
         blocks.append({"type": "section", "text": _mrkdwn(f"<{link}|{_LINK_TEXT}>")})
@@ -77,6 +92,7 @@ def _teams(event: Mapping[str, Any], page_url: str | None) -> Mapping[str, Any]:
     lines = [
         _runs({"text": _title(event)[:_LONGEST_VALUE], "weight": "Bolder", "size": "Medium"}),
         *(_runs({"text": f"{name}  ", "weight": "Bolder"}, {"text": value}) for name, value in _facts(event)),
+        *(_runs({"text": line}) for line in (*_members(event), *_rest(event))),
         _runs({"text": _origin(event), "isSubtle": True, "size": "Small"}),
     ]
     card: dict[str, Any] = {
@@ -95,18 +111,25 @@ def _teams(event: Mapping[str, Any], page_url: str | None) -> Mapping[str, Any]:
 def _title(event: Mapping[str, Any]) -> str:
     kind, status, template = event["type"], event["alert"]["status"], event["subject"]["template"]
     title = _TITLES.get(kind, kind.replace("_", " ").capitalize())
+    if "group" in event:
+        return f"{title}: {_how_many(event)}"
     return _plain(title + (f" ({status})" if status else "") + (f": {template}" if template else ""))
 
 
 def _facts(event: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Name and value, one line and 300 characters at most; what an event has not is left out."""
+    for name, value in _facts_of_group(event) if "group" in event else _facts_of_one(event):
+        if value not in (None, ""):
+            yield name, _short(str(value))
+
+
+def _facts_of_one(event: Mapping[str, Any]) -> Sequence[tuple[str, Any]]:
     subject, metric, alert = event["subject"], event["metric"], event["alert"]
-    extractor = " ".join(part for part in (subject["extractor_vendor"], subject["extractor_model"]) if part)
     window = sorted({time for time in (metric["window_start"], metric["window_end"]) if time})
-    for name, value in (
+    return (
         ("Tenant", event["tenant"]),
         ("Template", subject["template"]),
-        ("Extractor", extractor),
+        ("Extractor", _extractor(subject)),
         ("Metric", metric["name"]),
         ("Value", _number(metric["value"])),
         ("Threshold", _number(metric["threshold"])),
@@ -117,10 +140,54 @@ def _facts(event: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         ("Evaluation", event["evaluation_id"]),
         # An event of an endpoint names it here, because the body has no other place.
         ("Webhook" if event["type"] == "webhook_disabled" else "Correlation", event["correlation_id"]),
-    ):
-        if value not in (None, ""):
-            text = _plain(str(value))
-            yield name, text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + _CUT
+    )
+
+
+def _facts_of_group(event: Mapping[str, Any]) -> Sequence[tuple[str, Any]]:
+    # The event's own alert is the group's most severe one.
+    labels = [(_LABELS[label], value) for label, value in event["group"]["key"].items() if label in _LABELS]
+    return (
+        ("Tenant", event["tenant"]),
+        *labels,
+        ("Alerts", _how_many(event)),
+        ("Highest severity", event["alert"]["severity"]),
+    )
+
+
+def _how_many(event: Mapping[str, Any]) -> str:
+    counts = event["group"]["counts"]
+    told = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+    return f"{_count(event)} alert{'s' if _count(event) > 1 else ''} ({told})"
+
+
+def _count(event: Mapping[str, Any]) -> int:
+    return sum(event["group"]["counts"].values())
+
+
+def _members(event: Mapping[str, Any]) -> Iterator[str]:
+    """The first alerts of a group, a line each: whose, what was measured, how it stands."""
+    for one in event["group"]["alerts"][:MOST_NAMED] if "group" in event else ():
+        subject, alert = one["subject"], one["alert"]
+        whose = " ".join(part for part in (subject["template"], _extractor(subject)) if part) or event["tenant"]
+        stands = ", ".join(
+            part for part in (_number(one["metric"]["value"]), alert["status"], alert["severity"]) if part
+        )
+        # The name gives way, not what follows it.
+        yield f"{_short(whose, _LONGEST_NAME)}: {stands}"
+
+
+def _rest(event: Mapping[str, Any]) -> Sequence[str]:
+    more = _count(event) - MOST_NAMED if "group" in event else 0
+    return [f"and {more} more"] if more > 0 else []
+
+
+def _extractor(subject: Mapping[str, Any]) -> str:
+    return " ".join(part for part in (subject["extractor_vendor"], subject["extractor_model"]) if part)
+
+
+def _short(text: str, limit: int = _LONGEST_VALUE) -> str:
+    text = _plain(text)
+    return text if len(text) <= limit else text[: limit - 1] + _CUT
 
 
 def _origin(event: Mapping[str, Any]) -> str:
@@ -149,9 +216,9 @@ def _escape(text: str) -> str:
     return "".join(_SLACK_ESCAPES.get(character, character) for character in text)
 
 
-def _code(text: str) -> str:
+def _code(text: str, limit: int = SLACK_TEXT) -> str:
     # A code span ends at the next backtick, and there is no escape for one.
-    return f"`{_escape(text.replace('`', chr(39)))}`"
+    return f"`{_fit(text.replace('`', chr(39)), limit - 2, _escape)}`"
 
 
 def _fit(text: str, limit: int, escape: Callable[[str], str]) -> str:

@@ -31,6 +31,7 @@ inner join alerting.webhooks on deliveries.webhook_id = webhooks.webhook_id
 inner join alerting.events on deliveries.event_id = events.event_id
 where deliveries.tenant_id = %(tenant_id)s and deliveries.delivery_id = %(delivery_id)s
 for update of deliveries
+for key share of webhooks
 """
 
 # What is dead or done starts its schedule anew; what waits for its retry is due at once; the rest is under way anyway.
@@ -66,6 +67,7 @@ with chosen as (
     order by deliveries.delivery_id
     limit %(limit)s
     for update of deliveries
+    for key share of webhooks
 )
 
 update alerting.webhook_deliveries

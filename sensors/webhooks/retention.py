@@ -1,6 +1,6 @@
 """What of the delivery log is no longer kept: bodies first, attempts and deliveries later, never of what is open.
 
-What may go is decided by functions of the database (migration 0021), which role `retention` may call. An event's row
+What may go is decided by functions of the database (migration 0014), which role `retention` may call. An event's row
 stays with its hash and dedupe key, so that what happened once isn't told again.
 """
 

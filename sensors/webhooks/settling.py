@@ -89,6 +89,7 @@ set
     breaker_reason = %(breaker_reason)s,
     failures = %(failures)s,
     trips = %(trips)s,
+    failing_since = %(failing_since)s,
     told_at = %(told_at)s
 where webhook_id = %(webhook_id)s
 """
@@ -129,10 +130,12 @@ def settle(
     """
     judged = [_judge(result, now, jitter) for result in results]
     with connection.transaction():
+        # Before deliveries, as whoever deletes an endpoint takes it: else each would wait for what the other has.
+        endpoints = _lock_endpoints(connection, judged)
         connection.execute(_FINISH_ATTEMPTS, _attempts(results, now))
         standing = {row[0] for row in connection.execute(_FINISH_DELIVERIES, _deliveries(judged, now))}
         stands = [one for one in judged if one.result.owned.delivery_id in standing]
-        _settle_endpoints(connection, stands, now)
+        _settle_endpoints(connection, endpoints, stands, now)
     return [one.outcome if one.result.owned.delivery_id in standing else None for one in judged]
 
 
@@ -175,17 +178,24 @@ def _deliveries(judged: Sequence[_Judged], now: datetime) -> Mapping[str, object
     }
 
 
-def _settle_endpoints(connection: Connection, judged: Sequence[_Judged], now: datetime) -> None:
+def _lock_endpoints(connection: Connection, judged: Sequence[_Judged]) -> Sequence[Endpoint]:
+    told = [one for one in judged if not one.result.answer.stale]
+    values = {
+        "ids": [one.result.owned.webhook_id for one in told],
+        "failing": [one.result.owned.webhook_id for one in told if one.outcome != "delivered"],
+    }
+    with connection.cursor(row_factory=class_row(Endpoint)) as cursor:
+        return cursor.execute(_LOCK_ENDPOINTS, values).fetchall()
+
+
+def _settle_endpoints(
+    connection: Connection, endpoints: Sequence[Endpoint], judged: Sequence[_Judged], now: datetime
+) -> None:
     by_endpoint: dict[UUID, list[_Judged]] = defaultdict(list)
     for one in judged:
         # A kept connection that had ended tells nothing of the endpoint.
         if not one.result.answer.stale:
             by_endpoint[one.result.owned.webhook_id].append(one)
-    failing = [
-        webhook_id for webhook_id, ones in by_endpoint.items() if any(one.outcome != "delivered" for one in ones)
-    ]
-    with connection.cursor(row_factory=class_row(Endpoint)) as cursor:
-        endpoints = cursor.execute(_LOCK_ENDPOINTS, {"ids": list(by_endpoint), "failing": failing}).fetchall()
     for endpoint in endpoints:
         ones = by_endpoint[endpoint.webhook_id]
         changed, tell = after(endpoint, [one.seen for one in ones], now)

@@ -42,6 +42,11 @@ def test_tiers_bounds_evidence_and_a_new_baseline_by_commands(connection: Connec
         *("--extractor-model", "model-1", "--for-n", "2", "--clear-value", "none"),
     )
     assert (row["value"], row["clear_value"], row["for_n"]) == (0.4, None, 2), "what isn't given comes from the tier"
+    mean = ("set", "reliability_low", "-t", "acme", "--window-n", "50", "--window", "1h30m", "--min-n", "20")
+    row = tidemark(threshold.app, *mean)
+    assert (row["window_n"], row["window_span"], row["min_n"]) == (50, "1h30m", 20)
+    row = tidemark(threshold.app, *mean[:4], "--window", "none", "--min-n", "none")
+    assert (row["window_n"], row["window_span"], row["min_n"]) == (50, None, None)
     push(connection, "acme", [evaluation(n, at=now, drift_score=0.4 + n / 10) for n in (1, 2)], now)
     scan(connection, now)
     [firing] = tidemark(alert.app, "list", "--tenant", "acme", "--status", "firing")
@@ -66,6 +71,7 @@ def test_tiers_bounds_evidence_and_a_new_baseline_by_commands(connection: Connec
         "model-1",
     )
     tidemark(threshold.app, *unset)
+    tidemark(threshold.app, "unset", "reliability_low", "--tenant", "acme")
     tidemark(threshold.app, "unset", "drift_high", "--tier", "gold")
     assert all(row["holds_for"] == "default" for row in tidemark(threshold.app, "list", "--tenant", "acme"))
 

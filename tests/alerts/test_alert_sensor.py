@@ -1,14 +1,22 @@
 """The alert sensor by real ticks."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 import dagster as dg
 import pytest
 from alert_rows import NOW, evaluation, push
 
+from sensors.alerts.inhibitions import add_inhibition
+from sensors.alerts.matchers import parse_matcher
+from sensors.alerts.policies import set_policy
+from sensors.alerts.policy import Inhibition, Policy
 from sensors.alerts.sensors import alert_sensor, alerts_asset
+from sensors.alerts.silences import create_silence
 from storage.clock import Clock
 from storage.database import Connection, Database
+
+HOUR = timedelta(hours=1)
 
 
 @pytest.fixture
@@ -60,6 +68,30 @@ def test_a_tick_asks_for_one_refresh_when_alerts_have_changed_and_for_none_when_
     second = tick(instance, database, first.cursor)
     assert isinstance(second, dg.SkipReason)
     assert second.skip_message == "1 new batches; 1 firing now"
+
+
+@pytest.mark.usefixtures("marts")
+def test_a_tick_says_how_much_is_not_told_and_why(
+    connection: Connection, database: Database, tenant: str, instance: dg.DagsterInstance
+) -> None:
+    connection.execute("update alerting.thresholds set enabled = event_type = 'drift_high'")
+    for name in ("a", "b"):
+        matchers = [parse_matcher(f"template={name}")]
+        create_silence(connection, tenant, matchers, ends_at=NOW + HOUR, author="ana", now=NOW)
+    rule = Inhibition((parse_matcher("template=c"),), (parse_matcher("template=d"),))
+    add_inhibition(connection, tenant, rule)
+    set_policy(connection, tenant, Policy(group_by=(), group_wait=HOUR, suppression_window=HOUR))
+    records = [evaluation(number, template=name, drift_score=0.9) for number, name in enumerate("abcde")]
+    push(connection, tenant, records)
+    first = tick(instance, database, None)
+    assert isinstance(first, dg.SkipReason)
+    assert first.skip_message is not None
+    told = "5 firing now; not told: 2 silenced, 1 inhibited, 2 waiting in groups"
+    assert first.skip_message.endswith(told)
+    connection.execute("delete from alerting.silences")
+    second = tick(instance, database, None)
+    assert isinstance(second, dg.SkipReason)
+    assert second.skip_message == "no new batches; 5 firing now; not told: 1 inhibited, 4 waiting in groups"
 
 
 @pytest.mark.usefixtures("marts")

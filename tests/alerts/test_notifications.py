@@ -19,9 +19,10 @@ from sensors.alerts.administration import acknowledge, list_alerts, list_notific
 from sensors.alerts.inhibitions import add_inhibition, remove_inhibition
 from sensors.alerts.matchers import LABELS, Matcher, fit, parse_matcher
 from sensors.alerts.policies import set_policy
-from sensors.alerts.policy import Inhibition, Policy
+from sensors.alerts.policy import Inhibition, Muted, Policy, Tenant
 from sensors.alerts.scan import scan
 from sensors.alerts.silences import create_silence, end_silence, list_silences, list_suppressed
+from sensors.alerts.told import waiting
 from storage.database import Connection, Database
 from storage.errors import UsageError
 
@@ -159,6 +160,43 @@ def test_a_firing_source_inhibits_its_targets_of_equal_labels_and_never_itself(
     remove_inhibition(connection, tenant, rule_id)
     sender.later(timedelta(seconds=1))
     assert told(connection)[5:] == [("reliability_low", "invoice", "resolved")]
+
+
+def test_what_a_silence_keeps_back_is_not_looked_at_again_until_it_ends_or_its_severity_may_have_changed(
+    connection: Connection, tenant: str, sender: Sender
+) -> None:
+    def looked_at() -> set[str]:
+        return {row.subject.template for row in waiting(connection, "held", sender.now)}
+
+    by_name = sender.silence("template=a")
+    sender.silence("severity=warning", "template=b")
+    sender.send({"template": "a", "drift_score": 0.9}, {"template": "b", "drift_score": 0.9})
+    assert looked_at() == {"b"}
+    end_silence(connection, tenant, by_name, now=sender.now)
+    assert looked_at() == {"a", "b"}
+
+
+def test_many_sources_and_many_targets_are_not_held_against_one_another() -> None:
+    looks = [0]
+
+    class Counted(dict[str, str]):
+        def get(self, *arguments: Any) -> Any:
+            looks[0] += 1
+            return super().get(*arguments)
+
+    def labels(event_type: str, number: int) -> Counted:
+        return Counted(event_type=event_type, template=f"template-{number}")
+
+    rule = Inhibition((Matcher("event_type", "=", "a"),), (Matcher("event_type", "=~", "[ab]"),), ("template",))
+    sources = {UUID(int=number): labels("a", number) for number in range(1, 301)}
+    tenant = Tenant(inhibitions=[rule], firing=sources)
+    assert [tenant.muted(labels("b", number), NOW) for number in (1, 300, 301)] == [
+        [Muted("inhibition", UUID(int=1))],
+        [Muted("inhibition", UUID(int=300))],
+        [],
+    ]
+    assert not any(tenant.muted(labels("a", number), NOW) for number in range(1, 301))
+    assert looks[0] < 10 * 600
 
 
 def test_a_group_is_told_after_its_wait_as_one_event_and_what_is_new_in_it_after_its_interval(
@@ -351,6 +389,16 @@ def test_a_matcher_means_what_it_means_in_alertmanager(
     name: Any, operator: Any, value: str, labels: dict[str, str]
 ) -> None:
     assert fit([Matcher(name, operator, value)], labels) is _fits(f"{name}{operator}{value}", labels)
+
+
+@given(
+    name=st.sampled_from(LABELS),
+    operator=st.sampled_from(["=", "!=", "=~", "!~"]),
+    value=st.text(alphabet='a~"=! \n', max_size=6),
+)
+def test_a_matcher_is_read_as_it_is_written(name: Any, operator: Any, value: str) -> None:
+    matcher = Matcher(name, operator, value)
+    assert parse_matcher(str(matcher)) == matcher
 
 
 def test_a_pattern_that_other_engines_never_finish_takes_no_time_here() -> None:

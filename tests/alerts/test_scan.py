@@ -10,6 +10,7 @@ from psycopg import pq
 
 from sensors.alerts.scan import scan
 from sensors.alerts.thresholds import set_threshold, unset_threshold
+from sensors.backlog import read_backlog
 from storage.database import Connection, Database
 from storage.tenants import create_tenant
 
@@ -292,3 +293,27 @@ def _counts(connection: Connection) -> tuple[int, ...]:
         ).fetchone()
         or ()
     )
+
+
+def test_after_a_restore_to_a_server_whose_numbers_are_smaller_what_lands_is_judged_and_old_news_is_not_told_again(
+    connection: Connection, tenant: str
+) -> None:
+    push(connection, tenant, [evaluation(1, drift_score=0.9)])
+    scan(connection, NOW)
+    later = NOW + timedelta(minutes=1)
+    push(connection, tenant, [evaluation(2, template="left", drift_score=0.9)], later)
+    # As the dump has it: judged up to a number, then one batch that was not, and far from what this server counts.
+    connection.execute(
+        """update raw.ingest_batches
+           set xact_id = case when received_at < %s then '9000000000'::xid8 else '9000000007' end""",
+        (later,),
+    )
+    connection.execute("update alerting.positions set next_xact_id = '9000000003'")
+    push(connection, tenant, [evaluation(3, template="here", drift_score=0.9)], later)
+    told = [scan(connection, later), scan(connection, later)]
+    fired = sorted(change.alert.subject.template for one in told for change in one.transitions)
+    assert fired == ["here", "here", "left", "left"]
+    push(connection, tenant, [evaluation(4, template="on", drift_score=0.9)], later)
+    assert (scan(connection, later).firing, scan(connection, later).firing) == (2, 0)
+    assert read_backlog(connection).batches == 0
+    assert scan(connection, later).held_back == 0

@@ -8,7 +8,8 @@ from alert_rows import NOW, alerts, evaluation, events, push
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sensors.alerts.scan import judge, scan
+from sensors.alerts.judging import judge
+from sensors.alerts.scan import scan
 from sensors.alerts.states import Alert, Observation, Subject, Transition, advance, is_material
 from sensors.alerts.thresholds import set_threshold
 from storage.database import Connection
@@ -115,7 +116,7 @@ class Scans:
             for _, alert in sorted(self.alerts.items())
             if alert.told_start and alert.told_end and not alert.is_retracted
         }
-        changed, transitions = judge(newest, told, seen)
+        changed, transitions = judge(newest, told, seen, lambda *_: None)
         self.alerts |= {epoch: alert for (_, epoch), alert in changed.items()}
         return transitions
 

@@ -1,6 +1,7 @@
 """A configuration file: what it holds, when it is refused, and that applying it is all or nothing."""
 
 import json
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -21,7 +22,7 @@ from sensors.alerts.thresholds import list_thresholds, set_threshold
 from sensors.configuration.applying import apply, compare, export, seal, try_out
 from sensors.configuration.document import Document, format_duration, parse_duration, read_document
 from sensors.webhooks.registry import Webhook, create_webhook, list_webhooks
-from storage.database import Connection
+from storage.database import Connection, Database
 from storage.errors import ConflictError, UsageError
 from storage.secrets import SecretBox
 from storage.settings import Settings
@@ -66,6 +67,8 @@ def everything(content: dict[str, Any], webhook_id: object) -> None:
             "severity": "critical",
             "clear_n": 5,
             "max_age": "3d12h",
+            "window_n": 50,
+            "window_span": "1d",
             "enabled": True,
         }
         | {name: value for name, value in {"for_n": 1}.items() if _has_column(content, name)}
@@ -96,6 +99,7 @@ def test_a_file_is_applied_as_one_audited_with_both_checksums_and_its_export_is_
     assert [(row.event_type, row.template, row.value, row.max_age) for row in own] == [
         ("drift_high", "invoice", 0.4, timedelta(days=3, hours=12))
     ]
+    assert [(row.window_n, row.window_span, row.min_n) for row in own] == [(50, timedelta(days=1), None)]
     assert len(list_inhibitions(connection, tenant)) == 1
     assert get_policy(connection, tenant) == Policy(
         group_by=("template",), group_wait=timedelta(seconds=30), repeat_interval=timedelta(hours=4)
@@ -138,12 +142,13 @@ def test_a_file_that_was_not_sealed_or_whose_base_is_gone_is_refused_unless_forc
         (lambda c: c["thresholds"][0].update(value="high"), "drift_high: value must be of type double precision"),
         (lambda c: c["thresholds"][0].update(value=float("nan")), "no place in JSON"),
         (lambda c: c["thresholds"][0].update(value=2), "between 0 and 1"),
+        (lambda c: c["thresholds"][0].update(value=10**400), "larger than any number"),
         (lambda c: c["thresholds"][0].update(clear_n=True), "clear_n must be of type integer"),
         (lambda c: c["thresholds"][0].update(max_age="7 days"), "isn't a duration such as 7d"),
         (lambda c: c["thresholds"][0].update(severity="loud"), "severity"),
         (lambda c: c["thresholds"][0].update(bound=1), "unknown field bound"),
         (lambda c: c["thresholds"][0].update(comparison="below"), "event_type and comparison"),
-        (lambda c: c["thresholds"].append(c["thresholds"][0]), "stands there twice"),
+        (lambda c: c["thresholds"].append(dict(c["thresholds"][0])), "stands there twice"),
         (lambda c: c["inhibitions"].append(INHIBITION | {"equal": ["tenant"]}), "equal: unknown label tenant"),
         (lambda c: c["inhibitions"].append({}), "inhibitions"),
         (lambda c: c["policy"].update(group_by="template"), "group_by must be null or a list"),
@@ -161,6 +166,57 @@ def test_what_cannot_be_applied_is_refused_by_its_field_and_nothing_is_changed(
     with pytest.raises(UsageError, match=message):
         apply(connection, changed(connection, tenant, change, sealed=False), force=True)
     assert deployed(connection, tenant) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("thresholds: &a [&b [x, x], *b, *b]", "references"),
+        ("value: 0.3\nvalue: 0.9", "value stands there twice"),
+        ("policy: {group_wait: 1s, group_wait: 9s}", "group_wait stands there twice"),
+        ("[" * 100_000, "nested too deeply"),
+        ("value: " + "9" * 5_000, "isn't YAML"),
+        ("since: 2001-13-45", "isn't YAML"),
+        ("value: !!float high", "isn't YAML"),
+        ('{tidemark_config: 1, base: "\\ud800", checksum: "", tenant: null, thresholds: []}', "no place in JSON"),
+        ('{tidemark_config: 1, base: "", checksum: "", tenant: "a\\0b", thresholds: []}', "tenant|NUL"),
+        ('{tidemark_config: 1, base: "", checksum: "", tenant: null, thresholds: [{template: "a\\0b"}]}', "NUL"),
+    ],
+)
+def test_a_text_that_says_more_or_less_than_stands_there_is_refused_whatever_it_is(text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        read_document(text)
+
+
+def test_a_file_is_applied_while_a_dispatcher_holds_an_endpoint_and_goes_on_to_write_it(
+    connection: Connection, database: Database, tenant: str, webhook: Webhook
+) -> None:
+    document = changed(connection, tenant, lambda content: content["webhooks"][0].update(status="paused"))
+
+    def apply_beside() -> None:
+        with database.connect(autocommit=True) as own:
+            apply(own, document)
+
+    applying = threading.Thread(target=apply_beside)
+    with database.connect() as dispatcher:
+        dispatcher.execute("select from alerting.webhooks for no key update")
+        applying.start()
+        waiting = "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+        while applying.is_alive() and connection.execute(waiting).fetchone() is None:
+            pass
+        dispatcher.execute("update alerting.webhooks set tokens = 1")
+    applying.join()
+    assert [one.status for one in list_webhooks(connection, tenant)] == ["paused"]
+
+
+def test_names_that_look_like_parts_of_others_are_kept_apart(connection: Connection, tenant: str) -> None:
+    set_threshold(connection, tenant, "drift_high", 0.5, template="a", extractor=("b", "c"))
+    set_threshold(connection, tenant, "drift_high", 0.6, template="a extractor_vendor=b extractor_model=c")
+    before = deployed(connection, tenant)
+    assert apply(connection, read_document(export(connection, tenant))).changes == []
+    document = changed(connection, tenant, lambda content: content["thresholds"].pop())
+    assert len(apply(connection, document).changes) == 1
+    assert deployed(connection, tenant) != before
 
 
 def test_the_defaults_of_all_are_a_file_of_their_own_from_which_none_can_be_left_out(connection: Connection) -> None:

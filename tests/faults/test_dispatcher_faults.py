@@ -3,6 +3,7 @@
 import hmac
 import itertools
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -10,12 +11,14 @@ import tempfile
 import threading
 import time
 from base64 import b64decode, b64encode
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
+import dagster as dg
 import psutil
 import pytest
 from delivering import SetClock, attempts, happen, register, send, states
@@ -23,12 +26,13 @@ from receiver import Received, Receiver, answer, receiving
 
 from benchmarks.dispatch_faults import HURRY, KEY, start_dispatcher, torment
 from sensors.webhooks.registry import rotate_webhook
-from sensors.webhooks.sensors import INTERVAL_SECONDS
+from sensors.webhooks.sensors import definitions
 from storage.clock import Clock
 from storage.database import Connection, Database, connect
 from storage.migrate import migrate
 from storage.postgres_url import PostgresUrl
 from storage.secrets import SecretBox
+from storage.settings import Settings
 from storage.tenants import create_tenant
 
 HOLD = """
@@ -60,6 +64,25 @@ before = peak()
 print("warm", flush=True)
 sys.stdin.readline()
 print("came to", drained().attempted, peak() - before, flush=True)
+"""
+
+
+REPLAY = """
+import os, sys
+from storage.clock import Clock
+from storage.database import connect
+from storage.postgres_url import PostgresUrl
+from sensors.webhooks import replays
+from sensors.webhooks.deliveries import Selection
+replays.MOST_REPLAYED = 10
+with connect(PostgresUrl.parse(os.environ["TEST_URL"]), autocommit=True) as connection:
+    left = 1
+    while left:
+        done = replays.replay_deliveries(
+            connection, sys.argv[1], Selection(state="delivered"), now=Clock().now(), key="incident-7"
+        )
+        left = done.left
+        print(done.queued, flush=True)
 """
 
 
@@ -202,13 +225,45 @@ def test_secrets_rotated_under_load_leave_no_request_that_does_not_verify(
     assert receiver.requests[-1].headers["webhook-signature"].count("v1,") == 4
 
 
+def test_a_dispatcher_signs_while_secrets_rotate_so_that_each_request_verifies_with_what_the_receiver_was_told(
+    connection: Connection, database: Database, tenant: str, box: SecretBox, receiver: Receiver
+) -> None:
+    webhook_id, first = register(connection, box, tenant, receiver.url, Clock(), ed25519=True)
+    told, failures = [first], []
+
+    def verify(handler: BaseHTTPRequestHandler, received: Received) -> None:
+        known = list(told)
+        if not any(verifies(received, secret) for secret in known):
+            failures.append(received.delivery_id)
+        answer(200)(handler, received)
+
+    receiver.behaviour = verify
+    dispatcher = start_dispatcher(database.platform, lease=60, deadline=15)
+    try:
+        for number in range(90):
+            happen(connection, tenant, Clock(), str(number))
+            if number in (20, 40, 60):
+                until(lambda: len(receiver.requests) > number - 10, "deliveries under way")  # noqa: B023
+                told.append(rotate_webhook(connection, box, tenant, webhook_id, now=datetime.now(UTC)))
+        until(lambda: set(states(connection)) == {"delivered"}, "all of them")
+    finally:
+        dispatcher.kill()
+        dispatcher.wait()
+    assert (len(receiver.requests), failures) == (90, [])
+    last = receiver.requests[-1]
+    assert all(verifies(last, secret) for secret in told)
+    assert not verifies(last, f"whsec_{b64encode(bytes(32)).decode()}")
+    signatures = last.headers["webhook-signature"].split(" ")
+    assert [signature.partition(",")[0] for signature in signatures] == ["v1"] * 4 + ["v1a"] * 4
+
+
 def verifies(request: Received, secret: str) -> bool:
     signed = f"{request.delivery_id}.{request.headers['webhook-timestamp']}.".encode() + request.body
     digest = hmac.new(b64decode(secret.removeprefix("whsec_")), signed, sha256).digest()
     return f"v1,{b64encode(digest).decode()}" in request.headers["webhook-signature"].split(" ")
 
 
-def test_what_no_notification_told_is_found_by_the_dispatchers_own_look_and_by_the_sensors(
+def test_what_no_notification_told_is_found_by_the_dispatchers_own_look(
     connection: Connection, database: Database, tenant: str, box: SecretBox, receiver: Receiver
 ) -> None:
     register(connection, box, tenant, receiver.url, Clock())
@@ -222,9 +277,94 @@ def test_what_no_notification_told_is_found_by_the_dispatchers_own_look_and_by_t
     finally:
         dispatcher.kill()
         dispatcher.wait()
+
+
+def test_while_the_dispatcher_hangs_and_its_ear_is_cut_the_sensors_tick_delivers_and_nothing_comes_twice(
+    connection: Connection,
+    database: Database,
+    tenant: str,
+    box: SecretBox,
+    receiver: Receiver,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert settings.database_url is not None
+    monkeypatch.setenv("TIDEMARK_SECRET_KEYS", KEY)
+    monkeypatch.setenv("TIDEMARK_WEBHOOK_ALLOWED_NETWORKS", "127.0.0.0/8")
+    register(connection, box, tenant, receiver.url, Clock())
+    dispatcher = start_dispatcher(database.platform, lease=60, deadline=15)
+    (sensor,) = definitions()
+
+    def tick() -> str | None:
+        with dg.DagsterInstance.ephemeral() as instance:
+            resources = {"database": database, "clock": Clock()}
+            return sensor.evaluate_tick(dg.build_sensor_context(instance=instance, resources=resources)).skip_message
+
+    try:
+        happen(connection, tenant, Clock(), "heard")
+        until(lambda: states(connection) == ["delivered"], "the first")
+        dispatcher.send_signal(signal.SIGSTOP)
+        connection.execute(
+            """select pg_terminate_backend(pid) from pg_stat_activity
+               where datname = current_database() and pid <> pg_backend_pid() and query ilike 'listen %'"""
+        )
+        happen(connection, tenant, Clock(), "unheard")
+        assert sensor.minimum_interval_seconds is not None
+        assert sensor.minimum_interval_seconds <= 5
+        assert (tick(), states(connection)) == ("1 delivered", ["delivered"] * 2)
+        dispatcher.send_signal(signal.SIGCONT)
+        happen(connection, tenant, Clock(), "heard again")
+        until(lambda: states(connection) == ["delivered"] * 3, "the dispatcher, connected again")
+        assert tick() == "nothing due"
+    finally:
+        dispatcher.kill()
+        dispatcher.wait()
     happen(connection, tenant, Clock(), "nobody listens")
-    assert send(database, box, Clock()).delivered == 1
-    assert INTERVAL_SECONDS <= 5
+    assert tick() == "1 delivered"
+    assert sorted(request.delivery_id for request in receiver.requests) == sorted(
+        str(row[0]) for row in connection.execute("select delivery_id from alerting.webhook_deliveries")
+    )
+
+
+def test_a_replay_of_many_that_is_killed_and_repeated_sends_each_once(
+    connection: Connection, database: Database, tenant: str, box: SecretBox, receiver: Receiver
+) -> None:
+    register(connection, box, tenant, receiver.url, Clock(), max_in_flight=100)
+    happen(connection, tenant, Clock(), *map(str, range(150)))
+    assert send(database, box, Clock()).delivered == 150
+    chances = random.Random(5)  # noqa: S311 - repeatable
+    killed = 0
+    dispatcher = start_dispatcher(database.platform, lease=60, deadline=15)
+    try:
+        while True:
+            replay = subprocess.Popen(
+                [sys.executable, "-c", REPLAY, tenant],
+                env=os.environ | {"TEST_URL": database.platform.libpq()},
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            assert replay.stdout is not None
+            if killed == 3:
+                assert replay.wait(60) == 0
+                replay.stdout.close()
+                break
+            for _ in range(3):
+                replay.stdout.readline()
+            time.sleep(chances.uniform(0, 0.01))
+            replay.kill()
+            replay.wait()
+            replay.stdout.close()
+            killed += 1
+        until(lambda: set(states(connection)) == {"delivered"}, "what was queued again")
+    finally:
+        dispatcher.kill()
+        dispatcher.wait()
+    came = Counter((request.delivery_id, request.body) for request in receiver.requests)
+    assert (len(came), set(came.values())) == (150, {2})
+    queued = connection.execute(
+        "select sum((detail ->> 'queued')::integer) from access.audit_log where action = 'webhook.replay_range'"
+    )
+    assert queued.fetchone() == (150,)
 
 
 def pour_body(handler: BaseHTTPRequestHandler, _: Received) -> None:

@@ -1,4 +1,4 @@
-"""Webhooks, alerts and silences over HTTP: as on the command line, in the key's name, and never another tenant's."""
+"""Webhooks, and whom alerts are told, over HTTP: as on the command line, and never another tenant's."""
 
 import base64
 from collections.abc import Iterator
@@ -27,6 +27,10 @@ from storage.database import Connection, Database
 from storage.secrets import SecretBox
 from storage.tenants import create_tenant
 
+_DOCUMENTED = (
+    *("/v1/webhooks", "/v1/alerts", "/v1/silences", "/v1/inhibitions", "/v1/notification-policy"),
+    "/v1/recommendations",
+)
 URL = "https://example.com/services/T0/url-token"
 
 
@@ -337,6 +341,80 @@ def test_a_silence_that_makes_no_sense_is_refused(door: Door, members: dict[str,
     assert door("GET", "/silences", scope="read").json()["data"] == []
 
 
+def inhibition(**members: object) -> dict[str, object]:
+    """While the template drifts, nothing else of it is told."""
+    source = [{"name": "event_type", "value": "drift_high"}]
+    target = [{"name": "event_type", "operator": "!=", "value": "drift_high"}, {"name": "template", "value": "invoice"}]
+    return {"source_matchers": source, "target_matchers": target, "equal": ["template"], **members}
+
+
+def test_an_inhibition_is_set_once_seen_and_removed(door: Door) -> None:
+    set_one = door("POST", "/inhibitions", inhibition())
+    assert set_one.status_code == 201
+    identifier = set_one.json()["inhibition_id"]
+    problem(door("POST", "/inhibitions", inhibition()), 409)
+    second = door("POST", "/inhibitions", inhibition(equal=[])).json()["inhibition_id"]
+    first_page = door("GET", "/inhibitions", scope="read", limit=1).json()
+    (row,) = first_page["data"]
+    assert row["target_matchers"][0] == {"name": "event_type", "operator": "!=", "value": "drift_high"}
+    assert (row["inhibition_id"], row["equal"]) == (identifier, ["template"])
+    rest = door("GET", "/inhibitions", scope="read", cursor=first_page["next_cursor"]).json()
+    assert ([row["inhibition_id"] for row in rest["data"]], rest["next_cursor"]) == ([second], None)
+    assert door("DELETE", f"/inhibitions/{identifier}").status_code == 204
+    problem(door("DELETE", f"/inhibitions/{identifier}"), 404)
+    assert door.audited(identifier) == [(door.actor(), f"inhibition.{what}") for what in ("add", "remove")]
+
+
+def test_a_policy_is_set_whole_and_unset(door: Door) -> None:
+    nothing = {
+        "group_by": None,
+        "group_wait": 0,
+        "group_interval": 300,
+        "repeat_interval": None,
+        "suppression_window": None,
+    }
+    assert door("GET", "/notification-policy", scope="read").json() == nothing
+    wanted = {"group_by": ["template"], "group_wait": 30, "repeat_interval": 3600.5}
+    assert door("PUT", "/notification-policy", wanted).json() == nothing | wanted
+    assert door("GET", "/notification-policy", scope="read").json() == nothing | wanted
+    assert door("GET", "/notification-policy", tenant="globex", scope="read").json() == nothing
+    assert door("PUT", "/notification-policy", {"suppression_window": 60}).json() == nothing | {
+        "suppression_window": 60
+    }
+    for _ in range(2):
+        assert door("DELETE", "/notification-policy").status_code == 204
+    assert door("GET", "/notification-policy", scope="read").json() == nothing
+    assert door.audited("acme")[-3:] == [(door.actor(), f"policy.{what}") for what in ("set", "set", "unset")]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "told"),
+    [
+        ("POST", "/inhibitions", inhibition(source_matchers=[]), "source_matchers"),
+        ("POST", "/inhibitions", inhibition(equal=["tenant_id"]), "equal.0"),
+        ("POST", "/inhibitions", inhibition(equal=["template", "template"]), "equal: each label once"),
+        (
+            "POST",
+            "/inhibitions",
+            inhibition(target_matchers=[{"name": "template", "operator": "!=", "value": "a"}]),
+            "target_matchers: they fit an alert without any label",
+        ),
+        ("PUT", "/notification-policy", {"group_by": ["id"]}, "group_by.0"),
+        ("PUT", "/notification-policy", {"group_by": ["template", "template"]}, "group_by: each label once"),
+        ("PUT", "/notification-policy", {"group_wait": -1}, "group_wait"),
+        ("PUT", "/notification-policy", {"group_interval": 1e300}, "group_interval"),
+        ("PUT", "/notification-policy", {"repeat_interval": 0}, "repeat_interval"),
+        ("PUT", "/notification-policy", {"suppression_window": "60"}, "suppression_window"),
+        ("PUT", "/notification-policy", {"repeat": 60}, "repeat"),
+    ],
+)
+def test_an_inhibition_or_policy_that_makes_no_sense_is_refused(
+    door: Door, method: str, path: str, body: dict[str, object], told: str
+) -> None:
+    assert told in str(problem(door(method, path, body), 422)["detail"])
+    assert door("GET", "/inhibitions", scope="read").json()["data"] == []
+
+
 @hypothesis_settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(unknown=st.uuids())
 def test_what_is_another_tenants_reads_byte_for_byte_as_unknown_and_stays_as_it_is(
@@ -345,6 +423,7 @@ def test_what_is_another_tenants_reads_byte_for_byte_as_unknown_and_stays_as_it_
     made = door.create()
     delivery = door("POST", f"/webhooks/{made['webhook_id']}/test").json()["delivery_id"]
     set_one = door("POST", "/silences", silence(door)).json()
+    rule = door("POST", "/inhibitions", inhibition(equal=[])).json() if not _rules(door) else _rules(door)[0]
     alert = request.getfixturevalue("firing")
     before = _state(door.connection)
     for method, path, body, theirs in (
@@ -361,18 +440,29 @@ def test_what_is_another_tenants_reads_byte_for_byte_as_unknown_and_stays_as_it_
         ("POST", "/alerts/{}/resolve", None, alert),
         ("DELETE", "/silences/{}", None, set_one["silence_id"]),
         ("GET", "/silences/{}/suppressed", None, set_one["silence_id"]),
+        ("DELETE", "/inhibitions/{}", None, rule["inhibition_id"]),
     ):
         scope = "read" if path.endswith("suppressed") else "admin"
         crossed = door(method, path.format(theirs), body, tenant="globex", scope=scope)
         problem(crossed, 404)
         assert crossed.content == door(method, path.format(unknown), body, tenant="globex", scope=scope).content, path
-    for path, scope in (("/webhooks", "admin"), ("/alerts", "read"), ("/silences", "read")):
+    for path, scope in (
+        ("/webhooks", "admin"),
+        ("/alerts", "read"),
+        ("/silences", "read"),
+        ("/inhibitions", "read"),
+    ):
         assert door("GET", path, tenant="globex", scope=scope).json()["data"] == []
     assert _state(door.connection) == before
 
 
+def _rules(door: Door) -> list[dict[str, str]]:
+    rules: list[dict[str, str]] = door("GET", "/inhibitions", scope="read").json()["data"]
+    return rules
+
+
 def _state(connection: Connection) -> list[object]:
-    tables = ("webhooks", "webhook_secrets", "webhook_deliveries", "alerts", "silences", "events")
+    tables = ("webhooks", "webhook_secrets", "webhook_deliveries", "alerts", "silences", "inhibitions", "events")
     rows = [connection.execute(f"select * from alerting.{table} order by 1").fetchall() for table in tables]  # type: ignore[arg-type]  # noqa: S608
     return [*rows, connection.execute("select count(*) from access.audit_log").fetchall()]
 
@@ -388,6 +478,8 @@ def test_each_route_asks_for_its_scope(door: Door) -> None:
                 ("GET", "/alerts"),
                 ("GET", "/silences"),
                 ("GET", f"/silences/{missing}/suppressed"),
+                ("GET", "/inhibitions"),
+                ("GET", "/notification-policy"),
             ),
         ),
         (
@@ -406,6 +498,10 @@ def test_each_route_asks_for_its_scope(door: Door) -> None:
                 ("POST", f"/alerts/{missing}/resolve"),
                 ("POST", "/silences"),
                 ("DELETE", f"/silences/{missing}"),
+                ("POST", "/inhibitions"),
+                ("DELETE", f"/inhibitions/{missing}"),
+                ("PUT", "/notification-policy"),
+                ("DELETE", "/notification-policy"),
             ),
         ),
     ):
@@ -420,7 +516,7 @@ def test_openapi_documents_each_route_with_its_body_and_its_refusals(door: Door)
     document = door.client.get("/openapi.json").json()
     assert "$defs" not in str(document)
     for path, methods in document["paths"].items():
-        if not path.startswith(("/v1/webhooks", "/v1/alerts", "/v1/silences", "/v1/recommendations")):
+        if not path.startswith(_DOCUMENTED):
             continue
         for method, operation in methods.items():
             assert {"401", "403", "422", "503"} <= set(operation["responses"]), path
@@ -428,9 +524,10 @@ def test_openapi_documents_each_route_with_its_body_and_its_refusals(door: Door)
             assert ("{" in path) == ("404" in operation["responses"]) or path.endswith(
                 ("/recommendations", "/deliveries/replay")
             ), path
-            takes_body = method == "patch" or (method, path.rpartition("/")[2]) in (
+            takes_body = method in ("patch", "put") or (method, path.rpartition("/")[2]) in (
                 ("post", "webhooks"),
                 ("post", "silences"),
+                ("post", "inhibitions"),
                 ("post", "ack"),
             )
             takes_body = takes_body or path == "/v1/webhooks/deliveries/replay"

@@ -156,6 +156,7 @@ def test_a_refresh_leaves_tests_of_whole_tables_to_the_night_and_the_night_leave
         "retention",
         "dagster_retention",
         "webhook_retention",
+        "alert_log_retention",
         "audit_seal",
         "audit_retention",
     }

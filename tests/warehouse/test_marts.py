@@ -95,6 +95,9 @@ def test_overview_has_a_row_for_a_tenant_without_data_and_counts_today_and_alert
     connection.execute(
         "update alerting.alerts set acked_at = started_at + interval '30 seconds', acked_by = 'ana' where epoch = 2"
     )
+    # Amended once, then retracted; amended alone.
+    connection.execute("update alerting.alerts set revision = 2, is_retracted = true where status = 'resolved'")
+    connection.execute("update alerting.alerts set revision = 1 where status = 'firing'")
     hook = """
     insert into alerting.webhooks (tenant_id, url, sealed_url, format, breaker)
     values (%s, 'https://hooks.example.com/…', 'sealed-path', 'slack', 'open')
@@ -116,6 +119,8 @@ def test_overview_has_a_row_for_a_tenant_without_data_and_counts_today_and_alert
     assert recent["resolved"]["seconds_to_resolve"] == 90
     assert recent.keys() == {"resolved", "firing", "pending"}
     assert len(rows("marts.recent_alerts")) == 3
+    late = {status: (row["is_retracted"], row["is_amended"]) for status, row in recent.items()}
+    assert late == {"resolved": (True, True), "firing": (False, True), "pending": (False, False)}
     connection.execute("update alerting.alerts set status = 'ok' where status = 'pending'")
     run_dbt(["run", "--select", "recent_alerts"], database)
     assert {row["status"] for row in rows("marts.recent_alerts")} == {"resolved", "firing"}

@@ -41,6 +41,8 @@ API_READS = (
     "alerting.silences",
     "alerting.notifications",
     "alerting.suppressions",
+    "alerting.inhibitions",
+    "alerting.notification_policies",
 )
 _SCHEMAS = ("raw", "access", "alerting", "ml", "staging", "intermediate", "marts", "public")
 _ACTIONS = {

@@ -150,6 +150,19 @@ def test_after_a_rotation_both_secrets_verify_for_a_day_and_then_the_new_one_alo
     assert receiver.requests[1].headers["x-webhook-signature"] == seed
 
 
+def test_however_often_an_endpoint_is_rotated_its_newest_five_secrets_sign_and_no_more(
+    connection: Connection, database: Database, tenant: str, box: SecretBox, clock: SetClock, receiver: Receiver
+) -> None:
+    webhook_id, _ = register(connection, box, tenant, receiver.url, clock, ed25519=True)
+    issued = [rotate_webhook(connection, box, tenant, webhook_id, now=clock.now()) for _ in range(9)]
+    happen(connection, tenant, clock, "one")
+    send(database, box, clock)
+    (request,) = receiver.requests
+    assert sorted(one.split(",")[0] for one in request.headers["webhook-signature"].split()) == ["v1"] * 5 + ["v1a"] * 5
+    for secret in issued[-5:]:
+        Webhook(secret).verify(request.body, request.headers)
+
+
 def test_a_secret_that_cannot_be_opened_stops_no_other_delivery(
     connection: Connection, database: Database, tenant: str, box: SecretBox, clock: SetClock, receiver: Receiver
 ) -> None:

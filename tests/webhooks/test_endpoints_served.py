@@ -16,8 +16,10 @@ from delivering import SetClock, attempts, happen, register, send, states
 from receiver import Received, Receiver, answer, receiving
 
 from sensors.outbox import EventDraft, SubjectPart, publish
+from sensors.webhooks.changes import change_webhook
 from sensors.webhooks.claims import claim
 from sensors.webhooks.registry import resume_webhook
+from sensors.webhooks.replays import replay_delivery
 from storage.database import Connection, Database
 from storage.secrets import SecretBox
 
@@ -183,7 +185,6 @@ def test_in_order_means_one_at_a_time_of_a_subject_and_a_failing_one_holds_up_it
     connection: Connection, database: Database, tenant: str, box: SecretBox, clock: SetClock, receiver: Receiver
 ) -> None:
     webhook_id, _ = register(connection, box, tenant, receiver.url, clock)
-    alter(connection, webhook_id, ordered=True)
 
     def say(*names: str) -> None:
         drafts = [
@@ -199,7 +200,9 @@ def test_in_order_means_one_at_a_time_of_a_subject_and_a_failing_one_holds_up_it
         return [json.loads(request.body)["correlation_id"] for request in receiver.requests]
 
     receiver.behaviour = lambda handler, got: answer(500 if b'"a1"' in got.body else 200)(handler, got)
-    say("a1", "b1", "a2", "b2", "c1", "a3", "b3")
+    say("a1", "b1", "a2")
+    alter(connection, webhook_id, ordered=True)
+    say("b2", "c1", "a3", "b3")
     send(database, box, clock)
     assert sorted(told()) == ["a1", "b1", "b2", "b3", "c1"]
     assert [name for name in told() if name[0] == "b"] == ["b1", "b2", "b3"]
@@ -208,6 +211,52 @@ def test_in_order_means_one_at_a_time_of_a_subject_and_a_failing_one_holds_up_it
     say("a4")
     send(database, box, clock)
     assert [name for name in told() if name[0] == "a"] == ["a1", "a1", "a2", "a3", "a4"]
+
+
+def test_an_endpoint_that_wants_order_from_now_on_gets_what_waited_before_in_order_too(
+    connection: Connection, database: Database, tenant: str, box: SecretBox, clock: SetClock, receiver: Receiver
+) -> None:
+    webhook_id, _ = register(connection, box, tenant, receiver.url, clock)
+    happen(connection, tenant, clock, "over")
+    send(database, box, clock)
+    happen(connection, tenant, clock, "one", "two")
+    change_webhook(connection, box, tenant, webhook_id, {"ordered": True}, now=clock.now())
+    happen(connection, tenant, clock, "three")
+    over = UUID(receiver.requests[0].delivery_id)
+    assert replay_delivery(connection, tenant, over, now=clock.now())
+    assert send(database, box, clock).delivered == 4
+    told = [json.loads(request.body)["seq"] for request in receiver.requests[1:]]
+    assert told == sorted(told)
+
+
+def test_in_order_what_an_open_breaker_held_back_is_probed_by_its_first_though_another_was_due_before(
+    connection: Connection, database: Database, tenant: str, box: SecretBox, clock: SetClock, receiver: Receiver
+) -> None:
+    receiver.behaviour = answer(404)
+    webhook_id, _ = register(connection, box, tenant, receiver.url, clock, ordered=True)
+    happen(connection, tenant, clock, "first", "second")
+    send(database, box, clock)
+    alter(connection, webhook_id, breaker_until=clock.now() + timedelta(minutes=10))
+    clock.move(minutes=5)
+    send(database, box, clock)
+    assert states(connection) == ["parked", "parked"]
+    receiver.behaviour = answer(200)
+    clock.move(minutes=6)
+    send(database, box, clock)
+    assert states(connection) == ["delivered", "delivered"]
+    first, again, then = (request.delivery_id for request in receiver.requests)
+    assert first == again < then
+
+
+def test_a_clock_that_is_set_back_leaves_no_endpoint_waiting_until_it_is_as_late_again(
+    connection: Connection, database: Database, tenant: str, box: SecretBox, clock: SetClock, receiver: Receiver
+) -> None:
+    register(connection, box, tenant, receiver.url, clock, rate_per_second=1)
+    happen(connection, tenant, clock, "before")
+    send(database, box, clock, seconds=0.5)
+    clock.move(hours=-2)
+    happen(connection, tenant, clock, "after")
+    assert send(database, box, clock, seconds=0.5).delivered == 1
 
 
 def test_one_endpoints_backlog_takes_no_turn_from_another_nor_is_it_walked(
@@ -314,3 +363,14 @@ def test_what_comes_unasked_after_an_answer_is_not_taken_for_the_next_one(
         assert send(database, box, clock, concurrency=1).delivered == 3
         assert len(receiver.requests) == 3
     assert {row[3] for row in attempts(connection)} == {b""}
+
+
+def test_a_head_beyond_its_bound_is_refused_also_where_all_of_it_comes_at_once(
+    connection: Connection, database: Database, tenant: str, box: SecretBox, clock: SetClock, receiver: Receiver
+) -> None:
+    receiver.behaviour = lambda handler, _: handler.connection.sendall(
+        b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 8_000 + b"\r\n"
+    )
+    register(connection, box, tenant, receiver.url, clock)
+    happen(connection, tenant, clock, "one")
+    assert send(database, box, clock).retried == 1

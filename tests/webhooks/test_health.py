@@ -85,9 +85,12 @@ def test_the_check_names_what_is_overdue_failed_or_disabled_and_what_to_do(
     clock.move(days=2)
     connection.execute("update alerting.webhooks set status = 'active'")
     assert judged(database, clock) == (True, "")
-    connection.execute("update alerting.webhooks set breaker = 'half_open', breaker_reason = 'it answered 404'")
+    connection.execute(
+        """update alerting.webhooks
+           set breaker = 'half_open', breaker_reason = 'it answered 404', failing_since = '2026-05-01 12:00Z'"""
+    )
     told = judged(database, clock)[1]
-    assert "held back (it answered 404), so its deliveries wait" in told
+    assert "held back since 2026-05-01 12:00 UTC (it answered 404), so its deliveries wait" in told
     assert "tidemark webhook resume" in told
 
 

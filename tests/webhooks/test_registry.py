@@ -1,10 +1,13 @@
 """Endpoints: which may be registered, whose they are, what is kept of their secrets."""
 
+import threading
+from collections.abc import Callable
+from contextlib import suppress
 from ipaddress import ip_network
 from uuid import UUID, uuid4
 
 import pytest
-from delivering import LOOPBACK, SetClock, happen, register, send
+from delivering import LOOPBACK, SetClock, happen, register, send, states
 from receiver import Receiver
 
 from sensors.webhooks import registry
@@ -13,7 +16,7 @@ from sensors.webhooks.deliveries import Selection, list_deliveries
 from sensors.webhooks.replays import replay_delivery
 from sensors.webhooks.urls import check_url
 from storage.database import Connection, Database
-from storage.errors import TidemarkError, UsageError
+from storage.errors import ConflictError, TidemarkError, UsageError
 from storage.secrets import SecretBox
 from storage.tenants import create_tenant
 
@@ -146,3 +149,47 @@ def test_an_unknown_event_type_is_refused_naming_the_known_ones(
         registry.create_webhook(
             connection, box, tenant, "https://example.com/", now=clock.now(), event_types=["drift_hihg"]
         )
+
+
+def test_an_endpoint_that_is_deleted_while_something_is_queued_for_it_leaves_nothing_open(
+    connection: Connection, database: Database, tenant: str, box: SecretBox, clock: SetClock, receiver: Receiver
+) -> None:
+    webhook_id, _ = register(connection, box, tenant, receiver.url, clock)
+    happen(connection, tenant, clock, "done")
+    send(database, box, clock)
+    [[done]] = connection.execute("select delivery_id from alerting.webhook_deliveries").fetchall()
+
+    def queue(name: str) -> None:
+        with database.connect(autocommit=True) as own:
+            happen(own, tenant, clock, name)
+
+    def replay() -> None:
+        with database.connect(autocommit=True) as own, suppress(ConflictError):
+            replay_delivery(own, tenant, done, now=clock.now())
+
+    def beside(work: Callable[[], object]) -> threading.Thread:
+        thread = threading.Thread(target=work)
+        waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'"
+        before = connection.execute(waiting).fetchall()
+        thread.start()
+        while connection.execute(waiting).fetchall() == before:
+            assert thread.is_alive()
+        return thread
+
+    with database.connect() as other, other.transaction():
+        happen(other, tenant, clock, "queued before")
+        deleting = beside(lambda: _delete(database, tenant, webhook_id))
+    deleting.join()
+    assert states(connection) == ["delivered", "cancelled"]
+    connection.execute("update alerting.webhooks set status = 'active'")
+    with database.connect() as other, other.transaction():
+        registry.delete_webhook(other, tenant, webhook_id)
+        queueing = [beside(lambda: queue("queued meanwhile")), beside(replay)]
+    for thread in queueing:
+        thread.join()
+    assert states(connection) == ["delivered", "cancelled"]
+
+
+def _delete(database: Database, tenant: str, webhook_id: UUID) -> None:
+    with database.connect(autocommit=True) as own:
+        registry.delete_webhook(own, tenant, webhook_id)

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from orchestration.commands import alert, threshold, webhook
 from sensors.webhooks.sensors import definitions
 from storage.database import Connection, Database
+from storage.errors import UsageError
 from storage.settings import Settings
 
 
@@ -54,6 +55,15 @@ def test_a_tick_sends_what_is_due_and_says_so(
     result = sensor(dg.build_sensor_context(resources={"database": database, "clock": clock}))
     assert isinstance(result, dg.SkipReason)
     assert result.skip_message == "0 delivered, 1 to be tried again"
+    clock.move(minutes=2)
+    receiver.behaviour = answer(404)
+    said = []
+    for _ in range(2):
+        result = sensor(dg.build_sensor_context(resources={"database": database, "clock": clock}))
+        assert isinstance(result, dg.SkipReason)
+        said.append(result.skip_message)
+        happen(connection, tenant, clock, "four", "five")
+    assert said == ["0 delivered, 1 to be tried again", "nothing due; 2 parked"]
 
 
 @pytest.mark.usefixtures("allowed")
@@ -155,6 +165,9 @@ def test_thresholds_and_alerts_are_looked_after_by_commands(connection: Connecti
     rows = tidemark(threshold.app, "list", *owner)
     assert isinstance(rows, list)
     assert [row["value"] for row in rows if row["event_type"] == "drift_high"] == [0.5, 0.3]
+    for age in ("nan", "1e300"):
+        refused = CliRunner().invoke(threshold.app, ["set", "drift_high", "--max-age-days", age, *owner])
+        assert isinstance(refused.exception, UsageError)
     tidemark(threshold.app, "unset", "drift_high", *owner)
     connection.execute(
         """insert into alerting.alerts

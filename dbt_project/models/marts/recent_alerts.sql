@@ -55,7 +55,9 @@ final as (
         extract(epoch from recent.resolved_at - recent.started_at)::double precision as seconds_to_resolve,
         recent.acked_at,
         recent.acked_by,
-        extract(epoch from recent.acked_at - recent.started_at)::double precision as seconds_to_acknowledge
+        extract(epoch from recent.acked_at - recent.started_at)::double precision as seconds_to_acknowledge,
+        recent.is_retracted,
+        recent.is_amended
     from recent
     left join templates on recent.tenant_id = templates.tenant_id and recent.template = templates.template
 )
@@ -64,5 +66,5 @@ final as (
     'alert_id', 'tenant_id', 'event_type', 'status', 'severity', 'template_id', 'template', 'extractor_vendor',
     'extractor_model', 'metric', 'value', 'threshold', 'breach_count', 'window_start', 'window_end',
     'evaluation_id', 'correlation_id', 'started_at', 'resolved_at', 'seconds_to_resolve', 'acked_at', 'acked_by',
-    'seconds_to_acknowledge'
+    'seconds_to_acknowledge', 'is_retracted', 'is_amended'
 ]) }}

@@ -18,7 +18,10 @@ select
     started_at,
     resolved_at,
     acked_at,
-    acked_by
+    acked_by,
+    is_retracted,
+    -- A retraction is the last of its revisions.
+    revision > is_retracted::integer as is_amended
 from {{ source('alerting', 'alerts') }}
 -- What is ok was pending once and has never fired.
 where status <> 'ok'

@@ -14,6 +14,7 @@ select
     breach_count,
     resolved_at,
     seconds_to_resolve / 3600 as hours_to_resolve,
-    acked_by
+    acked_by,
+    is_retracted
 from marts.recent_alerts
 order by (status = 'firing') desc, started_at desc

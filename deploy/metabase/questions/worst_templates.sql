@@ -20,6 +20,8 @@ alerts as (
         count(*) filter (where status = 'firing') as firing_count,
         count(*) as alert_count
     from marts.recent_alerts
+    -- What late data has undone was no fault of the template.
+    where not is_retracted
     group by tenant_id, template
 )
 
