@@ -90,8 +90,9 @@ class Contract(Generic[Record]):
             record["created_at"] = created_at = in_utc(created_at)
         if created_at is not None and created_at < EARLIEST:
             return None
-        if "eligible_extractors" in record:
-            record["eligible_extractors"] = sorted(record["eligible_extractors"])
+        eligible = record.get("eligible_extractors")
+        if eligible is not None:
+            cast(Evaluation, record)["eligible_extractors"] = sorted(eligible)
         return record, canonical(record)
 
     def read_thoroughly(self, payload: bytes) -> tuple[Record, bytes]:
@@ -191,8 +192,9 @@ def _require_content(record: Evaluation | Feedback, is_evaluation: bool) -> None
         if correct > total:
             raise Refused(None, "fields_exceed_total", "fields_correct must not exceed fields_total")
     if is_evaluation:
-        if "eligible_extractors" in record:
-            _require_choice(cast(Evaluation, record))
+        eligible = cast(Evaluation, record).get("eligible_extractors")
+        if eligible is not None:
+            _require_own_choice(cast(Evaluation, record), eligible)
         if _SCORES.isdisjoint(record) and not record.get("features") and not has_feedback(record):
             raise Refused(
                 None,
@@ -206,7 +208,7 @@ def _require_content(record: Evaluation | Feedback, is_evaluation: bool) -> None
         raise Refused(None, "nothing_measured", "needs success, or fields_correct with fields_total")
 
 
-def _require_choice(record: Evaluation) -> None:
+def _require_own_choice(record: Evaluation, eligible: list[str]) -> None:
     vendor, chosen = record["extractor_vendor"], f"{record['extractor_vendor']}/{record['extractor_model']}"
     if "/" in vendor:
         raise Refused(
@@ -214,7 +216,7 @@ def _require_choice(record: Evaluation) -> None:
             "vendor_with_slash",
             "must have no slash where eligible_extractors are sent as vendor/model",
         )
-    if chosen not in record["eligible_extractors"]:
+    if chosen not in eligible:
         raise Refused(
             "eligible_extractors",
             "extractor_not_eligible",

@@ -20,6 +20,7 @@ from mart_records import (
     declare_batches,
     evaluation,
     mart_names,
+    publish_shares,
     push_all,
     rows_of,
     some_records,
@@ -58,6 +59,7 @@ def the_first_records_are_built(database: Database) -> None:
         for tenant in TENANTS:
             create_tenant(connection, tenant)
         declare_batches(connection)
+        publish_shares(connection)
         for first, last in ((0, 80), (80, _BUILT)):
             push_all(connection, records_in_any_order()[first:last])
             run_dbt(["run"], database)

@@ -47,6 +47,7 @@ grant select on ml.extractor_shares to tidemark_dbt;
 
 -- Of months that retention has dropped, these two alone know anything: made anew, they take it along.
 alter table if exists intermediate.int_feedback_versions
+add column if not exists evaluated_at timestamptz,
 add column if not exists is_early boolean not null default false,
 add column if not exists propensity_problem text,
 add column if not exists weight numeric,
@@ -56,5 +57,4 @@ add column if not exists cost_count bigint not null default 0,
 add column if not exists cost_sum numeric not null default 0,
 add column if not exists latency_count bigint not null default 0,
 add column if not exists latency_sum numeric not null default 0,
-add column if not exists latency_sum_sq numeric not null default 0,
-add column if not exists early_feedback_count bigint not null default 0;
+add column if not exists latency_sum_sq numeric not null default 0;
