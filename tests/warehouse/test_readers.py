@@ -115,6 +115,7 @@ def _plant(connection: Connection, tenant: str) -> None:
         extractor_model=tenant,
         decision="review",
         success=True,
+        propensity=1e-12,  # so that it is quarantined
         batch_key=tenant,
         features={tenant: 1},
         label=tenant,
