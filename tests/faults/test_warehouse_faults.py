@@ -120,6 +120,7 @@ INCREMENT_DIES_IN = (
     "intermediate.int_evaluation_deltas",
     "intermediate.int_evaluations_daily",
     "intermediate.int_extractor_totals",
+    "intermediate.int_outcomes_daily",
     "marts.drift_history_versions",
 )
 
@@ -247,6 +248,11 @@ REFUSED = {
     "feedback of which the newest is not counted yet": (
         ["run", "--full-refresh", "--select", "int_batches", "int_feedback_versions"],
         "int_evaluation_deltas",
+        "would count twice",
+    ),
+    "outcomes that are added up already": (
+        ["run", "--full-refresh", "--select", "int_batches", "int_feedback_versions"],
+        "int_outcomes_daily",
         "would count twice",
     ),
 }
