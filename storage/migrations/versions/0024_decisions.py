@@ -5,7 +5,7 @@ from alembic import op
 from storage.migrations import run_sql
 
 revision = "0024"
-down_revision = "0014"
+down_revision = "0016"
 branch_labels = None
 depends_on = None
 
