@@ -10,7 +10,7 @@ from assets.forecasts.assets import definitions as forecasts
 from assets.reports.assets import definitions as reports
 from assets.selection.assets import definitions as selection
 from assets.warehouse.assets import care_assets, warehouse_assets
-from assets.warehouse.checks import declared_batches_arrived, readers_see_only_their_tenants
+from assets.warehouse.checks import choices_can_be_used, declared_batches_arrived, readers_see_only_their_tenants
 from orchestration.arrivals_sensor import arrivals_sensor
 from orchestration.dagster_retention import dagster_retention
 from orchestration.drop_sensor import drop_folder_sensor
@@ -71,6 +71,7 @@ def build_definitions(
         ],
         asset_checks=[
             readers_see_only_their_tenants,
+            choices_can_be_used,
             declared_batches_arrived,
             evaluations_are_judged,
             deliveries_arrive,

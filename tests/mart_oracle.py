@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
+from mart_oracle_of_choices import check_performance_by_day, check_quarantine
 from mart_records import BATCH_KEYS, TENANTS, Record, Sent, records_of
 
 from assets.evaluations.manifests import batch_checksum
@@ -28,16 +29,19 @@ def check_marts(read: Read, sent: Iterable[Sent]) -> None:
             return [row for row in read(f"marts.{name}") if row["tenant_id"] == tenant]
 
         evaluations = records_of(sent, tenant, "evaluations")
-        counted = _counted_feedback(evaluations, records_of(sent, tenant, "feedback"))
+        newest = _newest_feedback(evaluations, records_of(sent, tenant, "feedback"))
+        counted = _counted_feedback(evaluations, newest)
         _check_daily_stats(mart("evaluation_daily_stats"), evaluations)
         _check_drift_history(mart("drift_history"), evaluations)
         _check_drift_trends(mart("drift_trends"), evaluations)
         _check_performance(mart("extractor_performance"), evaluations, counted)
+        check_performance_by_day(mart("extractor_performance_daily"), tenant, evaluations, counted)
+        check_quarantine(mart("selection_quarantine"), tenant, evaluations, newest, counted)
         _check_comparison(mart("extractor_comparison"), evaluations, counted)
         _check_templates(mart("template_performance"), evaluations, counted)
         _check_overview(mart("overview"), evaluations)
         _check_features(mart("feature_drift"), evaluations)
-        _check_reviews(mart("review_queue"), evaluations, counted)
+        _check_reviews(mart("review_queue"), evaluations, newest)
         _check_batches(mart("batch_reconciliation"), evaluations)
         _check_quality(mart("data_quality"), evaluations, counted)
 
@@ -73,14 +77,26 @@ def _grouped(records: Iterable[Record], key: Callable[[Record], Any]) -> dict[An
     return groups
 
 
-def _counted_feedback(evaluations: list[Record], feedback: list[Record]) -> dict[str, Record]:
+def _newest_feedback(evaluations: list[Record], feedback: list[Record]) -> dict[str, Record]:
     """The newest feedback of each evaluation that landed, by record_id."""
     record_ids = {record["evaluation_id"]: record["record_id"] for record in evaluations}
     newest = {record["record_id"]: record for record in evaluations if {"success", "fields_total"} & record.keys()}
-    for record in sorted(feedback, key=lambda record: str(record["created_at"])):
-        newest[record.get("record_id") or record_ids.get(record["evaluation_id"], "")] = record
+    for record in sorted(feedback, key=_time):
+        record_id = record.get("record_id") or record_ids.get(record["evaluation_id"], "")
+        if record_id not in newest or _time(newest[record_id]) <= _time(record):
+            newest[record_id] = record
     known = set(record_ids.values())
     return {record_id: record for record_id, record in newest.items() if record_id in known}
+
+
+def _counted_feedback(evaluations: list[Record], newest: dict[str, Record]) -> dict[str, Record]:
+    """What of it was not given before its evaluation happened."""
+    earliest = {record["record_id"]: _time(record) - timedelta(minutes=5) for record in evaluations}
+    return {record_id: record for record_id, record in newest.items() if _time(record) >= earliest[record_id]}
+
+
+def _time(record: Record) -> datetime:
+    return datetime.fromisoformat(record["created_at"])
 
 
 def _succeeded(feedback: Record) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from psycopg.rows import dict_row
 
+from assets.evaluations.contract import template_id
 from assets.evaluations.landing import land
 from assets.evaluations.verdicts import Line, Receipt
 from assets.warehouse.build import run_dbt
@@ -20,6 +21,9 @@ TENANTS = ("acme", "globex")
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 FIRST_DAY = datetime(2026, 4, 1, tzinfo=UTC)
 DAYS = 40
+TEMPLATES = ("invoice", "receipt", "a|b", "ä 'quoted' {template}")
+# What the snapshot of every template has published; the extractor ("x", "y|m1") has no share in it.
+SHARES = {("x", "m1"): 0.5, ("x|y", "m1"): 0.25, ("x|y", "y|m1"): 0.25}
 BATCH_KEYS = {"whole": 1, "b'1": 5, "never landed": 3}
 
 # What says when and how records arrived rather than what they say: it differs with the order in which they came.
@@ -101,6 +105,34 @@ def declare_batches(connection: Connection) -> None:
             )
 
 
+def publish_shares(connection: Connection) -> None:
+    """Write down the snapshot of each template of each tenant, as if it had been recommended by."""
+    for tenant in TENANTS:
+        for template in TEMPLATES:
+            share_lo = 0.0
+            for (vendor, model), share in SHARES.items():
+                connection.execute(
+                    """insert into ml.extractor_shares
+                    (snapshot_id, tenant_id, template_id, extractor_vendor, extractor_model, share_lo, share_hi)
+                    values (%s, %s, %s, %s, %s, %s, %s)""",
+                    (
+                        snapshot_id(tenant, template),
+                        tenant,
+                        template_id(tenant, template),
+                        vendor,
+                        model,
+                        share_lo,
+                        share_lo + share,
+                    ),
+                )
+                share_lo += share
+
+
+def snapshot_id(tenant: str, template: str) -> str:
+    """The snapshot of a tenant's template."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{tenant}/{template}"))
+
+
 def whole_marts(connection: Connection) -> dict[str, list[str]]:
     """Every row and column of every mart."""
     return {mart: _read(connection, mart, []) for mart in mart_names()}
@@ -142,7 +174,7 @@ def _evaluation(chance: random.Random, tenant: str, number: int) -> Record:
     record: Record = {
         "record_id": f"r{number}",
         "evaluation_id": _evaluation_id(tenant, number),
-        "template": chance.choice(["invoice", "receipt", "a|b", "ä 'quoted' {template}"]),
+        "template": chance.choice(TEMPLATES),
         "extractor_vendor": chance.choice(["x", "x|y"]),
         "extractor_model": chance.choice(["m1", "y|m1"]),
         "drift_score": chance.choice([None, 0.1 + 0.2, 1.0, 0.0, 5e-324, chance.random(), chance.random()]),
@@ -155,14 +187,30 @@ def _evaluation(chance: random.Random, tenant: str, number: int) -> Record:
     }
     if chance.random() < 0.2:
         record |= _judgement(chance)
+    if chance.random() < 0.7:
+        record |= _choice(chance, tenant, record)
     return {name: value for name, value in record.items() if value is not None}
 
 
+def _choice(chance: random.Random, tenant: str, record: Record) -> Record:
+    """How the extractor was chosen: by its share, by another snapshot's, by none, and from among others."""
+    own = f"{record['extractor_vendor']}/{record['extractor_model']}"
+    snapshots = [snapshot_id(tenant, record["template"]), snapshot_id(tenant, "invoice"), str(uuid.UUID(int=7))]
+    return {
+        "propensity": chance.choice([None, 0.25, 0.5, 0.1 + 0.2, 1e-10, 1 - chance.random()]),
+        "assigned_by": chance.choice([None, "share", "share", "override", "fallback", "retry"]),
+        "snapshot_id": chance.choice([None, *snapshots]),
+        "eligible_extractors": chance.choice([None, [own], sorted({own, "x/m1", "z/new/1"})]),
+        "cost_usd": chance.choice([None, chance.randrange(10**6) / 10**9]),
+        "latency_ms": chance.choice([None, chance.randrange(10**6) / 100]),
+    }
+
+
 def _feedback(chance: random.Random, tenant: str, number: int, evaluations: int) -> Record:
-    """Of which some corrects earlier feedback and some is about evaluations that never land."""
+    """Of which some corrects earlier feedback, some is about evaluations that never land, and some before them."""
     about = chance.randrange(int(evaluations * 1.1))
     named = chance.choice([{"record_id": f"r{about}"}, {"evaluation_id": _evaluation_id(tenant, about)}])
-    at = FIRST_DAY + timedelta(days=45, seconds=number)
+    at = FIRST_DAY + timedelta(days=chance.choice([5, 45, 45, 45]), seconds=number)
     return _judgement(chance) | named | {"feedback_key": f"f{number}", "created_at": at.isoformat()}
 
 

@@ -124,6 +124,12 @@ POISON = (
     Poison("an unknown field", _with(colour="red"), "colour", "unknown_field"),
     Poison("more fields correct than there are", _with(fields_correct=3, fields_total=2), None, "fields_exceed_total"),
     Poison("a propensity of 0", _with(propensity=0), "propensity", "greater_than"),
+    Poison(
+        "a choice without itself", _with(eligible_extractors=["a/b"]), "eligible_extractors", "extractor_not_eligible"
+    ),
+    Poison("a NUL in a choice", _with(eligible_extractors=["a/b\x00"]), "eligible_extractors", "nul_character"),
+    Poison("a cost below nothing", _with(cost_usd=-1), "cost_usd", "greater_than_equal"),
+    Poison("a latency of 1e400", _written("latency_ms", b"1e400"), "latency_ms", "finite_number"),
     Poison("a decision of its own", _with(decision="maybe"), "decision", "literal_error"),
 )
 

@@ -20,6 +20,10 @@ _MICROSECOND = timedelta(microseconds=1)
 _FLOAT = Struct("!id")
 _JSONB = Struct("!ib")
 _JSONB_VERSION = 1
+_LENGTH_OF_UUID = (16).to_bytes(4)
+# Its length; dimensions, whether any is null, the elements' type; how many there are, the first one's number.
+_ARRAY = Struct("!iiiIii")
+_TEXT_OID = 25
 
 
 def text(value: str | None) -> bytes:
@@ -49,6 +53,17 @@ def halfvec(values: Sequence[float]) -> bytes:
     return pack(f"!ihh{len(values)}e", 4 + 2 * len(values), len(values), 0, *values)
 
 
+def uuid_field(value: uuid.UUID) -> bytes:
+    """A field of type uuid."""
+    return _LENGTH_OF_UUID + value.bytes
+
+
+def texts(values: Sequence[str]) -> bytes:
+    """A field of type text[], of one dimension; at least one value."""
+    elements = b"".join(map(text, values))
+    return _ARRAY.pack(_ARRAY.size - 4 + len(elements), 1, 0, _TEXT_OID, len(values), 1) + elements
+
+
 def microseconds(time: datetime) -> int:
     """An aware time as the value of a timestamptz."""
     return (time - _EPOCH) // _MICROSECOND
@@ -61,7 +76,7 @@ def date_of(day: int) -> date:
 
 def last_fields(tenant_id: str, *ids: uuid.UUID) -> bytes:
     """The fields that all rows of a batch end with."""
-    return text(tenant_id) + b"".join((16).to_bytes(4) + value.bytes for value in ids)
+    return text(tenant_id) + b"".join(map(uuid_field, ids))
 
 
 def copy_rows(connection: Connection, statement: LiteralString, rows: Sequence[bytes], ending: bytes) -> None:

@@ -15,7 +15,15 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
 from assets.evaluations.duplicate_keys import first_repeated_key
-from assets.evaluations.record_fields import EARLIEST, NUL, Evaluation, Feedback, in_utc, plain_features
+from assets.evaluations.record_fields import (
+    EARLIEST,
+    NUL,
+    Evaluation,
+    Feedback,
+    in_utc,
+    plain_extractors,
+    plain_features,
+)
 
 MAX_CLOCK_AHEAD = timedelta(minutes=5)
 
@@ -82,6 +90,9 @@ class Contract(Generic[Record]):
             record["created_at"] = created_at = in_utc(created_at)
         if created_at is not None and created_at < EARLIEST:
             return None
+        eligible = record.get("eligible_extractors")
+        if eligible is not None:
+            cast(Evaluation, record)["eligible_extractors"] = sorted(eligible)
         return record, canonical(record)
 
     def read_thoroughly(self, payload: bytes) -> tuple[Record, bytes]:
@@ -150,7 +161,7 @@ def _quotes_and_nulls(sent: Evaluation | Feedback) -> tuple[int, int]:
     """With how many quotes a record without escapes is written, and how many of its fields are null.
 
     Raises:
-        _NotPlain: a rule is broken that only the thorough reader knows; of features PydanticCustomError.
+        _NotPlain: a rule is broken that only the thorough reader knows; of features and extractors PydanticCustomError.
     """
     value: Any
     strings, nulls = len(sent), 0
@@ -168,6 +179,8 @@ def _quotes_and_nulls(sent: Evaluation | Feedback) -> tuple[int, int]:
             strings += len(value) + sum(isinstance(feature, str) for feature in plain_features(value).values())
         elif kind is datetime or kind is uuid.UUID:
             strings += 1
+        elif kind is list and value[0].__class__ is str:
+            strings += len(plain_extractors(value))
     return 2 * strings, nulls
 
 
@@ -179,6 +192,9 @@ def _require_content(record: Evaluation | Feedback, is_evaluation: bool) -> None
         if correct > total:
             raise Refused(None, "fields_exceed_total", "fields_correct must not exceed fields_total")
     if is_evaluation:
+        eligible = cast(Evaluation, record).get("eligible_extractors")
+        if eligible is not None:
+            _require_own_choice(cast(Evaluation, record), eligible)
         if _SCORES.isdisjoint(record) and not record.get("features") and not has_feedback(record):
             raise Refused(
                 None,
@@ -190,6 +206,22 @@ def _require_content(record: Evaluation | Feedback, is_evaluation: bool) -> None
         raise Refused(None, "evaluation_reference", "needs either evaluation_id or record_id, and not both")
     if not has_feedback(record):
         raise Refused(None, "nothing_measured", "needs success, or fields_correct with fields_total")
+
+
+def _require_own_choice(record: Evaluation, eligible: list[str]) -> None:
+    vendor, chosen = record["extractor_vendor"], f"{record['extractor_vendor']}/{record['extractor_model']}"
+    if "/" in vendor:
+        raise Refused(
+            "extractor_vendor",
+            "vendor_with_slash",
+            "must have no slash where eligible_extractors are sent as vendor/model",
+        )
+    if chosen not in eligible:
+        raise Refused(
+            "eligible_extractors",
+            "extractor_not_eligible",
+            "must name the record's own extractor_vendor/extractor_model, which was chosen among them",
+        )
 
 
 def payload_hash(content: bytes) -> bytes:

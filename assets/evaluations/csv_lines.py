@@ -16,8 +16,8 @@ _MOST_LINES_A_ROW = 1000
 _LARGEST_CELL = 16 * 1024 * 1024
 
 _BOOLEANS = {"true": True, "false": False}
-_NUMBERS = ("drift_score", "reliability_score", "score", "propensity")
-_JSON = ("features", "embedding")
+_NUMBERS = ("drift_score", "reliability_score", "score", "propensity", "cost_usd", "latency_ms")
+_JSON = ("features", "embedding", "eligible_extractors")
 
 
 class _Tape:

@@ -45,7 +45,8 @@ _COPY = """
 copy raw.evaluations (
     record_key, evaluation_id, created_at, template_id, template, extractor_vendor, extractor_model, decision,
     record_id, drift_score, reliability_score, features, template_version, score, label, propensity, batch_key,
-    correlation_id, embedding, tenant_id, batch_id
+    correlation_id, embedding, decision_id, eligible_extractors, assigned_by, snapshot_id, cost_usd, latency_ms,
+    tenant_id, batch_id
 ) from stdin (format binary)
 """
 

@@ -13,7 +13,17 @@ from typing import NamedTuple
 
 import orjson
 
-from assets.evaluations.binary_copy import NULL, halfvec, jsonb, microseconds, number, repeated_text, text
+from assets.evaluations.binary_copy import (
+    NULL,
+    halfvec,
+    jsonb,
+    microseconds,
+    number,
+    repeated_text,
+    text,
+    texts,
+    uuid_field,
+)
 from assets.evaluations.contract import (
     EVALUATION,
     Refused,
@@ -31,8 +41,10 @@ _MICROSECONDS_A_DAY = 86_400_000_000
 # The number of fields, then the first ones with their lengths: what all rows have, in one call.
 _FIRST_FIELDS = Struct("!hi16si16siq")
 _BOTH_SCORES = Struct("!idid")
-_FIELDS = 21
-_OTHERS = frozenset(("template_version", "score", "label", "propensity", "batch_key", "correlation_id", "embedding"))
+_FIELDS = 27
+_CHOICE = frozenset(("decision_id", "eligible_extractors", "assigned_by", "snapshot_id", "cost_usd", "latency_ms"))
+_NO_CHOICE = NULL * len(_CHOICE)
+_OTHERS = _CHOICE | {"template_version", "score", "label", "propensity", "batch_key", "correlation_id", "embedding"}
 _NO_OTHERS = NULL * len(_OTHERS)
 
 
@@ -138,6 +150,22 @@ def _other_fields(record: Evaluation) -> bytes:
             repeated_text(record.get("batch_key")),
             text(record.get("correlation_id")),
             NULL if embedding is None else halfvec(embedding),
+            _NO_CHOICE if _CHOICE.isdisjoint(record) else _choice_fields(record),
+        )
+    )
+
+
+def _choice_fields(record: Evaluation) -> bytes:
+    eligible, snapshot_id = record.get("eligible_extractors"), record.get("snapshot_id")
+    cost, latency = record.get("cost_usd"), record.get("latency_ms")
+    return b"".join(
+        (
+            text(record.get("decision_id")),
+            NULL if eligible is None else texts(eligible),
+            repeated_text(record.get("assigned_by")),
+            NULL if snapshot_id is None else uuid_field(snapshot_id),
+            NULL if cost is None else number(cost),
+            NULL if latency is None else number(latency),
         )
     )
 

@@ -22,7 +22,8 @@ NEAREST_AMONG = 50_000
 
 _COLUMNS = """
     evaluation_id, record_id, template, template_version, extractor_vendor, extractor_model, drift_score,
-    reliability_score, decision, created_at, score, label, propensity, batch_id, batch_key, correlation_id
+    reliability_score, decision, created_at, score, label, propensity, batch_id, batch_key, correlation_id,
+    decision_id, eligible_extractors, assigned_by, snapshot_id, cost_usd, latency_ms
 """
 
 _WANTED = """

@@ -22,6 +22,11 @@ EMBEDDING_LENGTH = 384
 NUL = "has a NUL character, which PostgreSQL can't store: remove it"
 _LARGEST_HALF = 65504.0  # embeddings are stored as halfvec
 _LARGEST_INTEGER = 2**31 - 1  # PostgreSQL's: a larger count would fail its whole batch
+# Beyond these a unit was mistaken: a million dollars for one result, eleven days for it.
+_LARGEST_COST = 1e6
+_LARGEST_LATENCY = 1e9
+_MOST_EXTRACTORS = 100
+_LONGEST_NAME = 100
 
 # A pattern and not a function, which would cost each string of each record a call into Python.
 _NEITHER_NUL_NOR_BLANK = r"^[^\x00]*[^\s\x00][^\x00]*$"
@@ -68,6 +73,26 @@ def plain_features(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
+def plain_extractors(value: list[str]) -> list[str]:
+    """The extractors in order, so that the same choice told in another order is the same record.
+
+    Raises:
+        PydanticCustomError: one is not of the form `vendor/model`, or comes twice.
+    """
+    for item in value:
+        if "\x00" in item:
+            raise PydanticCustomError("nul_character", NUL)
+        # A model's name may have slashes, a vendor's can't: so that each text is one extractor.
+        if not all(part.strip() and len(part) <= _LONGEST_NAME for part in item.partition("/")[::2]):
+            raise PydanticCustomError(
+                "extractor_form",
+                "must each be vendor/model, with 1 to 100 characters on either side of the first slash",
+            )
+    if len(set(value)) < len(value):
+        raise PydanticCustomError("extractor_twice", "must name each extractor once")
+    return sorted(value)
+
+
 # Twice what each may hold, for the two readers of `contract`; msgspec's leaves out what would cost it much.
 Text100 = Annotated[
     str, Field(min_length=1, max_length=100, pattern=_NEITHER_NUL_NOR_BLANK), Meta(min_length=1, max_length=100)
@@ -78,6 +103,14 @@ Text200 = Annotated[
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Fraction = Annotated[Finite, Field(ge=0, le=1), Meta(ge=0, le=1)]
 Probability = Annotated[Finite, Field(gt=0, le=1), Meta(gt=0, le=1)]
+Cost = Annotated[Finite, Field(ge=0, le=_LARGEST_COST), Meta(ge=0, le=_LARGEST_COST)]
+Latency = Annotated[Finite, Field(ge=0, le=_LARGEST_LATENCY), Meta(ge=0, le=_LARGEST_LATENCY)]
+Extractors = Annotated[
+    list[str],
+    Field(min_length=1, max_length=_MOST_EXTRACTORS),
+    AfterValidator(plain_extractors),
+    Meta(min_length=1, max_length=_MOST_EXTRACTORS),
+]
 Time = Annotated[datetime, PlainValidator(_time, json_schema_input_type=AwareDatetime), Meta(tz=True)]
 EmbeddingValue = Annotated[
     Finite, Field(ge=-_LARGEST_HALF, le=_LARGEST_HALF), Meta(ge=-_LARGEST_HALF, le=_LARGEST_HALF)
@@ -117,6 +150,12 @@ class Evaluation(TypedDict, total=False):
     score: Finite | None
     label: Text100 | None
     propensity: Probability | None
+    decision_id: Text200 | None
+    eligible_extractors: Extractors | None
+    assigned_by: Literal["share", "override", "fallback", "retry"] | None
+    snapshot_id: uuid.UUID | None
+    cost_usd: Cost | None
+    latency_ms: Latency | None
     batch_key: Text200 | None
     correlation_id: Text200 | None
     success: bool | None

@@ -1,7 +1,7 @@
-"""Checks after every build of the marts: readers see only their tenants' rows; what senders declared has arrived.
+"""Checks after every build of the marts: who sees what; what senders declared has arrived, and what they sent is used.
 
-Belongs here: the asset checks. Does not belong here: how leaks are found (`storage.leaks`), or what is missing (the
-mart `batch_reconciliation`).
+Belongs here: the asset checks. Does not belong here: how leaks are found (`storage.leaks`), what is missing (the mart
+`batch_reconciliation`), or what is left out (the mart `selection_quarantine`).
 """
 
 from datetime import timedelta
@@ -20,6 +20,18 @@ select tenant_id, batch_key, status, reason, landed_count, expected_count, count
 from marts.batch_reconciliation
 where status in ('PARTIAL', 'MISSING') and declared_at >= %(since)s
 order by declared_at desc, tenant_id, batch_key
+limit %(limit)s
+"""
+
+REASONS_NAMED = 20
+_QUARANTINED = """
+select
+    tenant_id, template, extractor_vendor, extractor_model, reason, field, remedy, sum(decision_count)::bigint,
+    (sum(sum(decision_count)) over ())::bigint
+from marts.selection_quarantine
+where date >= %(since)s
+group by tenant_id, template, extractor_vendor, extractor_model, reason, field, remedy
+order by sum(decision_count) desc, tenant_id, template, extractor_vendor, extractor_model, reason
 limit %(limit)s
 """
 
@@ -60,4 +72,25 @@ def declared_batches_arrived(
         severity=dg.AssetCheckSeverity.WARN,
         description="; ".join(told) or None,
         metadata={"incomplete_batches": found[0][-1] if found else 0},
+    )
+
+
+@dg.asset_check(
+    asset=dg.AssetKey(["marts", "selection_quarantine"]),
+    description="Extractor selection uses all that was said of the choices and outcomes of the last 30 days.",
+)
+def choices_can_be_used(database: dg.ResourceParam[Database], clock: dg.ResourceParam[Clock]) -> dg.AssetCheckResult:
+    """Name what is left out, the field to blame and what mends it; selection goes on without, so it stops nothing."""
+    with database.connect() as connection:
+        names = {"since": (clock.now() - _RECENT).date(), "limit": REASONS_NAMED}
+        found = connection.execute(_QUARANTINED, names).fetchall()
+    told = [
+        f"{template} of {tenant_id}, {vendor}/{model}: {count} left out ({reason}, field {field}). {remedy}"
+        for tenant_id, template, vendor, model, reason, field, remedy, count, _ in found
+    ]
+    return dg.AssetCheckResult(
+        passed=not found,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=" ".join(told) or None,
+        metadata={"decisions_left_out": found[0][-1] if found else 0},
     )

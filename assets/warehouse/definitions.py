@@ -25,7 +25,7 @@ on conflict (model) do update set digest = excluded.digest, described_as = exclu
 # What keeps increments and what can only be made from all of them: one made anew without the others would lose some.
 _CHAIN = frozenset({"int_feedback_versions", "int_evaluation_deltas", "int_evaluations_daily"})
 # What adds the increments up as well: it would add some twice.
-_CHAIN_END = frozenset({"int_extractor_totals"})
+_CHAIN_END = frozenset({"int_extractor_totals", "int_outcomes_daily"})
 
 
 @dataclass(frozen=True)

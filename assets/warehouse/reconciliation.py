@@ -87,7 +87,7 @@ subjects as (
         on keys.evaluation_id = feedback.evaluation_id and keys.tenant_id = feedback.tenant_id
 ),
 newest as (
-    select distinct on (tenant_id, subject) tenant_id, is_success
+    select distinct on (tenant_id, subject) tenant_id, subject, is_success, created_at
     from subjects
     where
         exists (
@@ -100,14 +100,40 @@ newest as (
             where versions.evaluation_id = subjects.subject and versions.tenant_id = subjects.tenant_id
         )
     order by tenant_id, subject, created_at desc, came_with_evaluation asc, feedback_id desc
+),
+evaluated as (
+    select newest.*, coalesce(evaluations.created_at, dropped.evaluated_at) as evaluated_at
+    from newest
+    left join raw.evaluations as evaluations
+        on evaluations.evaluation_id = newest.subject and evaluations.tenant_id = newest.tenant_id
+    left join lateral (
+        select versions.evaluated_at from intermediate.int_feedback_versions as versions
+        where versions.evaluation_id = newest.subject and versions.tenant_id = newest.tenant_id
+        order by versions.fold_id desc
+        limit 1
+    ) as dropped on evaluations.created_at is null
+),
+-- From before its evaluation it is quarantined.
+counting as (
+    select * from evaluated
+    where evaluated_at is null or created_at >= evaluated_at - interval '5 minutes'
 )
 """
-_NEWEST = _SUBJECTS + "select tenant_id, count(*) from newest group by tenant_id"  # noqa: S608 - a constant
-_NEWEST_SUCCESSES = _SUBJECTS + "select tenant_id, count(*) from newest where is_success group by tenant_id"  # noqa: S608
+_NEWEST = _SUBJECTS + "select tenant_id, count(*) from counting group by tenant_id"  # noqa: S608 - a constant
+_NEWEST_SUCCESSES = (
+    _SUBJECTS + "select tenant_id, count(*) from counting where is_success group by tenant_id"  # noqa: S608
+)
 _FEEDBACK_COUNTED = {
     "newest feedback of known evaluations": _NEWEST,
     "int_feedback_versions": """
-        select tenant_id, count(distinct evaluation_id) from intermediate.int_feedback_versions group by tenant_id
+        select tenant_id, count(*)
+        from (
+            select distinct on (tenant_id, evaluation_id) tenant_id, is_early
+            from intermediate.int_feedback_versions
+            order by tenant_id, evaluation_id, fold_id desc
+        ) as latest
+        where not is_early
+        group by tenant_id
     """,
     "int_evaluations_daily: feedback": """
         select tenant_id, sum(feedback_count)::bigint from intermediate.int_evaluations_daily group by tenant_id

@@ -19,6 +19,9 @@ _SOURCE_KEYS = {
     ("raw", "feedback"): "feedback",
     ("alerting", "alerts"): "alerts",
 }
+# Written by what reads the marts: as that asset's own this would be a circle. What was published is never changed, and
+# records that name it come after it.
+_OF_NO_ASSET = frozenset({("ml", "extractor_shares")})
 
 
 class WarehouseTranslator(DagsterDbtTranslator):  # type: ignore[misc]
@@ -32,7 +35,7 @@ class WarehouseTranslator(DagsterDbtTranslator):  # type: ignore[misc]
         schema, name = dbt_resource_props["schema"], dbt_resource_props["name"]
         if dbt_resource_props["resource_type"] != "source":
             return dg.AssetKey([schema, name])
-        if schema == "ml":
+        if schema == "ml" and (schema, name) not in _OF_NO_ASSET:
             return dg.AssetKey([name])
         own_key = _SOURCE_KEYS.get((schema, name))
         return dg.AssetKey([schema, name] if own_key is None else [own_key])

@@ -32,6 +32,23 @@
     max(last_feedback_at) as last_feedback_at
 {%- endmacro -%}
 
+{#- What evaluations cost, kept by extractor alone. -#}
+{%- macro merged_costs() -%}
+    sum(cost_count)::bigint as cost_count,
+    trim_scale(sum(cost_sum)) as cost_sum,
+    sum(latency_count)::bigint as latency_count,
+    trim_scale(sum(latency_sum)) as latency_sum,
+    trim_scale(sum(latency_sum_sq)) as latency_sum_sq
+{%- endmacro -%}
+
+{%- macro cost_names() -%}
+    cost_count,
+    cost_sum,
+    latency_count,
+    latency_sum,
+    latency_sum_sq
+{%- endmacro -%}
+
 {%- macro measure_names() -%}
     evaluation_count,
     late_count,

@@ -35,16 +35,35 @@ _OPTIONAL: dict[str, st.SearchStrategy[Any]] = {
     "propensity": st.floats(0, 1, exclude_min=True),
     "batch_key": _text,
     "correlation_id": _text,
+    "decision_id": _text,
+    "assigned_by": st.sampled_from(["share", "override", "fallback", "retry"]),
+    "snapshot_id": st.uuids().map(str),
+    "cost_usd": st.floats(0, 1e6),
+    "latency_ms": st.floats(0, 1e9),
 }
-_record = st.fixed_dictionaries(
-    {
-        "template": _text,
-        "extractor_vendor": _text,
-        "extractor_model": _text,
-        "score": _number,
-        "created_at": _time,
-    },
-    optional=_OPTIONAL | {"evaluation_id": st.uuids().map(str)},
+_extractors = st.lists(st.builds("{}/{}".format, _text.map(lambda name: name.replace("/", "_")), _text), max_size=4)
+
+
+def _with_a_choice(record: dict[str, Any], others: list[str] | None) -> dict[str, Any]:
+    if others is None or "/" in record["extractor_vendor"]:
+        return record
+    own = f"{record['extractor_vendor']}/{record['extractor_model']}"
+    return record | {"eligible_extractors": sorted({own, *others})}
+
+
+_record = st.builds(
+    _with_a_choice,
+    st.fixed_dictionaries(
+        {
+            "template": _text,
+            "extractor_vendor": _text,
+            "extractor_model": _text,
+            "score": _number,
+            "created_at": _time,
+        },
+        optional=_OPTIONAL | {"evaluation_id": st.uuids().map(str)},
+    ),
+    st.none() | _extractors,
 )
 
 
@@ -68,6 +87,8 @@ def test_every_value_arrives_as_it_was_sent(connection: Connection, sent: list[d
         expected["created_at"] = datetime.fromisoformat(record["created_at"])
         if "evaluation_id" in record:
             expected["evaluation_id"] = uuid.UUID(record["evaluation_id"])
+        if "snapshot_id" in record:
+            expected["snapshot_id"] = uuid.UUID(record["snapshot_id"])
         if "embedding" in record:
             expected["embedding"] = struct.pack("!hh384e", 384, 0, *record["embedding"])
         assert {name: row[name] for name in expected} == expected

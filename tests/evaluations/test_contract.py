@@ -60,6 +60,28 @@ def _refusal(payload: bytes) -> Refused:
         ({"features": {"x": "y" * 65536}}, "features", "features_too_large"),
         ({"embedding": [0.1] * 383}, "embedding", "too_short"),
         ({"propensity": 0}, "propensity", "greater_than"),
+        ({"decision_id": " "}, "decision_id", "string_blank"),
+        ({"assigned_by": "chance"}, "assigned_by", "literal_error"),
+        ({"snapshot_id": "7"}, "snapshot_id", "uuid_parsing"),
+        ({"cost_usd": -0.01}, "cost_usd", "greater_than_equal"),
+        ({"cost_usd": 1_000_001}, "cost_usd", "less_than_equal"),
+        ({"latency_ms": float("nan")}, "latency_ms", "finite_number"),
+        ({"latency_ms": 1e10}, "latency_ms", "less_than_equal"),
+        ({"eligible_extractors": []}, "eligible_extractors", "too_short"),
+        ({"eligible_extractors": [f"v/{n}" for n in range(101)]}, "eligible_extractors", "too_long"),
+        ({"eligible_extractors": "acme-ai/reader-2"}, "eligible_extractors", "list_type"),
+        ({"eligible_extractors": ["acme-ai/reader-2", 7]}, "eligible_extractors", "string_type"),
+        ({"eligible_extractors": ["acme-ai/reader-2", "reader-3"]}, "eligible_extractors", "extractor_form"),
+        ({"eligible_extractors": ["acme-ai/reader-2", "/reader"]}, "eligible_extractors", "extractor_form"),
+        ({"eligible_extractors": ["acme-ai/reader-2", "v/" + "m" * 101]}, "eligible_extractors", "extractor_form"),
+        ({"eligible_extractors": ["acme-ai/reader-2", "v/a\x00"]}, "eligible_extractors", "nul_character"),
+        ({"eligible_extractors": ["acme-ai/reader-2"] * 2}, "eligible_extractors", "extractor_twice"),
+        ({"eligible_extractors": ["acme-ai/reader-3"]}, "eligible_extractors", "extractor_not_eligible"),
+        (
+            {"extractor_vendor": "a/b", "eligible_extractors": ["a/b/reader-2"]},
+            "extractor_vendor",
+            "vendor_with_slash",
+        ),
         ({"fields_correct": 3}, None, "fields_incomplete"),
         ({"fields_correct": 3, "fields_total": 2}, None, "fields_exceed_total"),
         ({"fields_correct": 3, "fields_total": 2**31}, "fields_total", "less_than_equal"),
@@ -112,8 +134,12 @@ _VALUES = st.one_of(
     st.dictionaries(st.sampled_from(["b", "a", "", "template"]), st.floats() | st.text(max_size=3) | st.none()),
     st.lists(st.floats(-1, 1), min_size=383, max_size=384).map(lambda values: (values * 2)[:384]),
 )
+_CHOICES = st.lists(
+    st.sampled_from(["acme-ai/reader-2", "v/m", "v/m/2", "v", "/", "v/ ", "v/a\x00", "v/é"]) | st.text(max_size=3),
+    max_size=4,
+)
 _FIELDS = st.sampled_from([*Evaluation.__annotations__, "colour"])
-_SAID = st.lists(st.tuples(_FIELDS, _VALUES), max_size=4)
+_SAID = st.lists(st.tuples(_FIELDS, _VALUES) | st.tuples(st.just("eligible_extractors"), _CHOICES), max_size=4)
 
 
 @given(_SAID, st.booleans(), st.booleans(), st.binary(max_size=2), st.integers(0, 400))
@@ -130,6 +156,23 @@ def test_what_the_quick_reader_admits_the_thorough_one_reads_alike(
         quick = contract.read_quickly(payload)
         if quick is not None:
             assert quick == contract.read_thoroughly(payload)
+
+
+def test_the_record_of_one_without_the_newer_fields_is_the_one_it_was() -> None:
+    record = parse(EVALUATION, _line(record_id=..., features={"b": 1, "a": None}, propensity=0.5), NOW)
+    assert canonical(record) == (
+        b'{"created_at":"2026-05-31T10:00:00Z","drift_score":0.12,"extractor_model":"reader-2",'
+        b'"extractor_vendor":"acme-ai","features":{"a":null,"b":1},"propensity":0.5,"template":"invoice"}'
+    )
+
+
+def test_the_same_choice_in_another_order_is_the_same_record() -> None:
+    orders = (["acme-ai/reader-2", "b/c", "a/b/c"], ["b/c", "a/b/c", "acme-ai/reader-2"])
+    payloads = [_line(eligible_extractors=order) for order in orders]
+    read = [reader(payload) for reader in (EVALUATION.read_quickly, EVALUATION.read_thoroughly) for payload in payloads]
+    assert all(found == read[0] for found in read[1:])
+    assert read[0] is not None
+    assert read[0][0]["eligible_extractors"] == ["a/b/c", "acme-ai/reader-2", "b/c"]
 
 
 @pytest.mark.parametrize("changes", [{}, {"label": None, "features": {"b": 1, "a": None}}, {"record_id": "ä😀"}])

@@ -29,6 +29,8 @@ RECORDS = [
         "created_at": "2026-05-01T00:00:00+00:00",
         "success": number % 2 == 0,
         "features": {"pages": number, "scanned": True, "language": "de"},
+        "eligible_extractors": ["acme-ai/reader\n2", "v/a|b, c"],
+        "cost_usd": number / 100,
     }
     for number in range(1, 6)
 ]
@@ -38,6 +40,7 @@ def _flat(record: dict[str, object]) -> dict[str, object]:
     features = record["features"]
     assert isinstance(features, dict)
     rest = {name: value for name, value in record.items() if name != "features"}
+    rest["eligible_extractors"] = json.dumps(rest["eligible_extractors"])
     return rest | {f"features.{name}": value for name, value in features.items()}
 
 

@@ -126,6 +126,12 @@ def test_every_field_arrives_as_it_was_sent(connection: Connection, tenant: str)
         propensity=0.25,
         batch_key="nightly",
         correlation_id="c-1",
+        decision_id="d-1",
+        eligible_extractors=["x/y", "acme-ai/reader-2"],
+        assigned_by="share",
+        snapshot_id="0190c3a0-0000-7000-8000-000000000002",
+        cost_usd=0.004,
+        latency_ms=850,
         success=True,
         fields_correct=4,
         fields_total=5,
@@ -134,7 +140,7 @@ def test_every_field_arrives_as_it_was_sent(connection: Connection, tenant: str)
     row = connection.execute(
         """select evaluation_id::text, template_version, reliability_score, decision, created_at, features,
                   (embedding <-> array_fill(0.5, array[384])::halfvec(384)), score, label, propensity, batch_key,
-                  correlation_id
+                  correlation_id, decision_id, eligible_extractors, assigned_by, snapshot_id::text, cost_usd, latency_ms
            from raw.evaluations"""
     ).fetchone()
     assert row == (
@@ -150,6 +156,12 @@ def test_every_field_arrives_as_it_was_sent(connection: Connection, tenant: str)
         0.25,
         "nightly",
         "c-1",
+        "d-1",
+        ["acme-ai/reader-2", "x/y"],
+        "share",
+        sent["snapshot_id"],
+        0.004,
+        850.0,
     )
     feedback = connection.execute("select success, fields_correct, fields_total from raw.feedback").fetchall()
     assert feedback == [(True, 4, 5)]

@@ -20,6 +20,7 @@ from mart_records import (
     declare_batches,
     evaluation,
     mart_names,
+    publish_shares,
     push_all,
     rows_of,
     some_records,
@@ -58,6 +59,7 @@ def the_first_records_are_built(database: Database) -> None:
         for tenant in TENANTS:
             create_tenant(connection, tenant)
         declare_batches(connection)
+        publish_shares(connection)
         for first, last in ((0, 80), (80, _BUILT)):
             push_all(connection, records_in_any_order()[first:last])
             run_dbt(["run"], database)
@@ -118,6 +120,7 @@ INCREMENT_DIES_IN = (
     "intermediate.int_evaluation_deltas",
     "intermediate.int_evaluations_daily",
     "intermediate.int_extractor_totals",
+    "intermediate.int_outcomes_daily",
     "marts.drift_history_versions",
 )
 
@@ -245,6 +248,11 @@ REFUSED = {
     "feedback of which the newest is not counted yet": (
         ["run", "--full-refresh", "--select", "int_batches", "int_feedback_versions"],
         "int_evaluation_deltas",
+        "would count twice",
+    ),
+    "outcomes that are added up already": (
+        ["run", "--full-refresh", "--select", "int_batches", "int_feedback_versions"],
+        "int_outcomes_daily",
         "would count twice",
     ),
 }

@@ -59,6 +59,14 @@ RECORDS = [_record(number) for number in range(240)]
 NEWEST_FIRST = sorted(RECORDS, key=lambda record: (record["created_at"], record["evaluation_id"]), reverse=True)
 PLAIN, RICH = RECORDS[1], RECORDS[0]
 RICH["features"] = {"pages": 3, "ratio": 1e300, "tiny": -0.0, "lang": "ünï", "scanned": True, "none": None}
+RICH |= {
+    "decision_id": "d-1",
+    "assigned_by": "share",
+    "snapshot_id": str(UUID(int=8)),
+    "cost_usd": 0.25,
+    "latency_ms": 1,
+}
+RICH["eligible_extractors"] = sorted({"v/m", f"{RICH['extractor_vendor']}/{RICH['extractor_model']}"})
 
 
 @dataclass(frozen=True)

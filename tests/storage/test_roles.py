@@ -77,6 +77,7 @@ MAY: dict[str, dict[str, str]] = {
         "alerting.webhook_secrets": "isu",
         "alerting.webhooks": "isu",
         "ml.extractor_posteriors": "s",
+        "ml.extractor_shares": "s",
     },
     "tidemark_dbt": dict.fromkeys(
         (
@@ -94,6 +95,7 @@ MAY: dict[str, dict[str, str]] = {
             "alerting.webhook_deliveries",
             "ml.drift_forecasts",
             "ml.extractor_posteriors",
+            "ml.extractor_shares",
         ),
         "s",
     ),

@@ -15,6 +15,7 @@ from mart_records import (
     Sent,
     content_of_marts,
     declare_batches,
+    publish_shares,
     push_all,
     rows_of,
     some_records,
@@ -60,6 +61,7 @@ def begin(server: PostgresUrl) -> Callable[[bool], Database]:
         for tenant in TENANTS:
             create_tenant(connection, tenant)
         declare_batches(connection)
+        publish_shares(connection)
     _admin(server, [f"alter database tidemark rename to {templates[False]}"])
     run_dbt(["run"], begin(False))
     _admin(server, [f"alter database tidemark rename to {templates[True]}"])

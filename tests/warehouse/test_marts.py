@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from mart_oracle import check_marts
-from mart_records import TENANTS, declare_batches, empty_marts, push_all, some_records
+from mart_records import TENANTS, declare_batches, empty_marts, publish_shares, push_all, some_records
 from mart_records import push as land_batch
 
 from assets.warehouse.build import run_dbt
@@ -36,6 +36,7 @@ def test_every_mart_shows_what_an_independent_computation_finds_and_every_data_t
     for tenant in TENANTS:
         create_tenant(connection, tenant)
     declare_batches(connection)
+    publish_shares(connection)
     sent = some_records(seed=1, count=300)
     push_all(connection, sent[300:600])
     run_dbt(["run"], database)

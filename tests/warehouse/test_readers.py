@@ -37,6 +37,7 @@ API_READS = (
     "raw.feedback",
     "access.templates",
     "ml.extractor_posteriors",
+    "ml.extractor_shares",
     "alerting.alerts",
     "alerting.silences",
     "alerting.notifications",
@@ -71,7 +72,10 @@ from access.templates where tenant_id = %(t)s;
 insert into ml.extractor_posteriors (tenant_id, template_id, template, extractor_vendor, extractor_model, alpha, beta,
     mean, lower, upper, p_best, success_count, failure_count)
 select tenant_id, template_id, template, tenant_id, tenant_id, 2, 1, 0.6, 0.1, 0.9, 1, 1, 0
-from access.templates where tenant_id = %(t)s
+from access.templates where tenant_id = %(t)s;
+insert into ml.extractor_shares (snapshot_id, tenant_id, template_id, extractor_vendor, extractor_model, share_lo,
+    share_hi)
+select uuidv7(), tenant_id, template_id, tenant_id, tenant_id, 0, 1 from access.templates where tenant_id = %(t)s
 """
 
 
@@ -111,6 +115,7 @@ def _plant(connection: Connection, tenant: str) -> None:
         extractor_model=tenant,
         decision="review",
         success=True,
+        propensity=1e-12,  # so that it is quarantined
         batch_key=tenant,
         features={tenant: 1},
         label=tenant,

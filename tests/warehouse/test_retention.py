@@ -57,7 +57,7 @@ def _record(an_evaluation: Any, record_id: str, day: str, **fields: Any) -> dict
 
 
 def _feedback(record_id: str, success: bool, day: int) -> dict[str, Any]:
-    return {"record_id": record_id, "success": success, "created_at": f"2026-05-{day:02}T00:00:00Z"}
+    return {"record_id": record_id, "success": success, "created_at": f"2026-05-{20 + day}T00:00:00Z"}
 
 
 @pytest.fixture

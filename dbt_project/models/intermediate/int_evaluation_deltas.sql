@@ -35,6 +35,8 @@ scored as (
         arrived.*,
         arrived.drift_score::text::numeric(21, 20) as drift,
         arrived.reliability_score::text::numeric(21, 20) as reliability,
+        arrived.cost_usd::text::numeric(18, 12) as cost,
+        arrived.latency_ms::text::numeric(16, 6) as latency,
         floor(arrived.drift_score * 50)::integer as drift_bin,
         floor(arrived.reliability_score * 50)::integer as reliability_bin,
         -- An hour's grace: what is measured just before midnight may arrive just after.
@@ -67,6 +69,11 @@ evaluation_groups as (
         sum(reliability_bins.one) as reliability_histogram,
         min(scored.created_at) as first_evaluated_at,
         max(scored.created_at) as last_evaluated_at,
+        count(scored.cost) as cost_count,
+        coalesce(sum(scored.cost), 0) as cost_sum,
+        count(scored.latency) as latency_count,
+        coalesce(sum(scored.latency), 0) as latency_sum,
+        coalesce(sum(scored.latency * scored.latency), 0) as latency_sum_sq,
         0 as feedback_count,
         0 as success_count,
         0 as failure_count,
@@ -147,6 +154,11 @@ feedback_groups as (
         null::vector as reliability_histogram,
         null::timestamptz as first_evaluated_at,
         null::timestamptz as last_evaluated_at,
+        0 as cost_count,
+        0 as cost_sum,
+        0 as latency_count,
+        0 as latency_sum,
+        0 as latency_sum_sq,
         sum(sign) as feedback_count,
         coalesce(sum(sign) filter (where is_success), 0) as success_count,
         coalesce(sum(sign) filter (where not is_success), 0) as failure_count,
@@ -154,6 +166,7 @@ feedback_groups as (
         coalesce(sum(sign * fields_total), 0) as fields_total,
         max(feedback_at) as last_feedback_at
     from feedback_changes
+    where not is_early
     group by date, tenant_id, template_id, template, extractor_vendor, extractor_model, decision
 ),
 
@@ -173,6 +186,7 @@ final as (
         extractor_model,
         decision,
         {{ merged_measures() }},
+        {{ merged_costs() }},
         (select intermediate.fold_to('{{ this.identifier }}')) as fold_id
     from both_parts
     group by date, tenant_id, template_id, template, extractor_vendor, extractor_model, decision

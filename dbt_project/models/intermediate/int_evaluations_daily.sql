@@ -62,7 +62,8 @@ parts as (
         extractor_vendor,
         extractor_model,
         decision,
-        {{ measure_names() }}
+        {{ measure_names() }},
+        {{ cost_names() }}
     from kept
     union all
     select
@@ -73,7 +74,8 @@ parts as (
         extractor_vendor,
         extractor_model,
         decision,
-        {{ measure_names() }}
+        {{ measure_names() }},
+        {{ cost_names() }}
     from deltas
 ),
 
@@ -87,6 +89,7 @@ final as (
         extractor_model,
         decision,
         {{ merged_measures() }},
+        {{ merged_costs() }},
         (select intermediate.fold_to('{{ this.identifier }}')) as fold_id
     from parts
     group by date, tenant_id, template_id, template, extractor_vendor, extractor_model, decision

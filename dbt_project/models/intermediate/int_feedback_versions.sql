@@ -2,6 +2,7 @@
     incremental_strategy='append',
     indexes=[
         {'columns': ['evaluation_id', 'tenant_id', 'fold_id'], 'unique': true},
+        {'columns': ['template_id', 'date']},
         {'columns': ['fold_id']}
     ],
     pre_hook="{{ follow(['int_batches']) }}"
@@ -21,6 +22,10 @@ keys as not materialized (
 
 evaluations as not materialized (
     select * from {{ ref('stg_evaluations') }}
+),
+
+shares as not materialized (
+    select * from {{ ref('stg_extractor_shares') }}
 ),
 
 known_batches as not materialized (
@@ -138,7 +143,12 @@ judged_evaluations as (
         newest.is_success,
         newest.fields_correct,
         newest.fields_total,
-        newest.created_at as feedback_at
+        newest.created_at as feedback_at,
+        found.created_at as evaluated_at,
+        {{ is_early('newest.created_at', 'found.created_at') }} as is_early,
+        {{ propensity_problem('found', 'snapshot') }} as propensity_problem,
+        {{ weight_of('found', 'snapshot') }} as weight,
+        found.eligible_extractors
     from newest
     -- The tenant is compared outside, and offset keeps it there: a month without statistics would have its evaluations
     -- found by the index on tenants, one day of a tenant for each of them.
@@ -152,6 +162,19 @@ judged_evaluations as (
         offset 0 -- noqa: AM09
     ) as found on newest.tenant_id = found.tenant_id
     inner join known_batches on found.batch_id = known_batches.batch_id
+    left join lateral (
+        select
+            max(shares.share) filter (
+                where
+                shares.template_id = found.template_id
+                and shares.extractor_vendor = found.extractor_vendor
+                and shares.extractor_model = found.extractor_model
+            ) as share,
+            -- What is known only later would make a rebuild say something else.
+            coalesce(min(shares.recorded_at) <= known_batches.received_at, false) as is_known
+        from shares
+        where shares.snapshot_id = found.snapshot_id and shares.tenant_id = found.tenant_id
+    ) as snapshot on true
     {% if was_built_before() %}
     -- Retention may have dropped the evaluation; what it was is known from its earlier feedback.
     union
@@ -169,7 +192,12 @@ judged_evaluations as (
         newest.is_success,
         newest.fields_correct,
         newest.fields_total,
-        newest.created_at as feedback_at
+        newest.created_at as feedback_at,
+        earlier.evaluated_at,
+        coalesce({{ is_early('newest.created_at', 'earlier.evaluated_at') }}, false) as is_early,
+        earlier.propensity_problem,
+        earlier.weight,
+        earlier.eligible_extractors
     from newest
     inner join {{ this }} as earlier
         on newest.about_evaluation_id = earlier.evaluation_id and newest.tenant_id = earlier.tenant_id
@@ -192,6 +220,11 @@ final as (
         judged_evaluations.fields_correct,
         judged_evaluations.fields_total,
         judged_evaluations.feedback_at,
+        judged_evaluations.evaluated_at,
+        judged_evaluations.is_early,
+        judged_evaluations.propensity_problem,
+        judged_evaluations.weight,
+        judged_evaluations.eligible_extractors,
         (select intermediate.fold_to('{{ this.identifier }}')) as fold_id
     from judged_evaluations
     {% if was_built_before() %}
@@ -224,6 +257,11 @@ final as (
         earlier.fields_correct,
         earlier.fields_total,
         earlier.feedback_at,
+        earlier.evaluated_at,
+        earlier.is_early,
+        earlier.propensity_problem,
+        earlier.weight,
+        earlier.eligible_extractors,
         earlier.fold_id
     from {{ this }} as earlier
     where earlier.date < raw.dropped_before()

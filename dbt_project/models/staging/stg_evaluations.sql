@@ -16,6 +16,12 @@ select
     score,
     label,
     propensity,
+    decision_id,
+    eligible_extractors,
+    assigned_by,
+    snapshot_id,
+    cost_usd,
+    latency_ms,
     batch_key,
     correlation_id,
     features
