@@ -18,7 +18,7 @@ what is no change of the arm:
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -37,12 +37,15 @@ _COUNT_BEFORE = 20
 _WEEKS_OF_RHYTHM = 3
 _SHARED = 1.5
 _DAYS_TO_SETTLE = 14  # after so many days a shift that arms share is their level
+_TINY = 1e-300
 _RHYTHM_STANDS_OUT = 16.81  # 99 % of chi-square with six degrees of freedom
 _BASELINE_COUNT = 10  # feedbacks from which an arm's next day is predicted
 _RESTLESS_INFORMATION = 1.0
 _RESTLESS_DAYS = 7  # weight, in days, of the assumption that days are as restless as chance alone makes them
 _RESTLESS_CAP = 25.0
 _CHUNK_CELLS = 512
+_BATCH_TEMPLATES = 2000  # of whole tenants, to bound memory
+_RECENT_DAYS = 28  # older cuts are looked at once a week: what shows only after weeks isn't urgent
 
 
 @dataclass(frozen=True)
@@ -73,10 +76,25 @@ def find_changes(successes: Floats, failures: Floats, groups: npt.ArrayLike) -> 
         failures: likewise.
         groups: the tenant of each template, shape (templates,).
     """
-    watch = Watch(successes.shape[:2], successes.shape[2], groups)
-    for day in range(successes.shape[2]):
-        watch.step(successes[:, :, day], failures[:, :, day])
-    return watch.changes()
+    _, tenant, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
+    batch_of_tenant = np.cumsum(sizes) // _BATCH_TEMPLATES
+    batch = batch_of_tenant[tenant] if len(sizes) else tenant
+    parts = []
+    order = np.argsort(batch, kind="stable")
+    for number in np.unique(batch):
+        rows = np.flatnonzero(batch == number)
+        watch = Watch((len(rows), successes.shape[1]), successes.shape[2], tenant[rows])
+        for day in range(successes.shape[2]):
+            watch.step(successes[rows, :, day], failures[rows, :, day])
+        parts.append(watch.changes())
+    if not parts:
+        return Watch((0, successes.shape[1]), 0, tenant).changes()
+    place = np.argsort(order, kind="stable")
+
+    def joined(name: str) -> npt.NDArray[Any]:
+        return np.concatenate([getattr(part, name) for part in parts])[place]
+
+    return Changes(**{name: joined(name) if name != "threshold" else THRESHOLD for name in vars(parts[0])})
 
 
 class Watch:
@@ -107,7 +125,7 @@ class Watch:
         day, count = self.day, successes + failures
         seen_good, seen = self._from(self._origin, self._good), self._from(self._origin, self._all)
         rate = (seen_good + 0.5) / (seen + 1)
-        trust = np.where(seen >= _BASELINE_COUNT, seen / (seen + count), 0.0)
+        trust = np.where(seen >= _BASELINE_COUNT, seen / np.maximum(seen + count, 1.0), 0.0)
         information = count * rate * (1 - rate)
         adjusted = np.clip(successes - information * self._weekday_effect(day), 0.0, count)
         raw_surprise = trust * (successes - count * rate)
@@ -136,18 +154,18 @@ class Watch:
         changed = self.alarm_day >= 0
         statistic = self._statistic.copy()
         cells = np.flatnonzero(~changed & (self._all[self.day] > 0))
-        if len(cells) and self.day:
-            statistic.ravel()[cells] = self._cuts(cells).own.max(axis=0, initial=0.0)
+        for start in range(0, len(cells), _CHUNK_CELLS):
+            part = cells[start : start + _CHUNK_CELLS]
+            statistic.ravel()[part] = self._cuts(part).own.max(axis=0, initial=0.0)
         count = np.where(changed, self._from(self.since, self._all), 0.0)
-        with np.errstate(invalid="ignore"):
-            rate_after = np.where(changed, self._from(self.since, self._good) / count, np.nan)
+        good = self._from(self.since, self._good)
         return Changes(
             restart_day=np.where(changed, self.since, -1),
             alarm_day=self.alarm_day.copy(),
             statistic=statistic,
             threshold=THRESHOLD,
             rate_before=np.where(changed, self._before[0], np.nan),
-            rate_after=rate_after,
+            rate_after=np.where(changed, good / np.where(count > 0, count, 1.0), np.nan),
             count_before=self._before[1].copy(),
             count_after=count,
         )
@@ -196,32 +214,40 @@ class Watch:
         return restarts
 
     def _possible(self, cells: Integers) -> Integers:
-        """Those of the cells that may have a cut above the threshold: kl is at most the chi-square distance."""
+        """Those of the cells that have a cut above the threshold, before all that speaks against it.
+
+        kl is at most the chi-square distance, which is cheap: logarithms are taken only of cuts that it lets pass.
+        """
         day, found = self.day, []
-        flat_good, flat_all, since = (x.reshape(len(x), -1) for x in (self._good, self._all, self._origin[None]))
+        oldest = day - _RECENT_DAYS if day % WEEK else 0
+        flat_good, flat_all, origin = (x.reshape(len(x), -1) for x in (self._good, self._all, self._origin[None]))
         for start in range(0, len(cells), _CHUNK_CELLS):
             part = cells[start : start + _CHUNK_CELLS]
-            since_part = since[0, part]
-            first = int(since_part.min()) + _DAYS_BEFORE
+            first = max(int(origin[0, part].min()) + _DAYS_BEFORE, oldest)
             if first >= day:
                 continue
             dense = len(part) == part[-1] - part[0] + 1
             columns: slice | Integers = slice(int(part[0]), int(part[-1]) + 1) if dense else part
-            good, total = flat_good[first:day, columns], flat_all[first:day, columns]
-            base_good, base_all = flat_good[since_part, part], flat_all[since_part, part]
-            end_all = flat_all[day, part] - base_all
-            rate = (flat_good[day, part] - base_good) / np.maximum(end_all, 1e-300)
-            before = total - base_all
+            base_good, base_all = flat_good[origin[0, part], part], flat_all[origin[0, part], part]
+            end_good, end_all = flat_good[day, part] - base_good, flat_all[day, part] - base_all
+            rate = end_good / np.maximum(end_all, _TINY)
+            before = flat_all[first:day, columns] - base_all
             deviation = before * rate
-            np.subtract(good, deviation, out=deviation)
+            np.subtract(flat_good[first:day, columns], deviation, out=deviation)
             deviation -= base_good
             deviation *= deviation
             bound = end_all - before
             bound *= before
-            bound *= THRESHOLD * rate * (1 - rate) / np.maximum(end_all, 1e-300)
+            bound *= THRESHOLD * rate * (1 - rate) / np.maximum(end_all, _TINY)
             exceeds = deviation >= bound
             exceeds &= before >= _COUNT_BEFORE
-            found.append(part[exceeds.any(axis=0)])
+            cut, place = np.nonzero(exceeds)
+            late = first + cut >= origin[0, part[place]] + _DAYS_BEFORE
+            cut, place = cut[late], place[late]
+            gain = _gain(
+                flat_good[first + cut, part[place]] - base_good[place], before[cut, place], end_good[place], end_all[place]
+            )
+            found.append(part[np.unique(place[gain >= THRESHOLD])])
         return np.concatenate(found) if found else cells[:0]
 
     def _cuts(self, cells: Integers) -> "_Cuts":
@@ -242,11 +268,7 @@ class Watch:
         possible = (count_before >= _COUNT_BEFORE) & (count_after > 0)
         possible &= np.arange(first, day)[:, None] >= since + _DAYS_BEFORE
         good_all, count_all = good_before + good_after, count_before + count_after
-        statistic = (
-            _log_likelihood(good_before, count_before)
-            + _log_likelihood(good_after, count_after)
-            - _log_likelihood(good_all, count_all)
-        )
+        statistic = _gain(good_before, count_before, good_all, count_all)
         with np.errstate(invalid="ignore", divide="ignore"):
             rate = good_all / count_all
             information = count_before * count_after / count_all * rate * (1 - rate)
@@ -317,7 +339,14 @@ def _effects(surprise: Floats, information: Floats) -> Floats:
     return np.where(found, (surprise - mean * safe) / (safe + 1 / variance), 0.0)
 
 
+def _gain(good_before: Floats, count_before: Floats, good: Floats, count: Floats) -> Floats:
+    """Log-likelihood of two rates over that of one, nats."""
+    parts = (good_before, count_before), (good - good_before, count - count_before)
+    return np.asarray(sum(_log_likelihood(*part) for part in parts) - _log_likelihood(good, count))
+
+
 def _log_likelihood(good: Floats, count: Floats) -> Floats:
-    good = np.clip(good, 0.0, np.maximum(count, 0.0))
-    bad = np.maximum(count - good, 0.0)
-    return np.asarray(special.xlogy(good, good) + special.xlogy(bad, bad) - special.xlogy(count, np.maximum(count, 1e-300)))
+    count = np.maximum(count, 0.0)
+    good = np.clip(good, 0.0, count)
+    bad = count - good
+    return np.asarray(special.xlogy(good, good) + special.xlogy(bad, bad) - special.xlogy(count, count))
