@@ -13,7 +13,8 @@ what is no change of the arm:
   it stands out of the noise;
 - restless days: divided by the overdispersion of the template's days before the cut, if above 1;
 - a shock: if the template's other arms, or the tenant's other templates, are likelier to have shared the arm's shift
-  since the cut than not to have moved, the cut is none of the arm's.
+  since the cut than not to have moved, the cut is none of the arm's. As long as the other arms can't tell, for a week
+  at most, and where the last two days look as before the cut, nothing restarts.
 """
 
 from collections.abc import Iterator
@@ -35,7 +36,10 @@ WEEK = 7
 _DAYS_BEFORE = 7
 _COUNT_BEFORE = 20
 _WEEKS_OF_RHYTHM = 3
-_SHARED = 1.5
+_SHARED = 1.5  # nats of likelihood that make it believed, or not, that other arms moved along
+# While the other arms have too little feedback to say, a shift may be a shock to all: it is waited for.
+_DAYS_OF_DOUBT = 7
+_DAYS_OF_RECOVERY = 2
 _DAYS_TO_SETTLE = 14  # after so many days a shift that arms share is their level
 _TINY = 1e-300
 _RHYTHM_STANDS_OUT = 16.81  # 99 % of chi-square with six degrees of freedom
@@ -275,18 +279,36 @@ class Watch:
             shift = (good_after - count_after * rate) / information
             change = good_after / count_after - good_before / count_before
             shared = np.zeros(statistic.shape, dtype=bool)
+            likeliest = []
             for rates, rate_error, logits, logit_error in self._others(window, templates, arms, since):
                 # Log-likelihood of having shared the arm's shift over not having moved; shocks may add or multiply.
-                shared |= (change * rates - change**2 / 2) / rate_error > _SHARED
-                shared |= (shift * logits - shift**2 / 2) / logit_error > _SHARED
+                by_rate = (change * rates - change**2 / 2) / rate_error
+                by_logit = (shift * logits - shift**2 / 2) / logit_error
+                likeliest.append(np.fmax(by_rate, by_logit))
+                shared |= likeliest[-1] > _SHARED
+            waited = day - np.arange(first, day)[:, None] >= _DAYS_OF_DOUBT
+            alone = self._information[day, templates].sum(axis=1) <= self._information[day, templates, arms]
+            held = ~(waited | alone | (likeliest[0] < -_SHARED))
+            held |= self._recovered(templates, arms, good_before / count_before, good_after / count_after)
             rate_before = good_before / count_before
         restless = (_RESTLESS_DAYS + self._restlessness[first:day, templates]) / (
             _RESTLESS_DAYS + self._judged[first:day, templates]
         )
         statistic = np.where(possible, statistic / np.maximum(restless, 1.0), 0.0)
+        # Doubt is judged at the best cut: of many cuts beside it one always has an answer by chance.
+        held = np.take_along_axis(held, statistic.argmax(axis=0)[None], axis=0) if len(held) else held
         common = np.where(shared, statistic, 0.0)
-        own = np.where(shared, 0.0, statistic - common.max(axis=0, initial=0.0))
+        own = np.where(shared | held, 0.0, statistic - common.max(axis=0, initial=0.0))
         return _Cuts(first, own, common, rate_before, count_before)
+
+    def _recovered(self, templates: Integers, arms: Integers, before: Floats, after: Floats) -> Mask:
+        """Where the last two days are likelier at the rate before the cut than at that after it."""
+        start = max(self.day - _DAYS_OF_RECOVERY, 0)
+        good = self._good[self.day, templates, arms] - self._good[start, templates, arms]
+        count = self._all[self.day, templates, arms] - self._all[start, templates, arms]
+        odds = special.xlogy(good, before) + special.xlogy(count - good, 1 - before)
+        odds -= special.xlogy(good, after) + special.xlogy(count - good, 1 - after)
+        return np.asarray(odds > 0)
 
     def _others(
         self, window: slice, templates: Integers, arms: Integers, since: Integers
