@@ -12,6 +12,7 @@ document and a correlation rho within it, w = k / (1 + (k-1) rho), the design ef
 rho is what is estimated, because it carries over between arms, templates and lengths of documents.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,9 +27,9 @@ Integers = npt.NDArray[np.int64]
 # What is assumed of a tenant's documents before any was seen, and what that assumption weighs. Weights are in units of
 # (documents - 1) m(1-m): two stand for eight documents at a rate of a half, or for forty at 0.95.
 ASSUMED_CORRELATION = 0.4
-_TENANT_WEIGHT = 1.0
-_TEMPLATE_WEIGHT = 1.0
-_ARM_WEIGHT = 1.0
+_TENANT_WEIGHT = 2.0
+_TEMPLATE_WEIGHT = 2.0
+_ARM_WEIGHT = 2.0
 _DAILY_DIMENSIONS = 3
 _ROUNDING = 1e-9
 
@@ -96,12 +97,19 @@ def checked(daily: DailySums) -> DailySums:
     feedback = None
     if daily.feedback_count is not None:
         feedback = taken("feedback_count", daily.feedback_count)
-        _refuse("success_count + failure_count", success + failure, mask, success + failure > feedback,
-                "more outcomes than feedback")
+        _refuse(
+            "success_count + failure_count",
+            success + failure,
+            mask,
+            success + failure > feedback,
+            "more outcomes than feedback",
+        )
     return DailySums(mask, success, failure, by_fields, _checked_fields(daily.fields, taken, mask), feedback)
 
 
-def _checked_fields(fields: FieldSums | None, taken, mask: Mask) -> FieldSums | None:
+def _checked_fields(
+    fields: FieldSums | None, taken: Callable[[str, npt.ArrayLike], Floats], mask: Mask
+) -> FieldSums | None:
     if fields is None:
         return None
     sums = FieldSums(**{name: taken(name, values) for name, values in vars(fields).items()})
@@ -112,8 +120,11 @@ def _checked_fields(fields: FieldSums | None, taken, mask: Mask) -> FieldSums | 
         ("document_count", (documents == 0) & (sums.fields_total > 0), "fields of no document"),
         ("rate_sum", sums.rate_sum > documents + slack, "a rate is at most 1"),
         ("rate_sum_sq", sums.rate_sum_sq > sums.rate_sum + slack, "a rate's square is at most the rate"),
-        ("rate_sum_sq", sums.rate_sum_sq * documents < sums.rate_sum**2 * (1 - _ROUNDING) - slack,
-         "squares are at least the mean's"),
+        (
+            "rate_sum_sq",
+            sums.rate_sum_sq * documents < sums.rate_sum**2 * (1 - _ROUNDING) - slack,
+            "squares are at least the mean's",
+        ),
     ):
         _refuse(name, getattr(sums, name), mask, wrong, why)
     return sums

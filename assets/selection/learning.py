@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from assets.selection.changes import Changes, fading, find_changes
+from assets.selection.changes import fading, find_changes
 from assets.selection.evidence import DailySums, EvidenceError, Floats, Integers, Mask, checked, evidence
-from assets.selection.priors import FROM_UNIFORM, priors
+from assets.selection.priors import priors
+from assets.selection.watch import Changes
 
 # A day's evidence halves in this time. An arm that is played gathers more than fades; one that isn't drifts back to
 # its prior, so that it is tried again. By the calendar, not by who was played: else a success could speak against its
@@ -82,7 +83,7 @@ def conclude(
     arm_ids: npt.ArrayLike | None = None,
     predecessors: npt.ArrayLike | None = None,
 ) -> Learnt:
-    """The posteriors, given each day's pseudo-counts (templates, arms, days) and the changes among them; see `learn`."""
+    """The posteriors, given each day's pseudo-counts (templates, arms, days) and their changes; see `learn`."""
     group, ids, before = _identities(mask, groups, arm_ids, predecessors)
     good, bad = (_still_counting(values, changes.restart_day) for values in (successes, failures))
     found = priors(good, bad, mask, group, ids)

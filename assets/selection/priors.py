@@ -85,9 +85,10 @@ def _of_tenant(good: Floats, bad: Floats, donor: Mask, ids: Integers) -> Priors:
     mean, weight, enough = _beta_by_moments(good, bad, donor)
     source = np.where(enough, FROM_BETA, FROM_UNIFORM)
     ranking = np.zeros(good.shape)
-    templates = int(donor.any(axis=1).sum())
+    known = np.asarray(donor.any(axis=1))
+    templates = int(known.sum())
     if templates > MIN_DONORS - 1:
-        other = templates - donor.any(axis=1)[:, None].astype(int)
+        other = templates - known[:, None].astype(int)
         correlated_mean, correlated_weight, reliability = _correlated(good, bad, donor, ids)
         cap = np.minimum(WEIGHT_CAP, WEIGHT_PER_DONOR * other)
         fits = (other >= MIN_DONORS) & np.isfinite(correlated_mean) & np.isfinite(correlated_weight)
@@ -199,8 +200,9 @@ def _arm_effects(logit: Floats, error: Floats, weight: Floats, design: Floats) -
     )
     # A variance estimated with few degrees of freedom is pulled to the working one.
     pull = 2.0
-    interaction = np.where(freedom > 0, (interaction * np.maximum(left, 0) + pull * _WORKING_VARIANCE) / (
-        np.maximum(left, 0) + pull), 0.0)
+    interaction = np.where(
+        freedom > 0, (interaction * np.maximum(left, 0) + pull * _WORKING_VARIANCE) / (np.maximum(left, 0) + pull), 0.0
+    )
     scale = (noise + interaction * share_sum) / np.maximum(freedom, 1.0)
     own_error = np.einsum("tij,tjk,tik->ti", centred, inverse, centred) * scale[:, None]
     own_error = np.where(played, own_error, 0.0)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special
 
-from assets.selection.changes import THRESHOLD, Watch, find_changes
+from assets.selection.changes import find_changes
 from assets.selection.evidence import DailySums, EvidenceError, FieldSums, document_worth
 from assets.selection.learning import (
     FROM_BEFORE,
@@ -20,6 +20,7 @@ from assets.selection.learning import (
     learn,
 )
 from assets.selection.priors import FROM_CORRELATED, FROM_UNIFORM, priors
+from assets.selection.watch import THRESHOLD, Watch
 
 Floats = npt.NDArray[np.float64]
 
