@@ -1,7 +1,7 @@
 """Changes: all days at once, day by day, and the fading of old evidence.
 
-Belongs here: the loop over days and tenants. Does not belong here: what a change is (watch.py), what it is worth telling
-whom (decisions.py, sensors).
+Belongs here: the loop over days and tenants. Does not belong here: what a change is (watch.py), what it is worth
+telling whom (decisions.py, sensors).
 """
 
 from typing import Any

@@ -20,7 +20,7 @@ from assets.selection.watch import Changes
 # A day's evidence halves in this time. An arm that is played gathers more than fades; one that isn't drifts back to
 # its prior, so that it is tried again. By the calendar, not by who was played: else a success could speak against its
 # own arm by keeping older failures alive.
-HALF_LIFE_DAYS = 180.0
+HALF_LIFE_DAYS = 365.0
 # What the time before a change, and an arm's predecessor, say of what came after: at most so many feedbacks. Two are
 # as much as Beta(1, 1); ten are a standard deviation of 0.12 at a rate of 0.8, about what versions differ by.
 WEIGHT_OF_BEFORE = 2.0

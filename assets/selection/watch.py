@@ -1,7 +1,7 @@
 """Watching: since which day an arm's evidence speaks of the extractor that it is today.
 
-Belongs here: the generalised-likelihood-ratio restart of every arm, its robustness against what all arms share. Does not
-belong here: likelihoods and weekday effects themselves (shifts.py), all days at once (changes.py).
+Belongs here: the generalised-likelihood-ratio restart of every arm, its robustness against what all arms share. Does
+not belong here: likelihoods and weekday effects themselves (shifts.py), all days at once (changes.py).
 
 Each day, for each arm with feedback, the days since its last restart are cut in two at every day: the statistic of a
 cut is the gain in log-likelihood (nats) of two rates over one, n1 kl(p1, p) + n2 kl(p2, p) with kl of the Bernoulli law
@@ -154,11 +154,9 @@ class Watch:
         if day < _WEEKS_OF_RHYTHM * WEEK:
             return np.zeros(self.since.shape)
         of_template = self._rhythm.sum(axis=3)
-        of_tenant = np.zeros((2, WEEK, self._of_tenant.shape[2]))
-        for part, whole in zip(
-            of_tenant.reshape(-1, of_tenant.shape[2]), of_template.reshape(-1, len(self._tenant)), strict=True
-        ):
-            part += np.bincount(self._tenant, whole, minlength=len(part))
+        tenants = self._of_tenant.shape[2]
+        flat = [np.bincount(self._tenant, row, minlength=tenants) for row in of_template.reshape(2 * WEEK, -1)]
+        of_tenant = np.reshape(flat, (2, WEEK, tenants))
         effects = weekday_effects(*of_tenant)[:, self._tenant]
         for surprise, information in (of_template, self._rhythm):
             if surprise.ndim > effects.ndim:
