@@ -42,6 +42,7 @@ _DAYS_OF_DOUBT = 7
 _DAYS_OF_RECOVERY = 2
 _DAYS_TO_SETTLE = 14  # after so many days a shift that arms share is their level
 _TINY = 1e-300
+_ROUNDING = 1e-6
 _BASELINE_COUNT = 10  # feedbacks from which an arm's next day is predicted
 _RESTLESS_INFORMATION = 1.0
 _RESTLESS_DAYS = 7  # weight, in days, of the assumption that days are as restless as chance alone makes them
@@ -264,7 +265,7 @@ class Watch:
                 likeliest.append(np.fmax(by_rate, by_logit))
                 shared |= likeliest[-1] > _SHARED
             waited = day - np.arange(first, day)[:, None] >= _DAYS_OF_DOUBT
-            alone = self._information[day, templates].sum(axis=1) <= self._information[day, templates, arms]
+            alone = self._information[day, templates].sum(axis=1) <= self._information[day, templates, arms] + _ROUNDING
             held = ~(waited | alone | (likeliest[0] < -_SHARED))
             held |= self._recovered(templates, arms, good_before / count_before, good_after / count_after)
             rate_before = good_before / count_before
@@ -299,8 +300,11 @@ class Watch:
         for whole, part in ((template, own), (of_tenant, template)):
             at = [values - without for (values, _), (without, _) in zip(whole, part, strict=True)]
             begin = [values - without for (_, values), (_, without) in zip(whole, part, strict=True)]
+            sides = [(values[:-1] - start, values[-1] - values[:-1]) for values, start in zip(at, begin, strict=True)]
+            # What is left of nothing by subtraction is rounding, not information.
             surprise, information, count = (
-                (values[:-1] - start, values[-1] - values[:-1]) for values, start in zip(at, begin, strict=True)
+                [np.where(known > _ROUNDING, value, 0.0) for value, known in zip(values, sides[1], strict=True)]
+                for values in sides
             )
             yield (
                 surprise[1] / count[1] - surprise[0] / count[0],
