@@ -4,8 +4,8 @@ Belongs here: daily sums, their refusal when they can't be, the two objectives. 
 before the feedback (priors.py), which days still count (changes.py).
 
 A success or failure counts once. The fields of a document are right and wrong together, so `fields_correct` of
-`fields_total` says far less than as many independent answers: counted as such, a 95 % interval holds the truth in a
-half of the cases. Evidence is therefore matched to the variance: with m the mean of an arm's per-document rates and
+`fields_total` says far less than as many independent answers: counted as such, a 95 % interval
+often misses the truth. Evidence is therefore matched to the variance: with m the mean of an arm's per-document rates and
 s^2 the variance of that mean, a Beta posterior of kappa = m(1-m)/s^2 pseudo-counts has that mean and that spread.
 A document is then worth w = m(1-m)/v pseudo-counts, v being the variance of one document's rate; with k fields a
 document and a correlation rho within it, w = k / (1 + (k-1) rho), the design effect of cluster sampling (Kish 1965).
