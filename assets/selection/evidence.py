@@ -5,8 +5,8 @@ before the feedback (priors.py), which days still count (changes.py).
 
 A success or failure counts once. The fields of a document are right and wrong together, so `fields_correct` of
 `fields_total` says far less than as many independent answers: counted as such, a 95 % interval
-often misses the truth. Evidence is therefore matched to the variance: with m the mean of an arm's per-document rates and
-s^2 the variance of that mean, a Beta posterior of kappa = m(1-m)/s^2 pseudo-counts has that mean and that spread.
+often misses the truth. Evidence is therefore matched to the variance: with m the mean of an arm's per-document rates
+and s^2 the variance of that mean, a Beta posterior of kappa = m(1-m)/s^2 pseudo-counts has that mean and that spread.
 A document is then worth w = m(1-m)/v pseudo-counts, v being the variance of one document's rate; with k fields a
 document and a correlation rho within it, w = k / (1 + (k-1) rho), the design effect of cluster sampling (Kish 1965).
 rho is what is estimated, because it carries over between arms, templates and lengths of documents.

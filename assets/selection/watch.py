@@ -29,8 +29,8 @@ from assets.selection.evidence import Floats, Integers, Mask
 from assets.selection.shifts import WEEK, gain, weekday_effects
 
 # By simulation of arms without a change (n a day 1, 3, 10, 50, 1000 x rates 0.05, 0.5, 0.8, 0.95, 0.99; 600 arms of 300
-# days each; the bare statistic, cuts from the eighth day and 20 feedbacks on): alarms per 10,000 arm-days, mean and worst
-# of the 25 cases, were 2.8 and 4.3 at 8 nats, 1.1 and 2.3 at 9, 0.4 and 1.0 at 10, 0.2 and 0.5 at 11. 10.5 lies between.
+# days each; the bare statistic, cuts from the eighth day and 20 feedbacks on): alarms per 10,000 arm-days, mean and
+# worst of the 25 cases, were 2.8 and 4.3 at 8 nats, 1.1 and 2.3 at 9, 0.4 and 1.0 at 10, 0.2 and 0.5 at 11.
 THRESHOLD = 10.5
 # A cut needs a week before it, so that one weekend isn't a change, and so much feedback.
 _DAYS_BEFORE = 7
