@@ -4,8 +4,8 @@ from alembic import op
 
 from storage.migrations import run_sql
 
-revision = "0025"
-down_revision = "0014"
+revision = "0018"
+down_revision = "0017"
 branch_labels = None
 depends_on = None
 

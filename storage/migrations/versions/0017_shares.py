@@ -4,8 +4,8 @@ from alembic import op
 
 from storage.migrations import run_sql
 
-revision = "0023"
-down_revision = "0014"
+revision = "0017"
+down_revision = "0016"
 branch_labels = None
 depends_on = None
 

@@ -4,8 +4,8 @@ from alembic import op
 
 from storage.migrations import run_sql
 
-revision = "0024"
-down_revision = "0016"
+revision = "0019"
+down_revision = "0018"
 branch_labels = None
 depends_on = None
 

@@ -160,12 +160,19 @@ create table ml.extractor_shares (
     share_lo double precision not null check (share_lo between 0 and 1),
     share_hi double precision not null check (share_hi between share_lo and 1),
     p_worse_than_incumbent double precision,
+    recorded_at timestamptz not null default clock_timestamp(),
     primary key (snapshot_id, extractor_vendor, extractor_model)
 );
 comment on table ml.extractor_shares is
     'One row an extractor that may be chosen: which part of the decisions it gets, those whose key falls into
     [share_lo, share_hi).';
 comment on column ml.extractor_shares.expected_loss is 'Expected difference to whichever extractor is best.';
+
+comment on column ml.extractor_shares.recorded_at is
+    'When it was written down: evaluations that were received before are not judged by it.';
+
+create trigger append_only before update or truncate on ml.extractor_shares
+for each statement execute function access.refuse_change();
 
 create table ml.current_recommendations (
     tenant_id text not null references access.tenants,

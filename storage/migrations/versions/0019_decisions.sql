@@ -1,4 +1,4 @@
--- Decisions: among whom an extractor was chosen, by what, and what it cost; and the shares by which it may have been.
+-- Decisions: among whom an extractor was chosen, by what, and what it cost.
 
 alter table raw.evaluations
 add column decision_id text,
@@ -15,35 +15,6 @@ comment on column raw.evaluations.assigned_by is
 comment on column raw.evaluations.snapshot_id is 'The snapshot of ml.extractor_shares that it was chosen by.';
 comment on column raw.evaluations.cost_usd is 'What the result cost, in US dollars.';
 comment on column raw.evaluations.latency_ms is 'How long the result took, in milliseconds.';
-
-create table ml.extractor_shares (
-    snapshot_id uuid not null,
-    tenant_id text not null references access.tenants,
-    template_id uuid not null,
-    extractor_vendor text not null,
-    extractor_model text not null,
-    share_lo double precision not null check (share_lo >= 0),
-    share_hi double precision not null check (share_hi <= 1),
-    recorded_at timestamptz not null default clock_timestamp(),
-    primary key (snapshot_id, extractor_vendor, extractor_model),
-    check (share_lo < share_hi)
-);
-comment on table ml.extractor_shares is
-    'One row an extractor of a template and snapshot: the part of [0, 1) whose keys choose it. Never changed.';
-comment on column ml.extractor_shares.share_hi is 'Not in the part itself. The propensity is share_hi - share_lo.';
-comment on column ml.extractor_shares.recorded_at is
-    'When it was written down: evaluations that were received before are not judged by it.';
-
-create trigger append_only before update or truncate on ml.extractor_shares
-for each statement execute function access.refuse_change();
-
-alter table ml.extractor_shares enable row level security;
-create policy the_api_sees_its_tenant on ml.extractor_shares for select to api_reader
-using (tenant_id = (select access.api_tenant_id()));
-grant select on ml.extractor_shares to api_reader;
-grant select on ml.extractor_shares to tidemark_api;
-create policy dbt_reads_all_tenants on ml.extractor_shares for select to tidemark_dbt using (true);
-grant select on ml.extractor_shares to tidemark_dbt;
 
 -- Of months that retention has dropped, these two alone know anything: made anew, they take it along.
 alter table if exists intermediate.int_feedback_versions
