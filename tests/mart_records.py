@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
 from psycopg.rows import dict_row
+from selection_rows import plant_shares
 
-from assets.evaluations.contract import template_id
 from assets.evaluations.landing import land
 from assets.evaluations.verdicts import Line, Receipt
 from assets.warehouse.build import run_dbt
@@ -109,23 +109,7 @@ def publish_shares(connection: Connection) -> None:
     """Write down the snapshot of each template of each tenant, as if it had been recommended by."""
     for tenant in TENANTS:
         for template in TEMPLATES:
-            share_lo = 0.0
-            for (vendor, model), share in SHARES.items():
-                connection.execute(
-                    """insert into ml.extractor_shares
-                    (snapshot_id, tenant_id, template_id, extractor_vendor, extractor_model, share_lo, share_hi)
-                    values (%s, %s, %s, %s, %s, %s, %s)""",
-                    (
-                        snapshot_id(tenant, template),
-                        tenant,
-                        template_id(tenant, template),
-                        vendor,
-                        model,
-                        share_lo,
-                        share_lo + share,
-                    ),
-                )
-                share_lo += share
+            plant_shares(connection, snapshot_id(tenant, template), tenant, template, SHARES)
 
 
 def snapshot_id(tenant: str, template: str) -> str:

@@ -25,10 +25,11 @@ MARTS = {
     "drift_forecasts": """drift_forecast_id uuid primary key, date date, tenant_id text, template_id uuid,
         template text, yhat double precision, lower double precision, upper double precision,
         actual double precision, evaluation_count bigint, is_anomaly boolean""",
-    "extractor_recommendations": """extractor_recommendation_id uuid primary key, tenant_id text, template_id uuid,
+    "extractor_recommendations": """extractor_recommendation_id text primary key, tenant_id text, template_id uuid,
         template text, extractor_vendor text, extractor_model text, is_recommended boolean, p_best double precision,
         mean double precision, lower double precision, upper double precision, alpha double precision,
-        beta double precision, success_count bigint, failure_count bigint, computed_at timestamptz""",
+        beta double precision, feedback_count bigint, success_count bigint, failure_count bigint,
+        computed_at timestamptz""",
     "recent_alerts": """alert_id uuid primary key default gen_random_uuid(), tenant_id text, event_type text,
         status text, severity text, template_id uuid, template text, extractor_vendor text, extractor_model text,
         metric text, value double precision, threshold double precision, breach_count bigint,
@@ -94,9 +95,9 @@ where tenant_id = %(tenant)s
 _RECOMMENDATIONS = """
 insert into marts.extractor_recommendations
 select
-    md5(template_id::text || place)::uuid, tenant_id, template_id, template, %(vendor)s, %(model)s || place, place = 1,
+    md5(template_id::text || place), tenant_id, template_id, template, %(vendor)s, %(model)s || place, place = 1,
     case place when 1 then 0.95 else 0.05 / 7 end, mean, greatest(0, mean - 0.01 * place - 0.03),
-    least(1, mean + 0.01 * place + 0.03), 90, 10, 90 * place, 10 * place, %(as_of)s
+    least(1, mean + 0.01 * place + 0.03), 90, 10, 100 * place, 90 * place, 10 * place, %(as_of)s
 from names, generate_series(1, 8) as place, round(0.95 - 0.03 * place - 0.0001 * number, 4) as mean
 """
 _ALERTS = """

@@ -103,7 +103,8 @@ class Policy:
     """What holds for one template.
 
     Attributes:
-        objective: None: success where there is feedback of that kind, else fields.
+        objective: what is to be as high as can be: the rate of successes (feedback that tells of fields alone is one if
+            all are right), or the accuracy of fields.
         exploration_floor: the part of decisions that all extractors share evenly, in [0, 1].
         tolerance: a difference in the objective that is not worth a change, in [0, 1).
         incumbent: the extractor in use.
@@ -111,7 +112,7 @@ class Policy:
         override_reason: why; there is one with every override.
     """
 
-    objective: Objective | None = None
+    objective: Objective = "success"
     exploration_floor: float = DEFAULT_FLOOR
     tolerance: float = DEFAULT_TOLERANCE
     incumbent: Extractor | None = None

@@ -28,7 +28,7 @@ TemplateOption = Annotated[str, typer.Option("--template", help="Whose extractor
 ExtractorArgument = Annotated[str, typer.Argument(metavar="VENDOR/MODEL", help="Who is meant.")]
 ExtractorOption = Annotated[str | None, typer.Option(metavar="VENDOR/MODEL")]
 _UNSET = {
-    "objective": None,
+    "objective": Policy.objective,
     "incumbent": None,
     "override": None,
     "floor": Policy.exploration_floor,
@@ -175,7 +175,7 @@ def _named(template: str, policy: Policy) -> dict[str, object]:
 
 def _row(policy: Policy) -> dict[str, object]:
     return {
-        "objective": policy.objective or "automatic",
+        "objective": policy.objective,
         "incumbent": str(policy.incumbent) if policy.incumbent else None,
         "override": str(policy.override) if policy.override else None,
         "override_reason": policy.override_reason,

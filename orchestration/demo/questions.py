@@ -33,8 +33,8 @@ group by extractor_model
 
 POSTERIORS_APART = """
 select count(*) filter (where new.upper < old.lower), count(*)
-from ml.extractor_posteriors as new
-inner join ml.extractor_posteriors as old
+from marts.extractor_recommendations as new
+inner join marts.extractor_recommendations as old
     on old.tenant_id = new.tenant_id
     and old.template_id = new.template_id
     and old.extractor_vendor = new.extractor_vendor

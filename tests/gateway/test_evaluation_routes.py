@@ -16,11 +16,11 @@ from door import problem, serving
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from selection_rows import arm, plant_recommendation
 
 from assets.evaluations.landing import land
 from assets.evaluations.reading import Wanted, find_evaluations
 from assets.evaluations.verdicts import Kind, Line
-from assets.selection.tables import Counts, posterior_rows, write_posteriors
 from gateway.pages import seeing
 from storage.api_keys import create_key
 from storage.database import Connection, Database, connect
@@ -321,20 +321,15 @@ def _recommendation(world: World, tenant: str = "acme", **parameters: str) -> ht
 
 
 def test_a_recommendation_names_the_extractor_and_every_probability(world: World) -> None:
-    found = world.owner.execute("select template_id from access.templates where template = 'claim'").fetchone()
-    assert found is not None
-    arms = [
-        Counts("acme", found[0], "claim", "vendor-0", model, *counts)
-        for model, counts in (("model-0", (90, 10)), ("model-1", (50, 50)))
-    ]
-    write_posteriors(world.owner, posterior_rows([arms])[0])
+    arms = [arm("vendor-0", "model-0", 90, 10), arm("vendor-0", "model-1", 84, 16)]
+    plant_recommendation(world.owner, "acme", "claim", arms)
     best = _recommendation(world, template="claim").json()
     assert (best["mode"], best["extractor_model"], best["propensity"]) == ("best", "model-0", 1.0)
     assert [arm["extractor_model"] for arm in best["extractors"]] == ["model-0", "model-1"]
     assert sum(arm["p_best"] for arm in best["extractors"]) == pytest.approx(1)
     drawn = _recommendation(world, template="claim", mode="sample").json()
     chosen = next(arm for arm in drawn["extractors"] if arm["extractor_model"] == drawn["extractor_model"])
-    assert drawn["propensity"] == pytest.approx(chosen["p_best"])
+    assert (drawn["propensity"], drawn["assigned_by"]) == (chosen["share"], "share")
 
 
 def test_without_feedback_or_template_a_recommendation_says_what_is_missing(world: World) -> None:

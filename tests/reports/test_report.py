@@ -12,15 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from report_marts import fill_marts, make_marts
+from selection_rows import arm, plant_recommendation
 
-from assets.evaluations.contract import template_id
 from assets.evaluations.landing import land
 from assets.evaluations.verdicts import Line
 from assets.reports.files import write_report
 from assets.reports.tables import read_report
 from assets.reports.type_setting import drawable, fitted, lines, width
 from assets.reports.words import named
-from assets.selection.tables import Arm, write_posteriors
 from assets.warehouse.build import run_dbt
 from storage.database import Connection, Database
 from storage.errors import TidemarkError, UsageError
@@ -244,8 +243,7 @@ def test_the_marts_that_dbt_builds_are_those_that_a_report_reads(
 ) -> None:
     lines = [Line(number, json.dumps(EVALUATION | {"record_id": str(number)}).encode()) for number in range(3)]
     land(connection, tenant, "evaluations", lines, door="test", now=NOW)
-    subject = (tenant, template_id(tenant, "invoice"), "invoice", "v", "m")
-    write_posteriors(connection, [Arm(*subject, 9, 1, alpha=10, beta=2, mean=0.83, lower=0.6, upper=0.97, p_best=1)])
+    plant_recommendation(connection, tenant, "invoice", [arm("v", "m", 9, 1)])
     run_dbt(["run"], database)
 
     report = read_report(connection, tenant)

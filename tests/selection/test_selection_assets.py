@@ -1,169 +1,296 @@
-"""Promises of the asset `extractor_posteriors` and of `tidemark recommend` on a real database."""
+"""Promises of selection's assets, from landed feedback to a recommendation that a pipeline picks by, on real marts."""
 
 import json
+from datetime import date
+from typing import Any
 
 import dagster as dg
+import psycopg
 import pytest
 import typer
+from mart_records import evaluation, push
 from typer.testing import CliRunner, Result
 
-from assets.evaluations.contract import template_id
 from assets.selection.assets import definitions
+from assets.selection.policies import change_policy
+from assets.selection.published import read_recommendation
+from assets.selection.recommend import choose, unit_of
+from assets.warehouse.build import run_dbt
 from orchestration.commands.recommend import recommend
+from orchestration.commands.selection import app as selection
 from storage.database import Connection, Database
 from storage.errors import UsageError
 from storage.settings import Settings
+from storage.tenants import create_tenant
 
-ALL = "select * from ml.extractor_posteriors order by tenant_id, template, extractor_vendor, extractor_model"
+TENANT = "acme"
+ALL = """
+select
+    (select jsonb_agg(x) from (select * from ml.extractor_priors order by 1, 2, 3, 4) as x),
+    (select jsonb_agg(x) from (select * from ml.extractor_recommendations order by 1, 2, 4, 5) as x),
+    (select jsonb_agg(x) from (select * from ml.policy_value order by 1, 2, 4, 5, 7) as x)
+"""
 app = typer.Typer()
 app.command()(recommend)
 
 
-@pytest.fixture
-def mart(connection: Connection, tenant: str) -> str:
-    """The mart as dbt's contract has it; returns the tenant."""
-    connection.execute("""
-        create table marts.extractor_performance (
-            extractor_performance_id text primary key, tenant_id text, template_id uuid, template text,
-            extractor_vendor text, extractor_model text, success_count bigint, failure_count bigint,
-            feedback_count bigint, fields_correct bigint, fields_total bigint, evaluation_count bigint,
-            updated_at timestamptz
-        )
-    """)
-    for template, model, good, bad in (
-        ("invoice", "alpha", 90, 10),
-        ("invoice", "beta", 60, 40),
-        ("invoice", "untried", 0, 0),
-        ("receipt", "alpha", 12, 3),
-        ("silent", "alpha", 0, 0),
-    ):
-        connection.execute(
-            "insert into access.templates values (%(id)s, %(tenant)s, %(template)s, gen_random_uuid(), now())"
-            " on conflict do nothing",
-            {"id": template_id(tenant, template), "tenant": tenant, "template": template},
-        )
-        connection.execute(
-            "insert into marts.extractor_performance values (%s, %s, %s, %s, 'v', %s, %s, %s, %s, 0, 0, 200, now())",
-            (f"{template}-{model}", tenant, template_id(tenant, template), template, model, good, bad, good + bad),
-        )
-    return tenant
+def judged(database: Database) -> None:
+    """A month of two extractors that share documents evenly, one that nobody has judged, fields, silence."""
+    with database.connect(autocommit=True) as connection:
+        create_tenant(connection, TENANT)
+        records = []
+        for number in range(240):
+            model = ("alpha", "beta")[number % 2]
+            success = number % 20 not in ((0,) if model == "alpha" else (1, 3, 5, 7))
+            at = f"2026-04-{1 + number // 8:02}T08:{number % 8:02}:00Z"
+            known = {"propensity": 0.5, "assigned_by": "share", "cost_usd": 0.02 if model == "alpha" else 0.01}
+            records.append(_record(f"i{number}", "invoice", model, at, success=success, **known))
+        records += [_record(f"u{number}", "invoice", "untried", "2026-04-20T08:00:00Z") for number in range(5)]
+        fields = {"fields_total": 10}
+        records += [
+            _record(f"f{n}", "receipt", "alpha", "2026-04-20T08:00:00Z", fields_correct=9 - n % 3, **fields)
+            for n in range(40)
+        ]
+        records += [_record("s1", "silent", "alpha", "2026-04-30T08:00:00Z")]
+        assert push(connection, TENANT, "evaluations", records).accepted == len(records)
+        change_policy(connection, TENANT, "receipt", {"objective": "fields"})
+    run_dbt(["run", "--select", "+extractor_performance_daily"], database)
 
 
-def materialize(database: Database) -> tuple[dg.ExecuteInProcessResult, dict[str, object]]:
-    result = dg.materialize(definitions(), resources={"database": database})
-    [event] = result.asset_materializations_for_node("extractor_posteriors")
-    return result, {name: value.value for name, value in event.metadata.items()}
+pytestmark = pytest.mark.begins(after=judged)
 
 
-def test_posteriors_of_templates_with_feedback_are_stored_with_the_metadata_that_explains_them(
-    database: Database, connection: Connection, mart: str
+def _record(name: str, template: str, model: str, at: str, **said: Any) -> dict[str, Any]:
+    about = {"record_id": name, "template": template, "extractor_vendor": "v", "extractor_model": model}
+    return evaluation(**about, created_at=at, **said)
+
+
+def materialize(database: Database, **arguments: Any) -> tuple[dg.ExecuteInProcessResult, dict[str, dict[str, Any]]]:
+    result = dg.materialize(definitions(), resources={"database": database}, **arguments)
+    events = [
+        event.materialization
+        for event in result.get_asset_materialization_events()
+        for event in [event.event_specific_data]
+    ]
+    return result, {
+        event.asset_key.to_user_string(): {name: value.value for name, value in event.metadata.items()}
+        for event in events
+    }
+
+
+def test_what_is_learnt_and_recommended_is_stored_with_the_metadata_that_explains_it(
+    database: Database, connection: Connection
 ) -> None:
     result, metadata = materialize(database)
-    assert [check.passed for check in result.get_asset_check_evaluations()] == [True]
-    stored = connection.execute(
-        "select template, extractor_model, alpha, beta, success_count, failure_count from ml.extractor_posteriors"
-        " order by 1, 2"
+    assert [check.passed for check in result.get_asset_check_evaluations()] == [True, True]
+    posteriors, recommended, values = (
+        metadata[name] for name in ("extractor_posteriors", "extractor_recommendations", "policy_value")
+    )
+    expected = {"templates": 2, "extractors": 4, "templates_without_feedback": 1, "feedback_count": 280}
+    assert {name: posteriors[name] for name in expected} == expected
+    assert str(posteriors["posterior_densities"]).startswith("![posterior densities](data:image/png;base64,iVBORw0KGgo")
+    assert metadata["extractor_prior"]["extractors"] == 4
+    assert (recommended["templates"], recommended["templates_with_a_choice"]) == (2, 1)
+    told = [record.data for record in recommended["recommendations"].records]
+    assert [(row["template"], row["use"], row["decision"]) for row in told] == [
+        ("receipt", "v/alpha", "promote"),
+        ("invoice", "v/alpha", "insufficient"),
+    ]
+    assert "v/untried may be the best" in str(told[1]["reason"])
+    rows = connection.execute(
+        """select template, extractor_model, objective, feedback_count, is_recommended, is_cheapest
+           from ml.extractor_recommendations order by 1, 2"""
     ).fetchall()
-    assert stored == [
-        ("invoice", "alpha", 91.0, 11.0, 90, 10),
-        ("invoice", "beta", 61.0, 41.0, 60, 40),
-        ("invoice", "untried", 1.0, 1.0, 0, 0),
-        ("receipt", "alpha", 13.0, 4.0, 12, 3),
+    assert rows == [
+        ("invoice", "alpha", "success", 120, True, True),
+        ("invoice", "beta", "success", 120, False, False),
+        ("invoice", "untried", "success", 0, False, False),
+        ("receipt", "alpha", "fields", 40, True, False),
     ]
-    expected = {"templates": 2, "templates_with_a_choice": 1, "templates_without_feedback": 1, "feedback_count": 215}
-    assert {name: metadata[name] for name in expected} == expected
-    records = [record.data for record in metadata["posteriors"].records]  # type: ignore[attr-defined]
-    assert [(record["template"], record["extractor"], record["n"]) for record in records] == [
-        ("invoice", "v/alpha", 100),
-        ("invoice", "v/untried", 0),
-        ("invoice", "v/beta", 100),
-        ("receipt", "v/alpha", 15),
-    ]
-    assert str(metadata["posterior_densities"]).startswith("![posterior densities](data:image/png;base64,iVBORw0KGgo")
+    # Each document was anybody's with a probability of a half: alpha always would have been right 19 times of 20.
+    [(estimate, lower, upper, on_policy)] = connection.execute(
+        """select estimate, lower, upper, on_policy_value from ml.policy_value
+           where template = 'invoice' and extractor_model = 'alpha' and estimator = 'snips'"""
+    ).fetchall()
+    assert (estimate, on_policy) == (pytest.approx(0.9), pytest.approx(0.75))
+    assert lower < estimate < upper
+    assert values["extractors_estimated"] == 2
+    refused = connection.execute(
+        "select extractor_model, refusal from ml.policy_value where estimator = 'dr' and refusal is not null order by 1"
+    ).fetchall()
+    assert [model for model, _ in refused] == ["alpha", "untried"]
+    assert "send propensity with each record" in refused[0][1]
 
 
-def test_a_second_run_changes_no_row_and_an_arm_that_is_gone_is_forgotten(
-    database: Database, connection: Connection, mart: str
+def test_a_second_run_changes_nothing_and_new_evidence_makes_a_new_snapshot_that_leaves_the_old_one(
+    database: Database, connection: Connection
 ) -> None:
     materialize(database)
     before = connection.execute(ALL).fetchall()
     _, metadata = materialize(database)
     assert connection.execute(ALL).fetchall() == before
-    assert metadata["rows_changed"] == 0
-    connection.execute("delete from marts.extractor_performance where extractor_model = 'untried'")
-    _, metadata = materialize(database)
-    assert metadata["rows_changed"] == 3  # one gone, two whose P(best) it had a part in
-    assert len(connection.execute(ALL).fetchall()) == len(before) - 1
+    assert (metadata["extractor_posteriors"]["templates_changed"], metadata["policy_value"]["rows_changed"]) == (0, 0)
+    old = read_recommendation(connection, TENANT, "invoice")
+    push(connection, TENANT, "evaluations", [_record("n", "invoice", "untried", "2026-05-01T08:00:00Z", success=True)])
+    run_dbt(["run", "--select", "+extractor_performance_daily"], database)
+    materialize(database)
+    new = read_recommendation(connection, TENANT, "invoice")
+    assert new.snapshot_id != old.snapshot_id
+    assert new.evidence_to == date(2026, 5, 1)
+    kept = "select share_lo, share_hi from ml.extractor_shares where snapshot_id = %s order by share_lo"
+    assert connection.execute(kept, (old.snapshot_id,)).fetchall() == sorted((a.share_lo, a.share_hi) for a in old.arms)
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="append-only"):
+        connection.execute("update ml.extractor_shares set share_lo = 0")
 
 
-def test_an_empty_platform_has_no_posteriors_and_no_failure(
-    database: Database, connection: Connection, mart: str
+def test_python_and_sql_give_a_key_the_same_extractor_with_its_propensity(
+    database: Database, connection: Connection
 ) -> None:
     materialize(database)
-    connection.execute("truncate marts.extractor_performance")
-    result, metadata = materialize(database)
-    assert result.success
-    assert metadata["templates"] == 0
-    assert connection.execute(ALL).fetchall() == []
-
-
-def test_the_check_fails_where_probabilities_do_not_sum_to_one(
-    database: Database, connection: Connection, mart: str
-) -> None:
-    materialize(database)
-    connection.execute("""
-        create function ml.spoil() returns trigger language plpgsql as
-        $$ begin new.p_best := new.p_best / 2; return new; end $$
-    """)
-    connection.execute(
-        "create trigger spoil before insert on ml.extractor_posteriors for each row execute function ml.spoil()"
-    )
-    connection.execute("delete from ml.extractor_posteriors")
-    result = dg.materialize(definitions(), resources={"database": database}, raise_on_error=False)
-    assert [check.passed for check in result.get_asset_check_evaluations()] == [False]
+    found = read_recommendation(connection, TENANT, "invoice")
+    run_dbt(["run", "--select", "+extractor_recommendations"], database)
+    keys = [f"document {number}" for number in range(300)]
+    picked = connection.execute(
+        """select keys.key, picks.extractor_model, picks.propensity, picks.snapshot_id
+           from unnest(%s::text[]) as keys (key)
+           inner join marts.extractor_recommendations as picks
+               on picks.template = 'invoice'
+               and marts.share_of_key(picks.template_id, keys.key) >= picks.share_lo
+               and marts.share_of_key(picks.template_id, keys.key) < picks.share_hi""",
+        (keys,),
+    ).fetchall()
+    by_sql = {key: (model, propensity, snapshot) for key, model, propensity, snapshot in picked}
+    for key in keys:
+        choice = choose(found, "sample", unit_of(found, key))
+        assert by_sql[key] == (choice.arm.extractor_model, choice.propensity, found.snapshot_id)
+    assert len(picked) == len(keys)
+    assert {model for model, _, _ in by_sql.values()} >= {"alpha", "untried"}
 
 
 def run(*arguments: str) -> Result:
-    return CliRunner().invoke(app, list(arguments))
+    return CliRunner().invoke(app, [*arguments, "--tenant", TENANT])
 
 
-def test_recommend_names_the_extractor_and_how_sure_that_is(database: Database, settings: Settings, mart: str) -> None:
+def decide(*arguments: str) -> Result:
+    return CliRunner().invoke(selection, [*arguments, "--tenant", TENANT])
+
+
+def test_recommend_says_whom_to_use_why_and_with_what_probability(database: Database, settings: Settings) -> None:
     materialize(database)
-    plain = run("--tenant", mart, "--template", "invoice")
+    plain = run("--template", "invoice")
     assert plain.exit_code == 0
     assert "Use v/alpha for invoice" in plain.stdout
-    document = json.loads(run("--tenant", mart, "--template", "invoice", "--json").stdout)
-    assert (document["extractor_model"], document["propensity"]) == ("alpha", 1.0)
-    assert sum(arm["p_best"] for arm in document["extractors"]) == pytest.approx(1)
-    assert [arm["feedback_count"] for arm in document["extractors"]] == [100, 0, 100]
+    assert "insufficient: Feedback is too unequal to compare: v/untried" in plain.stdout
+    best = json.loads(run("--template", "invoice", "--json").stdout)
+    assert (best["extractor_model"], best["propensity"], best["assigned_by"]) == ("alpha", 1.0, "override")
+    assert sum(arm["p_best"] for arm in best["extractors"]) == pytest.approx(1)
+    drawn = ("--template", "invoice", "--mode", "sample", "--json")
+    assert run(*drawn, "--seed", "3").stdout == run(*drawn, "--seed", "3").stdout
+    keyed = json.loads(run(*drawn, "--key", "document 7").stdout)
+    assert keyed == json.loads(run(*drawn, "--key", "document 7").stdout)
+    [share] = [arm["share"] for arm in keyed["extractors"] if arm["extractor_model"] == keyed["extractor_model"]]
+    assert (keyed["propensity"], keyed["assigned_by"]) == (share, "share")
 
 
-def test_a_seeded_sample_is_repeatable_and_states_its_propensity(
-    database: Database, settings: Settings, mart: str
+def test_what_people_decide_holds_at_once_and_is_on_record(
+    database: Database, connection: Connection, settings: Settings
 ) -> None:
     materialize(database)
-    options = ("--tenant", mart, "--template", "invoice", "--mode", "sample", "--json")
-    outcomes = [run(*options, "--seed", str(seed)).stdout for seed in range(15)]
-    assert run(*options, "--seed", "3").stdout == outcomes[3]
-    documents = [json.loads(outcome) for outcome in outcomes]
-    assert len({document["extractor_model"] for document in documents}) > 1
-    for document in documents:
-        [chosen] = [arm for arm in document["extractors"] if arm["extractor_model"] == document["extractor_model"]]
-        assert document["propensity"] == pytest.approx(chosen["p_best"])
+    assert decide("retire", "v/untried").exit_code == 0
+    assert decide("set", "--template", "invoice", "--incumbent", "v/beta").exit_code == 0
+    found = read_recommendation(connection, TENANT, "invoice")
+    assert (found.decision, str(found.recommended), str(found.incumbent)) == ("promote", "v/alpha", "v/beta")
+    [worse] = [arm.p_worse_than_incumbent for arm in found.arms if arm.extractor_model == "alpha"]
+    assert worse is not None
+    assert worse < 0.05
+    assert decide("set", "--template", "invoice", "--override", "v/beta", "--reason", "contract").exit_code == 0
+    found = read_recommendation(connection, TENANT, "invoice")
+    assert (str(found.recommended), found.is_overridden, "An override sets v/beta" in found.reason) == (
+        "v/beta",
+        True,
+        True,
+    )
+    assert [arm.share for arm in found.arms if arm.extractor_model == "beta"] == [1.0]
+    assert choose(found, "sample", 0.999).arm.extractor_model == "beta"
+    assert "is the incumbent or the override" in str(decide("retire", "v/beta").exception)
+    assert decide("unset", "override", "--template", "invoice").exit_code == 0
+    found = read_recommendation(connection, TENANT, "invoice")
+    assert [arm.extractor_model for arm in found.arms] == ["alpha", "beta"]
+    assert sum(arm.p_best for arm in found.arms) == pytest.approx(1, abs=1e-9)
+    listed = json.loads(decide("list", "--json").stdout)
+    assert [(row["template"], row["incumbent"], row["override"]) for row in listed["templates"]] == [
+        ("invoice", "v/beta", None),
+        ("receipt", None, None),
+    ]
+    assert listed["extractors"] == [{"extractor": "v/untried", "predecessor": None, "is_retired": True}]
+    actions = connection.execute(
+        "select action, subject from access.audit_log where action like 'selection.%' order by entry_id"
+    ).fetchall()
+    assert actions == [
+        ("selection.set", "receipt"),
+        ("selection.extractor", "v/untried"),
+        *[("selection.set", "invoice")] * 3,
+    ]
 
 
 @pytest.mark.parametrize(
-    ("tenant_name", "template", "message"),
+    ("arguments", "message"),
+    [
+        (
+            ("set", "--template", "invoice", "--incumbent", "v/gamma"),
+            "unknown extractor. Known on this template: v/alpha",
+        ),
+        (("set", "--template", "invoice", "--override", "v/beta"), "needs a reason: --reason"),
+        (("set", "--template", "invoice", "--incumbent", "beta"), "give vendor/model"),
+        (("set", "--template", "invoice", "--floor", "1.5"), "exploration floor 1.5"),
+        (("set", "--template", "nothing", "--floor", "0.1"), "unknown template 'nothing'"),
+        (("succeed", "v/beta", "--predecessor", "beta"), "comes after itself"),
+    ],
+)
+def test_a_decision_that_can_t_be_is_refused_with_the_remedy(
+    database: Database, settings: Settings, arguments: tuple[str, ...], message: str
+) -> None:
+    materialize(database, selection=["extractor_prior", "extractor_posteriors", "extractor_recommendations"])
+    result = decide(*arguments)
+    assert isinstance(result.exception, UsageError)
+    assert message in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("tenant", "template", "message"),
     [
         ("nobody", "invoice", "unknown tenant 'nobody'"),
-        ("acme", "invoic", "unknown template 'invoic' of tenant 'acme': Known: invoice, receipt, silent"),
-        ("acme", "silent", "no feedback on this template"),
+        (TENANT, "invoic", "unknown template 'invoic' of tenant 'acme': Known: invoice, receipt, silent"),
+        (TENANT, "silent", "no feedback on this template"),
     ],
 )
 def test_recommend_says_what_is_missing(
-    database: Database, settings: Settings, mart: str, tenant_name: str, template: str, message: str
+    database: Database, settings: Settings, tenant: str, template: str, message: str
 ) -> None:
-    materialize(database)
-    result = run("--tenant", tenant_name, "--template", template)
+    materialize(database, selection=["extractor_prior", "extractor_posteriors", "extractor_recommendations"])
+    result = CliRunner().invoke(app, ["--tenant", tenant, "--template", template])
     assert isinstance(result.exception, UsageError)
     assert message in str(result.exception)
+
+
+def test_an_empty_platform_has_nothing_to_recommend_and_no_failure(database: Database, connection: Connection) -> None:
+    materialize(database)
+    connection.execute("truncate marts.extractor_performance_daily")
+    result, metadata = materialize(database)
+    assert result.success
+    assert (metadata["extractor_posteriors"]["templates"], metadata["extractor_recommendations"]["templates"]) == (0, 0)
+    assert connection.execute("select count(*) from ml.extractor_recommendations").fetchone() == (0,)
+
+
+def test_the_checks_fail_where_probabilities_or_shares_do_not_add_up(
+    database: Database, connection: Connection
+) -> None:
+    connection.execute("""
+        create function ml.spoil() returns trigger language plpgsql as
+        $$ begin new.p_best := new.p_best / 2; new.share_hi := new.share_lo; return new; end $$
+    """)
+    connection.execute(
+        "create trigger spoil before insert on ml.extractor_shares for each row execute function ml.spoil()"
+    )
+    result, _ = materialize(database, raise_on_error=False)
+    assert [check.passed for check in result.get_asset_check_evaluations()] == [False, False]

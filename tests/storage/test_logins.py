@@ -18,9 +18,9 @@ from door import serving
 from otlp import event, log, request
 from poison import good, line
 from process_logins import process_logins
+from selection_rows import arm, plant_recommendation
 from typer.testing import CliRunner
 
-from assets.selection.tables import posterior_rows, read_counts, templates_with_feedback, write_posteriors
 from assets.warehouse.build import run_dbt
 from benchmarks.gateway_load import free_port, gateway_process, until
 from gateway.options import DoorOptions
@@ -207,10 +207,8 @@ def test_the_door_with_its_own_login_answers_on_every_route_as_with_the_owners(
         # What works behind the door: alerts as the owner, marts as dbt's own login.
         scan(connection, Clock().now())
         run_dbt(["run"], replace(database, platform=logins["tidemark_dbt"]))
-        write_posteriors(
-            connection,
-            [arm for arms in posterior_rows(templates_with_feedback(read_counts(connection))) for arm in arms],
-        )
+        for tenant in walks:
+            plant_recommendation(connection, tenant, "invoice", [arm("acme", "model-1", 9, 1)])
         for tenant, walk in walks.items():
             _read_and_administer(walk)
             set_monthly_limit(connection, tenant, 0)

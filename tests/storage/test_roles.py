@@ -76,8 +76,6 @@ MAY: dict[str, dict[str, str]] = {
         "alerting.webhook_deliveries": "isu",
         "alerting.webhook_secrets": "isu",
         "alerting.webhooks": "isu",
-        "ml.extractor_posteriors": "s",
-        "ml.extractor_shares": "s",
     },
     "tidemark_dbt": dict.fromkeys(
         (
@@ -94,7 +92,11 @@ MAY: dict[str, dict[str, str]] = {
             "alerting.webhooks",
             "alerting.webhook_deliveries",
             "ml.drift_forecasts",
+            "ml.current_recommendations",
             "ml.extractor_posteriors",
+            "ml.policy_value",
+            "ml.posterior_snapshots",
+            "ml.recommendation_snapshots",
             "ml.extractor_shares",
         ),
         "s",

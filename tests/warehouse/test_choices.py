@@ -4,8 +4,8 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from mart_records import rows_of
+from selection_rows import plant_shares
 
-from assets.evaluations.contract import template_id
 from assets.warehouse.build import run_dbt
 from assets.warehouse.checks import choices_can_be_used
 from storage.clock import Clock
@@ -13,11 +13,6 @@ from storage.database import Connection, Database
 
 _MODELS = ["run", "--select", "+extractor_performance_daily", "+selection_quarantine"]
 _WRITTEN = "select date, extractor_model, xmin::text from marts.extractor_performance_daily"
-_PUBLISH = """
-insert into ml.extractor_shares
-values
-(%(s)s, 'acme', %(t)s, 'acme-ai', 'reader-1', 0, 0.5), (%(s)s, 'acme', %(t)s, 'acme-ai', 'reader-2', 0.5, 1)
-"""
 SNAPSHOT = "0190c3a0-0000-7000-8000-000000000001"
 
 
@@ -31,7 +26,8 @@ def _said(record_id: str, day: int, **said: Any) -> dict[str, Any]:
 def test_late_and_corrected_feedback_restates_its_day_alone_and_what_cannot_be_used_is_told(
     database: Database, connection: Connection, tenant: str, push: Any, an_evaluation: Any
 ) -> None:
-    connection.execute(_PUBLISH, {"s": SNAPSHOT, "t": template_id(tenant, "invoice")})
+    shares = {("acme-ai", "reader-1"): 0.5, ("acme-ai", "reader-2"): 0.5}
+    plant_shares(connection, SNAPSHOT, tenant, "invoice", shares)
     push(
         tenant,
         "evaluations",

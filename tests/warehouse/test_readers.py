@@ -11,6 +11,7 @@ from dataclasses import replace
 import psycopg
 import pytest
 from mart_records import evaluation, mart_names, push
+from selection_rows import arm, plant_recommendation
 
 from assets.warehouse.build import run_dbt
 from storage.database import Connection, Database, connect
@@ -36,8 +37,12 @@ API_READS = (
     "raw.evaluations",
     "raw.feedback",
     "access.templates",
+    "ml.current_recommendations",
     "ml.extractor_posteriors",
+    "ml.extractor_recommendations",
     "ml.extractor_shares",
+    "ml.posterior_snapshots",
+    "ml.recommendation_snapshots",
     "alerting.alerts",
     "alerting.silences",
     "alerting.notifications",
@@ -69,13 +74,10 @@ insert into ml.drift_forecasts (tenant_id, template_id, template, date, method, 
     evaluation_count, is_anomaly, fitted_from, fitted_to, fitted_days)
 select tenant_id, template_id, template, '2026-05-01', 'zscore', 0.1, 0, 1, 1, false, '2026-04-01', '2026-04-30', 30
 from access.templates where tenant_id = %(t)s;
-insert into ml.extractor_posteriors (tenant_id, template_id, template, extractor_vendor, extractor_model, alpha, beta,
-    mean, lower, upper, p_best, success_count, failure_count)
-select tenant_id, template_id, template, tenant_id, tenant_id, 2, 1, 0.6, 0.1, 0.9, 1, 1, 0
-from access.templates where tenant_id = %(t)s;
-insert into ml.extractor_shares (snapshot_id, tenant_id, template_id, extractor_vendor, extractor_model, share_lo,
-    share_hi)
-select uuidv7(), tenant_id, template_id, tenant_id, tenant_id, 0, 1 from access.templates where tenant_id = %(t)s
+insert into ml.policy_value (tenant_id, template_id, template, extractor_vendor, extractor_model, objective, estimator,
+    logged_count, refusal)
+select tenant_id, template_id, template, tenant_id, tenant_id, 'success', 'dr', 0, 'none'
+from access.templates where tenant_id = %(t)s
 """
 
 
@@ -123,6 +125,7 @@ def _plant(connection: Connection, tenant: str) -> None:
     assert push(connection, tenant, "evaluations", [record]).accepted == 1
     with psycopg.ClientCursor(connection) as cursor:
         cursor.execute(_PLANT, {"t": tenant})
+    plant_recommendation(connection, tenant, tenant, [arm(tenant, tenant, 1, 0)])
 
 
 @contextmanager

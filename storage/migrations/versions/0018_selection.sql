@@ -4,7 +4,7 @@
 create table ml.selection_policies (
     tenant_id text not null references access.tenants,
     template_id uuid not null,
-    objective text check (objective in ('success', 'fields')),
+    objective text not null default 'success' check (objective in ('success', 'fields')),
     exploration_floor double precision not null default 0.05 check (exploration_floor between 0 and 1),
     tolerance double precision not null default 0.01 check (tolerance >= 0 and tolerance < 1),
     incumbent_vendor text,
@@ -20,8 +20,7 @@ create table ml.selection_policies (
 );
 comment on table ml.selection_policies is 'What people decided about a template''s selection; without a row the defaults.';
 comment on column ml.selection_policies.objective is
-    'What is to be as high as can be: the rate of successes, or the accuracy of fields. Null: success where there is
-    feedback of that kind, else fields.';
+    'What is to be as high as can be: the rate of successes, or the accuracy of fields.';
 comment on column ml.selection_policies.exploration_floor is 'The part of decisions that all extractors share evenly.';
 comment on column ml.selection_policies.tolerance is 'A difference in the objective that is not worth a change.';
 comment on column ml.selection_policies.incumbent_vendor is 'With incumbent_model: the extractor in use.';

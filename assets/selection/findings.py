@@ -1,0 +1,33 @@
+"""What is found of extractors beside their posteriors, as rows: priors, changes of quality, values of other choices.
+
+Belongs here: which table holds what. Does not belong here: finding it (`knowledge`, `values`).
+"""
+
+from collections.abc import Sequence
+
+from assets.selection.knowledge import ArmChange, ArmPrior
+from assets.selection.values import ArmValue
+from assets.selection.whole_table import replace_rows
+from storage.database import Connection
+
+_ARM = ("tenant_id", "template_id", "extractor_vendor", "extractor_model")
+# Who judges what lands judges changes too, and listens to this.
+_CHANNEL = "tidemark_batches"
+
+
+def write_priors(connection: Connection, priors: Sequence[ArmPrior]) -> int:
+    """Make ml.extractor_priors hold exactly these rows; returns how many are new, changed or gone."""
+    return replace_rows(connection, "extractor_priors", _ARM, ArmPrior, priors)
+
+
+def write_changes(connection: Connection, changes: Sequence[ArmChange]) -> int:
+    """The same for ml.extractor_changes, and whoever raises alerts is told to look."""
+    count = replace_rows(connection, "extractor_changes", _ARM, ArmChange, changes)
+    if count:
+        connection.execute("select pg_notify(%s, '')", (_CHANNEL,))
+    return count
+
+
+def write_values(connection: Connection, values: Sequence[ArmValue]) -> int:
+    """The same for ml.policy_value."""
+    return replace_rows(connection, "policy_value", (*_ARM, "estimator"), ArmValue, values)
