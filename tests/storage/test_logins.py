@@ -184,6 +184,16 @@ def _read_and_administer(walk: Walk) -> None:
     walk("GET /v1/silences")
     walk("GET /v1/silences/{silence_id}/suppressed", path={"silence_id": silence["silence_id"]})
     walk("DELETE /v1/silences/{silence_id}", path={"silence_id": silence["silence_id"]})
+    matchers = {
+        f"{side}_matchers": [{"name": "event_type", "value": event_type}]
+        for side, event_type in (("source", "drift_high"), ("target", "decision_review"))
+    }
+    inhibition = walk("POST /v1/inhibitions", json=matchers | {"equal": ["template"]})
+    walk("GET /v1/inhibitions")
+    walk("DELETE /v1/inhibitions/{inhibition_id}", path={"inhibition_id": inhibition["inhibition_id"]})
+    walk("PUT /v1/notification-policy", json={"group_by": ["template"]})
+    walk("GET /v1/notification-policy")
+    walk("DELETE /v1/notification-policy")
     walk("DELETE /v1/webhooks/{webhook_id}", path=own)
     walk("GET /health")
     walk("GET /metrics")
