@@ -59,6 +59,7 @@ class ArmChange(NamedTuple):
     mean_after: float
     count_before: float
     count_after: float
+    evidence_to: date
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def _named(group: Group, learnt: Learnt, first: date) -> Knowledge:
             )
             priors.append(_prior(template, arm.extractor, learnt, (row, column)))
             if changed is not None:
-                changes.append(_change(template, arm.extractor, learnt, (row, column), first))
+                changes.append(_change(template, arm.extractor, learnt, (row, column), (first, group.today)))
         about = template.tenant_id, template.template_id, template.template, template.objective
         templates.append(TemplatePosteriors(*about, group.today, arms))
     return Knowledge(templates, priors, changes)
@@ -147,9 +148,10 @@ def _prior(template: TemplateHistory, extractor: Extractor, learnt: Learnt, at: 
 
 
 def _change(
-    template: TemplateHistory, extractor: Extractor, learnt: Learnt, at: tuple[int, int], first: date
+    template: TemplateHistory, extractor: Extractor, learnt: Learnt, at: tuple[int, int], days: tuple[date, date]
 ) -> ArmChange:
     found = learnt.changes
+    first, today = days
     return ArmChange(
         template.tenant_id,
         template.template_id,
@@ -164,6 +166,7 @@ def _change(
         float(found.rate_after[at]),
         float(found.count_before[at]),
         float(found.count_after[at]),
+        today,
     )
 
 

@@ -18,6 +18,7 @@ _SOURCE_KEYS = {
     ("raw", "evaluation_keys"): "evaluations",
     ("raw", "feedback"): "feedback",
     ("alerting", "alerts"): "alerts",
+    ("ml", "extractor_changes"): "extractor_posteriors",
 }
 # Written by what reads the marts: as that asset's own this would be a circle. What was published is never changed, and
 # records that name it come after it.
@@ -35,9 +36,9 @@ class WarehouseTranslator(DagsterDbtTranslator):  # type: ignore[misc]
         schema, name = dbt_resource_props["schema"], dbt_resource_props["name"]
         if dbt_resource_props["resource_type"] != "source":
             return dg.AssetKey([schema, name])
-        if schema == "ml" and (schema, name) not in _OF_NO_ASSET:
-            return dg.AssetKey([name])
         own_key = _SOURCE_KEYS.get((schema, name))
+        if own_key is None and schema == "ml" and (schema, name) not in _OF_NO_ASSET:
+            own_key = name
         return dg.AssetKey([schema, name] if own_key is None else [own_key])
 
     def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str | None:

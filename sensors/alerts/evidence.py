@@ -61,6 +61,15 @@ from marts.feature_drift
 where tenant_id = {tenant} and template = {template} and date = {day} and p_value < {chance}
 order by abs(shift) desc
 limit 1""",
+    "objective_drop": """\
+select mean_before - mean_after as value, changed_on, found_on, mean_before, mean_after, count_before, count_after
+from marts.extractor_changes
+where
+    tenant_id = {tenant}
+    and template = {template}
+    and extractor_vendor = {vendor}
+    and extractor_model = {model}
+    and changed_on = {day}""",
     "missing_share": """\
 select greatest(missing_count, 1)::double precision / greatest(expected_count, 1) as value, expected_count, landed_count
 from marts.batch_reconciliation

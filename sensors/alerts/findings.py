@@ -7,10 +7,13 @@
   those that chance does not explain. A day tests all features of a template, so each p-value counts as many times
   (Bonferroni).
 
+* `extractor_change`: by how much an extractor's objective fell at its newest change. Its window is from the change to
+  the newest feedback; a recovery is a change too, and ends it.
+
 A day that isn't over may raise an alert but not resolve one: the rest of it is still to come.
 
 Belongs here: reading the last days of `ml` and marts. Does not belong here: what is unusual (assets), what becomes of
-it (`states`). `extractor_change` has no finding yet.
+it (`states`).
 """
 
 from collections.abc import Iterator
@@ -311,6 +314,83 @@ where
 order by watched.date
 """  # noqa: S608 - constants of this module
 
+# An alert of an extractor whose change is no longer found, because late feedback explains it, ends with a drop of 0.
+_DROPS = f"""
+with changes as materialized (
+    select
+        tenant_id, template, extractor_vendor, extractor_model, objective, changed_on, found_on, evidence_to,
+        mean_before, mean_after, count_before, count_after, statistic, threshold as statistic_bound,
+        mean_before - mean_after as fall
+    from ml.extractor_changes
+    where evidence_to >= (%(now)s - %(longest_age)s)::date
+    union all
+    select
+        known.tenant_id, known.template, alerts.extractor_vendor, alerts.extractor_model, known.objective,
+        case when known.evidence_to < alerts.told_end::date then alerts.told_start::date else known.evidence_to end,
+        known.evidence_to, known.evidence_to, null, null, 0, 0, null, null, 0
+    from alerting.alerts
+    inner join ml.posterior_snapshots as known using (tenant_id, template)
+    inner join ml.current_posteriors using (posterior_id)
+    where
+        alerts.event_type = %(event_type)s
+        and alerts.status in ('pending', 'firing')
+        and not exists (
+            select 1 from ml.extractor_changes as changes
+            where
+                (changes.tenant_id, changes.template, changes.extractor_vendor, changes.extractor_model)
+                = (alerts.tenant_id, alerts.template, alerts.extractor_vendor, alerts.extractor_model)
+        )
+),
+
+judged as (
+    select
+        changes.*,
+        rule.severity, rule.for_n, rule.clear_n, rule.clear_gap, rule.basis, rule.value, rule.bound,
+        alerting.widest('above', rule.value, rule.bound) as threshold
+    from changes
+    cross join lateral alerting.rules_for(
+        changes.tenant_id, changes.template, changes.extractor_vendor, changes.extractor_model
+    ) as rule
+    where
+        rule.event_type = 'extractor_change'
+        and rule.enabled
+        and changes.evidence_to >= (%(now)s - rule.max_age)::date
+)
+
+select
+    judged.tenant_id,
+    'extractor_change' as event_type,
+    'objective_drop' as metric,
+    judged.template,
+    judged.extractor_vendor,
+    judged.extractor_model,
+    judged.fall as value,
+    judged.threshold,
+    judged.fall > judged.threshold as breach,
+    judged.fall <= judged.threshold and judged.fall > judged.threshold + judged.clear_gap as between,
+    judged.severity,
+    judged.for_n,
+    judged.clear_n,
+    judged.changed_on::timestamptz as starts,
+    (judged.evidence_to + 1)::timestamptz as ends,
+    judged.count_after::bigint as evaluation_count,
+    concat_ws('|', judged.value, judged.bound) as rule,
+    jsonb_build_object(
+        'rule', judged.basis,
+        'change', jsonb_build_object(
+            'objective', judged.objective, 'changed_on', judged.changed_on, 'found_on', judged.found_on,
+            'mean_before', judged.mean_before, 'mean_after', judged.mean_after, 'count_before', judged.count_before,
+            'count_after', judged.count_after, 'log_likelihood_ratio', judged.statistic,
+            'log_likelihood_ratio_above', judged.statistic_bound
+        )
+    ) as basis
+from judged
+where
+    judged.fall > judged.threshold
+    or (judged.tenant_id, judged.template) in ({_ALERTED})
+order by judged.evidence_to
+"""  # noqa: S608 - constants of this module
+
 _HAS_FEATURES = "select to_regclass('marts.feature_drift') is not null"
 
 
@@ -324,7 +404,7 @@ def of_assets(connection: Connection, now: datetime) -> Iterator[Observation]:
     age = longest_age(connection)
     if age is None:
         return
-    queries = [("drift_anomaly", _ANOMALIES), ("drift_predicted", _PREDICTIONS)]
+    queries = [("drift_anomaly", _ANOMALIES), ("drift_predicted", _PREDICTIONS), ("extractor_change", _DROPS)]
     if connection.execute(_HAS_FEATURES).fetchone() == (True,):
         queries.append(("feature_drift", _FEATURES))
     parameters = {"now": now, "longest_age": age, "horizon": HORIZON_DAYS, "chance": CHANCE}

@@ -24,7 +24,10 @@ from storage.database import Connection
 from storage.errors import ConflictError, NotFoundError, UsageError
 
 # Of the others no level can be accepted: they are news, or a sender's own rhythm.
-EVENT_TYPES = ("drift_high", "reliability_low", "drift_anomaly", "drift_predicted", "feature_drift", "records_rejected")
+EVENT_TYPES = (
+    *("drift_high", "reliability_low", "drift_anomaly", "drift_predicted", "feature_drift", "extractor_change"),
+    "records_rejected",
+)
 
 _COLUMNS = """
     rebaseline_id, event_type, metric, template, extractor_vendor, extractor_model, bound, previous_bound, from_at,

@@ -25,7 +25,7 @@ MAX_SHIFT = 1_000_000
 MIN_WINDOW_N, MAX_WINDOW_N = 2, 100_000
 
 # What an event type's subject is decides for whom it can be set; the rest of a rule has to make sense for its metric.
-_OF_EXTRACTORS = ("drift_high", "reliability_low", "decision_review")
+_OF_EXTRACTORS = ("drift_high", "reliability_low", "decision_review", "extractor_change")
 _OF_TENANTS = ("records_rejected",)
 _NO_RUNS = ("template_new", "evaluations_missing")
 _NO_GAP = (*_NO_RUNS, "decision_review")

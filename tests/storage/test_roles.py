@@ -93,6 +93,7 @@ MAY: dict[str, dict[str, str]] = {
             "alerting.webhook_deliveries",
             "ml.drift_forecasts",
             "ml.current_recommendations",
+            "ml.extractor_changes",
             "ml.extractor_posteriors",
             "ml.policy_value",
             "ml.posterior_snapshots",

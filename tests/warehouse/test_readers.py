@@ -74,6 +74,11 @@ insert into ml.drift_forecasts (tenant_id, template_id, template, date, method, 
     evaluation_count, is_anomaly, fitted_from, fitted_to, fitted_days)
 select tenant_id, template_id, template, '2026-05-01', 'zscore', 0.1, 0, 1, 1, false, '2026-04-01', '2026-04-30', 30
 from access.templates where tenant_id = %(t)s;
+insert into ml.extractor_changes (tenant_id, template_id, template, extractor_vendor, extractor_model, objective,
+    changed_on, found_on, evidence_to, statistic, threshold, mean_before, mean_after, count_before, count_after)
+select tenant_id, template_id, template, tenant_id, tenant_id, 'success', '2026-05-01', '2026-05-01', '2026-05-01', 20,
+    10, 0.9, 0.5, 9, 9
+from access.templates where tenant_id = %(t)s;
 insert into ml.policy_value (tenant_id, template_id, template, extractor_vendor, extractor_model, objective, estimator,
     logged_count, refusal)
 select tenant_id, template_id, template, tenant_id, tenant_id, 'success', 'dr', 0, 'none'

@@ -248,6 +248,7 @@ create table ml.extractor_changes (
     mean_after double precision not null,
     count_before double precision not null,
     count_after double precision not null,
+    evidence_to date not null,
     computed_at timestamptz not null default now(),
     unique (tenant_id, template_id, extractor_vendor, extractor_model)
 );
@@ -255,6 +256,7 @@ comment on table ml.extractor_changes is
     'One row an extractor of a template whose quality has changed: the newest change that its feedback shows.';
 comment on column ml.extractor_changes.changed_on is 'The first day of the new quality, as far as it can be told.';
 comment on column ml.extractor_changes.found_on is 'The newest day of evidence when it was found.';
+comment on column ml.extractor_changes.evidence_to is 'The newest day whose feedback is in mean_after.';
 comment on column ml.extractor_changes.statistic is 'Log-likelihood ratio of a change against none.';
 
 create table ml.policy_value (
@@ -310,11 +312,18 @@ begin
     end loop;
     foreach relation in array array[
         'ml.posterior_snapshots', 'ml.extractor_posteriors', 'ml.recommendation_snapshots', 'ml.extractor_shares',
-        'ml.current_recommendations', 'ml.policy_value'
+        'ml.current_recommendations', 'ml.policy_value', 'ml.extractor_changes'
     ]::regclass []
     loop
         execute format('create policy dbt_reads_all_tenants on %s for select to tidemark_dbt using (true)', relation);
         execute format('grant select on %s to tidemark_dbt', relation);
     end loop;
 end $$;
+
+insert into alerting.thresholds (event_type, comparison, value, severity, clear_n) values
+    ('extractor_change', 'above', 0.02, 'warning', 1);
+comment on column alerting.thresholds.value is
+    'The bound, itself within bounds. Of drift_anomaly a margin above the forecast''s upper bound, of drift_predicted one
+    above the bound of drift_high, of extractor_change by how much an extractor''s objective fell.';
+
 grant select on ml.extractor_recommendations to api_reader, tidemark_dbt;
