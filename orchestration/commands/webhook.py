@@ -199,7 +199,7 @@ def send_test(webhook_id: WebhookArgument, tenant: TenantOption, as_json: JsonOp
     with transaction() as (opened, connection):
         delivery_id = registry.send_test(connection, tenant, webhook_id, now=opened.clock.now())
         webhook = registry.get_webhook(connection, tenant, webhook_id)
-    print_queued(delivery_id, True, as_json, waits=_waits(webhook))
+    print_queued(delivery_id, True, as_json, webhook=webhook)
 
 
 app.command()(deliveries)
@@ -211,16 +211,6 @@ def _given(**options: Any) -> Any:
     """The options that were given; a rate of 0 stands for none."""
     given = {name: value for name, value in options.items() if value is not None}
     return given | ({"rate_per_second": given["rate_per_second"] or None} if "rate_per_second" in given else {})
-
-
-def _waits(webhook: registry.Webhook) -> str:
-    """Why an endpoint is sent nothing now; empty if it is."""
-    why = "paused" if webhook.status == "paused" else f"held back ({webhook.held_back_because})"
-    if webhook.status == "active" and webhook.held_back_because is None:
-        return ""
-    return (
-        f"its endpoint is {why}: `tidemark webhook resume {webhook.webhook_id} --tenant {webhook.tenant_id}` sends it"
-    )
 
 
 def _print(webhook: registry.Webhook, as_json: bool) -> None:

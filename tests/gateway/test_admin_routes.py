@@ -535,6 +535,7 @@ def test_openapi_documents_each_route_with_its_body_and_its_refusals(door: Door)
                 ("post", "silences"),
                 ("post", "inhibitions"),
                 ("post", "ack"),
+                ("post", "rotate"),
             )
             takes_body = takes_body or path == "/v1/webhooks/deliveries/replay"
             assert ("requestBody" in operation) == takes_body, path

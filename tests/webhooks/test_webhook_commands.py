@@ -156,6 +156,9 @@ def test_an_endpoint_that_is_sent_nothing_says_why_and_what_to_do(
     assert (shown["status"], shown["held_back_because"]) == ("active", "it answered 404")
     assert shown["held_back_until"] > shown["created_at"]
     assert "held back (it answered 404)" in tested()
+    for waiting in tidemark(webhook.app, "deliveries", webhook_id, *owner):  # type: ignore[union-attr]
+        replayed = CliRunner().invoke(webhook.app, ["replay", waiting["delivery_id"], *owner], catch_exceptions=False)
+        assert "is held back (it answered 404), so it is parked until it is tried at" in replayed.stdout
     paused = tidemark(webhook.app, "pause", webhook_id, *owner)
     assert isinstance(paused, dict)
     assert paused["held_back_because"] is None
