@@ -24,6 +24,7 @@ from orchestration.manifest_sensor import manifest_sensor
 from orchestration.refresh import NIGHTLY_JOB, REFRESH_JOB
 from sensors.alerts.administration import acknowledge, list_alerts, resolve
 from sensors.alerts.scan import scan
+from sensors.alerts.sensors import alert_sensor
 from sensors.webhooks.registry import create_webhook, delete_webhook, pause_webhook, resume_webhook
 from storage.clock import Clock
 from storage.database import Connection, Database
@@ -205,6 +206,31 @@ def test_an_alert_on_a_template_and_tenant_that_no_refresh_has_seen_yet_shows_in
     assert ("passport", "drift_high") in shown.fetchall()
     counted = connection.execute("select alert_count > 0 from marts.overview where tenant_id = 'newcomer'")
     assert counted.fetchall() == [(True,)]
+
+
+@pytest.mark.begins(after=empty_marts)
+def test_ninety_days_materialized_three_times_over_notify_nobody(
+    house: _House, connection: Connection, tenant: str
+) -> None:
+    def told() -> list[object]:
+        with dg.build_sensor_context(instance=house.instance, definitions=house.definitions) as context:
+            alert_sensor(ALERT_MARTS_JOB.name)(context, database=house.database, clock=Clock())
+        return connection.execute("select dedupe_key from alerting.events order by seq").fetchall()
+
+    first = TODAY - timedelta(days=89)
+    for number in range(90):
+        day = first + timedelta(days=number)
+        # Calm until the last days, which rules and forecasts both find.
+        _land(connection, tenant, day, range(24), 0.9 if number > 86 else 0.1 + number % 5 / 100)
+    assert told()
+    days = {RANGE[0]: first.isoformat(), RANGE[1]: TODAY.isoformat()}
+    house.run(REFRESH_JOB, days)
+    once = told()
+    [[anomalies]] = connection.execute("select count(*) from ml.drift_forecasts where is_anomaly").fetchall()
+    assert anomalies
+    for _ in range(3):
+        house.run(REFRESH_JOB, days)
+        assert told() == once
 
 
 @pytest.mark.begins(after=empty_marts)
