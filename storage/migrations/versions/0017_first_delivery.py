@@ -4,7 +4,7 @@ from alembic import op
 
 from storage.migrations import run_sql
 
-revision = "0026"
+revision = "0017"
 down_revision = "0016"
 branch_labels = None
 depends_on = None
