@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -22,6 +22,7 @@ from gateway.problems import READ_REFUSALS, WRITE_REFUSALS, documented
 from sensors.webhooks import registry
 from sensors.webhooks.addresses import Network
 from sensors.webhooks.changes import Changes, change_webhook
+from sensors.webhooks.keys import LONGEST_OVERLAP, ROTATION_OVERLAP
 from sensors.webhooks.registry import HIGHEST_RATE, MOST_IN_FLIGHT, RetryProfile, Serving, Webhook
 from sensors.webhooks.rendering import Format
 from storage.api_keys import ApiKey
@@ -70,6 +71,20 @@ class NewWebhook(Body):
     max_in_flight: InFlightRequests = 8
     rate_per_second: Rate = None
     ordered: Ordered = False
+
+
+class Rotation(Body):
+    """How long the secret before goes on signing."""
+
+    overlap_hours: Annotated[
+        float,
+        Field(
+            strict=False,
+            ge=0,
+            le=LONGEST_OVERLAP / timedelta(hours=1),
+            description="How long the old secret signs too; 0, for one that leaked: it signs nothing from now on.",
+        ),
+    ] = ROTATION_OVERLAP / timedelta(hours=1)
 
 
 class ChangedWebhook(Body):
@@ -201,13 +216,19 @@ def webhook_routes(
 
     @router.post(
         "/{webhook_id}/rotate",
-        summary="Make a new signing secret, shown this once; for 24 hours the old one signs too.",
+        summary="Make a new signing secret, shown this once; for 24 hours or `overlap_hours` the old one signs too.",
         response_class=Response,
-        responses=documented_answer("The new secret.", "webhook_id", "secret") | READ_REFUSALS | _UNKNOWN,
+        responses=documented_answer("The new secret.", "webhook_id", "secret") | WRITE_REFUSALS | _UNKNOWN,
+        openapi_extra={"requestBody": documented_body(Rotation, is_optional=True)},
     )
-    def rotate(webhook_id: UUID, key: Key) -> Response:
+    def rotate(
+        webhook_id: UUID, key: Key, body: Annotated[Rotation, Depends(body_of(Rotation, budget, is_optional=True))]
+    ) -> Response:
+        overlap = timedelta(hours=body.overlap_hours)
         with acting(pool, key) as connection:
-            secret = registry.rotate_webhook(connection, box, key.tenant_id, webhook_id, now=clock.now())
+            secret = registry.rotate_webhook(
+                connection, box, key.tenant_id, webhook_id, now=clock.now(), overlap=overlap
+            )
         return json_answer({"webhook_id": webhook_id, "secret": secret})
 
     return router

@@ -11,6 +11,7 @@ from assets.reports.assets import definitions as reports
 from assets.selection.assets import definitions as selection
 from assets.warehouse.assets import care_assets, warehouse_assets
 from assets.warehouse.checks import choices_can_be_used, declared_batches_arrived, readers_see_only_their_tenants
+from orchestration.alert_marts_sensor import alert_marts_sensor
 from orchestration.arrivals_sensor import arrivals_sensor
 from orchestration.dagster_retention import dagster_retention
 from orchestration.drop_sensor import drop_folder_sensor
@@ -88,6 +89,7 @@ def build_definitions(
         schedules=[nightly, weekly_reports],
         sensors=[
             arrivals_sensor(),
+            alert_marts_sensor(),
             drop_folder_sensor(),
             manifest_sensor(RECONCILE_BATCHES_JOB.name),
             alert_sensor(ALERT_MARTS_JOB.name),

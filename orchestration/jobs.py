@@ -50,9 +50,12 @@ ALERT_MARTS_JOB = dg.define_asset_job(
         ["marts", "dim_templates"],
         ["marts", "recent_alerts"],
         ["marts", "overview"],
+        ["staging", "stg_webhooks"],
+        ["staging", "stg_webhook_deliveries"],
+        ["marts", "webhook_health"],
     ),
     tags=BUILDS_MARTS,
-    description="The marts that show alerts, after one has fired or been resolved.",
+    description="The marts that show alerts and endpoints, after one has fired or somebody has changed how it stands.",
 )
 
 RECONCILE_BATCHES_JOB = dg.define_asset_job(

@@ -9,6 +9,7 @@ import dagster as dg
 
 from assets.evaluations.arrivals import arrivals_since
 from assets.evaluations.manifests import declared_since_last_build, overdue_since_last_build
+from assets.warehouse.alert_marts import alert_marts_are_behind
 from assets.warehouse.build import FULL_REFRESH_TAG
 from orchestration.definitions import build_definitions
 from orchestration.instance import open_instance
@@ -29,6 +30,8 @@ def refresh_in_process(
 ) -> dict[str, Any]:
     """Run the refresh job here and now if anything is stale, and tell what it did.
 
+    If nothing but alerts and endpoints stands otherwise than it is shown, their marts alone are built, of no day.
+
     Args:
         opened: the deployment.
         force: also when nothing is stale.
@@ -41,11 +44,15 @@ def refresh_in_process(
     with open_instance(opened.settings, opened.database) as instance, only_refresh(instance, opened.database):
         with opened.database.connect() as connection:
             landed = arrivals_since(connection, position(instance))
+            behind = alert_marts_are_behind(connection)
             declared = declared_since_last_build(connection) or overdue_since_last_build(connection) is not None
         today = opened.clock.now().date()
         is_fresh = not landed.batches and not declared and last_refreshed_on(instance) == today
         if is_fresh and not force and not full:
-            return {"refreshed": False}
+            if not behind:
+                return {"refreshed": False}
+            done = _run(opened, instance, ALERT_MARTS_JOB.name, {})
+            return {"refreshed": True, "anew": False, "first_day": None, "last_day": None} | done
         plan = plan_refresh(landed, today)
         tags = plan.tags | ({FULL_REFRESH_TAG: "true"} if full else {})
         done = _run(opened, instance, NIGHTLY_JOB if nightly or full else REFRESH_JOB, tags)

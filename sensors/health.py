@@ -120,7 +120,7 @@ class DeliveryHealth:
         found += problems_of(self.unserved)
         if self.failed_last_day:
             found.append(
-                f"{self.failed_last_day} deliveries failed for good in the last day: "
+                f"{_counted(self.failed_last_day)} failed for good in the last day: "
                 "`tidemark webhook deliveries --state failed` lists a tenant's, "
                 "`tidemark webhook replay --state failed` sends them again"
             )
@@ -180,6 +180,10 @@ def read_alert_health(connection: Connection) -> AlertHealth:
         waiting_batches=backlog.batches,
         waiting_age=timedelta(seconds=backlog.age_seconds),
     )
+
+
+def _counted(deliveries: int) -> str:
+    return "1 delivery has" if deliveries == 1 else f"{deliveries} deliveries have"
 
 
 def _minutes(age: timedelta) -> str:

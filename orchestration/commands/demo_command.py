@@ -97,7 +97,5 @@ def _refreshed(report: "DemoReport") -> str:
     done = report.refresh
     if not done["refreshed"]:
         return "nothing was stale"
-    return (
-        f"{done['assets']} assets over {done['first_day']} to {done['last_day']}, "
-        f"{done['checks_passed']} checks passed, {done['checks_failed']} failed"
-    )
+    span = f" over {done['first_day']} to {done['last_day']}" if done["first_day"] else ""
+    return f"{done['assets']} assets{span}, {done['checks_passed']} checks passed, {done['checks_failed']} failed"

@@ -38,9 +38,11 @@ def refresh(
         for failed in outcome["failed"]:
             console.print(f"  failed: {failed}", highlight=False, markup=False, soft_wrap=True)
     else:
-        console.print("Nothing is stale: all that has landed is in the marts.")
+        console.print("Nothing is stale: all that has landed is in the marts, alerts and webhooks are as they show.")
 
 
 def _what(outcome: dict[str, Any]) -> str:
+    if outcome["first_day"] is None:
+        return "Brought the marts of alerts and webhooks up to date"
     days = f"{outcome['first_day']} to {outcome['last_day']}"
     return f"Made every model anew and judged {days}" if outcome["anew"] else f"Refreshed {days}"

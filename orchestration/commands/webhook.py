@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import timedelta
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from orchestration.commands.webhook_deliveries import deliver, deliveries, print
 from sensors.outbox import EVENT_TYPES
 from sensors.webhooks import registry
 from sensors.webhooks.changes import change_webhook
+from sensors.webhooks.keys import LONGEST_OVERLAP, ROTATION_OVERLAP
 from sensors.webhooks.registry import HIGHEST_RATE, MOST_IN_FLIGHT, RetryProfile, Serving
 from sensors.webhooks.rendering import Format
 from storage.errors import UsageError
@@ -166,14 +168,27 @@ def delete(webhook_id: WebhookArgument, tenant: TenantOption, as_json: JsonOptio
 
 
 @app.command()
-def rotate(webhook_id: WebhookArgument, tenant: TenantOption, as_json: JsonOption = False) -> None:
+def rotate(
+    webhook_id: WebhookArgument,
+    tenant: TenantOption,
+    overlap_hours: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=LONGEST_OVERLAP / timedelta(hours=1),
+            help="How long the old secret signs too; 0, for one that leaked: it signs nothing from now on.",
+        ),
+    ] = ROTATION_OVERLAP / timedelta(hours=1),
+    as_json: JsonOption = False,
+) -> None:
     """Make a new signing secret.
 
-    For 24 hours `webhook-signature` carries the old one too; `X-Webhook-Signature` has room for the new one alone.
+    Meanwhile `webhook-signature` carries the old one too; `X-Webhook-Signature` has room for the new one alone.
     """
+    overlap = timedelta(hours=overlap_hours)
     with transaction() as (opened, connection):
         secret = registry.rotate_webhook(
-            connection, secret_box(opened.settings), tenant, webhook_id, now=opened.clock.now()
+            connection, secret_box(opened.settings), tenant, webhook_id, now=opened.clock.now(), overlap=overlap
         )
     _print_secret(webhook_id, secret, as_json)
 
@@ -184,7 +199,7 @@ def send_test(webhook_id: WebhookArgument, tenant: TenantOption, as_json: JsonOp
     with transaction() as (opened, connection):
         delivery_id = registry.send_test(connection, tenant, webhook_id, now=opened.clock.now())
         webhook = registry.get_webhook(connection, tenant, webhook_id)
-    print_queued(delivery_id, True, as_json, waits=_waits(webhook))
+    print_queued(delivery_id, True, as_json, webhook=webhook)
 
 
 app.command()(deliveries)
@@ -196,16 +211,6 @@ def _given(**options: Any) -> Any:
     """The options that were given; a rate of 0 stands for none."""
     given = {name: value for name, value in options.items() if value is not None}
     return given | ({"rate_per_second": given["rate_per_second"] or None} if "rate_per_second" in given else {})
-
-
-def _waits(webhook: registry.Webhook) -> str:
-    """Why an endpoint is sent nothing now; empty if it is."""
-    why = "paused" if webhook.status == "paused" else f"held back ({webhook.held_back_because})"
-    if webhook.status == "active" and webhook.held_back_because is None:
-        return ""
-    return (
-        f"its endpoint is {why}: `tidemark webhook resume {webhook.webhook_id} --tenant {webhook.tenant_id}` sends it"
-    )
 
 
 def _print(webhook: registry.Webhook, as_json: bool) -> None:

@@ -8,8 +8,9 @@ from uuid import UUID
 import typer
 
 from orchestration.commands.shared import JsonOption, TenantOption, console, platform, print_json, show, transaction
-from sensors.webhooks.deliveries import Selection, State, list_deliveries
+from sensors.webhooks.deliveries import Selection, State, endpoint_of, list_deliveries
 from sensors.webhooks.delivery import Options, drain
+from sensors.webhooks.registry import Webhook
 from sensors.webhooks.replays import Over, Replayed, replay_deliveries, replay_delivery
 from storage.errors import UsageError
 from storage.secrets import secret_box
@@ -61,7 +62,8 @@ def replay(
             raise UsageError("give a delivery's identifier or say which deliveries by --state and the like, not both")
         with transaction() as (opened, connection):
             queued = replay_delivery(connection, tenant, delivery_id, now=opened.clock.now())
-        print_queued(delivery_id, queued, as_json)
+            webhook_of_it = endpoint_of(connection, tenant, delivery_id)
+        print_queued(delivery_id, queued, as_json, webhook=webhook_of_it)
         return
     if state is None:
         raise UsageError("give a delivery's identifier, or --state failed to send all dead letters again")
@@ -87,8 +89,9 @@ def deliver(as_json: JsonOption = False) -> None:
         console.print(result.message().capitalize() + ".", highlight=False)
 
 
-def print_queued(delivery_id: UUID, queued: bool, as_json: bool, *, waits: str = "") -> None:
-    """Tell of one delivery that is queued, or was already; `waits`: why it isn't sent now."""
+def print_queued(delivery_id: UUID, queued: bool, as_json: bool, *, webhook: Webhook) -> None:
+    """Tell of one delivery to an endpoint that is queued, or was already."""
+    waits = _waits(webhook)
     if as_json:
         print_json({"delivery_id": delivery_id, "queued": queued})
     elif queued:
@@ -100,11 +103,26 @@ def print_queued(delivery_id: UUID, queued: bool, as_json: bool, *, waits: str =
             soft_wrap=True,
         )
     else:
-        console.print(f"Delivery {delivery_id} is waiting to be sent anyway.", highlight=False, soft_wrap=True)
+        told = f"Delivery {delivery_id} is waiting to be sent anyway" + (f"; {waits}" if waits else "")
+        console.print(f"{told}.", highlight=False, soft_wrap=True)
+
+
+def _waits(webhook: Webhook) -> str:
+    """Why an endpoint is sent nothing now; empty if it is."""
+    if webhook.status != "active":
+        why = f"is {webhook.status}"
+    elif webhook.held_back_because is not None:
+        tried = "" if webhook.held_back_until is None else f" until it is tried at {webhook.held_back_until:%H:%M} UTC"
+        why = f"is held back ({webhook.held_back_because}), so it is parked{tried}"
+    else:
+        return ""
+    return f"its endpoint {why}: `tidemark webhook resume {webhook.webhook_id} --tenant {webhook.tenant_id}` sends it"
 
 
 def _told(replayed: Replayed, dry_run: bool) -> str:
-    told = f"{replayed.queued} deliveries {'would be' if dry_run else 'are'} queued again."
+    one = replayed.queued == 1
+    verb = "would be" if dry_run else "is" if one else "are"
+    told = f"{replayed.queued} {'delivery' if one else 'deliveries'} {verb} queued again."
     if replayed.without_body:
         told += f" {replayed.without_body} can't be: their bodies are no longer kept."
     if replayed.left:

@@ -116,6 +116,28 @@ where
     and batches.xact_id < %(position)s::text::xid8
 """
 
+# Of rules with a window: whether they begin with evaluations that are there no more, which landed before the start.
+# The longest reach of a window as `window_rows` makes it anew, by the oldest batch that is judged again.
+_CUT_SHORT = """
+select distinct rules.event_type
+from alerting.thresholds as rules
+where
+    rules.enabled
+    and num_nonnulls(rules.window_n, rules.window_span) > 0
+    and (rules.tenant_id is null or %(tenant_id)s::text is null or rules.tenant_id = %(tenant_id)s)
+    and exists (
+        select from raw.ingest_batches as batches
+        cross join unnest(batches.touched_days) as touched (day)
+        where
+            batches.kind = 'evaluations'
+            and batches.tenant_id = coalesce(%(tenant_id)s, rules.tenant_id, batches.tenant_id)
+            and batches.xact_id < %(start)s::text::xid8
+            and touched.day < raw.dropped_before()
+            and touched.day
+            >= (%(oldest)s::timestamptz - rules.max_age - coalesce(rules.window_span, rules.max_age))::date
+    )
+"""
+
 _SHORTEST_AGE = "select min(max_age) from alerting.thresholds where enabled"
 
 
@@ -149,11 +171,13 @@ class Replay:
     Attributes:
         happenings: transitions, silenced ones too.
         missing_records: how many evaluations of the batches are there no more.
+        cut_short: event types whose rules have windows that begin with evaluations that are there no more.
         silenced: those of the firings that a silence would have kept back; of a finding, on its own day.
     """
 
     happenings: tuple[Happening, ...]
     missing_records: int
+    cut_short: frozenset[str]
     silenced: frozenset[Happening]
 
 
@@ -218,7 +242,7 @@ def replay(connection: Connection, tenant_id: str | None, start: Start, position
         # Once a day, so that none is judged before the one that came before it; the last time now.
         day = now if day < now < day + timedelta(days=1) else day + timedelta(days=1)
     missing = sum(max(batch.accepted - batch.records, 0) for batch in batches)
-    return Replay(tuple(happenings), missing, frozenset(silenced))
+    return Replay(tuple(happenings), missing, _cut_short(connection, tenant_id, start, batches), frozenset(silenced))
 
 
 @dataclass(frozen=True)
@@ -265,6 +289,16 @@ def _read_batches(connection: Connection, tenant_id: str | None, start: Start, p
     return sorted(
         (_Batch(int(xact_id), *rest) for xact_id, *rest in rows), key=lambda batch: (batch.xact_id, batch.batch_id)
     )
+
+
+def _cut_short(
+    connection: Connection, tenant_id: str | None, start: Start, batches: Sequence[_Batch]
+) -> frozenset[str]:
+    if not batches:
+        return frozenset()
+    oldest = min(batch.received_at for batch in batches)
+    values = {"tenant_id": tenant_id, "start": str(start.position), "oldest": oldest}
+    return frozenset(row[0] for row in connection.execute(_CUT_SHORT, values))
 
 
 def _chunks(connection: Connection, batches: Sequence[_Batch]) -> Iterator[list[_Batch]]:

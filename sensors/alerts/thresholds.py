@@ -344,9 +344,14 @@ def _check_bounds(wanted: Threshold) -> None:
                 raise UsageError(f"{name} of {wanted.event_type} must be between 0 and {MAX_SHIFT} standard deviations")
         elif not math.isfinite(number) or not 0 <= number <= 1:
             raise UsageError(f"{name} must be a number between 0 and 1, as the scores are")
+    is_mean = wanted.window_n is not None or wanted.window_span is not None
+    if wanted.event_type == "decision_review" and wanted.value != 0 and not is_mean:
+        raise UsageError(
+            f"value: one decision is a review or isn't, so that a threshold of {wanted.value:g} means nothing. Give "
+            "window-n (or window and min-n) too, for the share of reviews among the newest; or 0 for each of them"
+        )
     if wanted.clear_value is None:
         return
-    is_mean = wanted.window_n is not None or wanted.window_span is not None
     if wanted.event_type in _NO_GAP and not is_mean:
         raise UsageError(f"clear-value: {wanted.event_type} has nothing between broken and kept; leave it out")
     is_inside = (

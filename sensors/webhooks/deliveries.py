@@ -11,9 +11,9 @@ from uuid import UUID
 
 from psycopg.rows import dict_row
 
-from sensors.webhooks.registry import check_event_types, get_webhook
+from sensors.webhooks.registry import Webhook, check_event_types, get_webhook
 from storage.database import Connection
-from storage.errors import UsageError
+from storage.errors import NotFoundError, UsageError
 from storage.tenants import require_tenant
 
 State = Literal["pending", "in_flight", "delivered", "retry", "failed", "cancelled", "parked"]
@@ -62,6 +62,11 @@ order by deliveries.delivery_id desc
 limit %(limit)s
 """  # noqa: S608 - a constant
 
+_ENDPOINT = """
+select webhook_id from alerting.webhook_deliveries
+where tenant_id = %(tenant_id)s and delivery_id = %(delivery_id)s
+"""
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -109,6 +114,18 @@ def list_deliveries(
     values = {**selection.checked(connection, tenant_id), "after": after, "limit": limit}
     with connection.cursor(row_factory=dict_row) as cursor:
         return [row | {"response": _shown(row["response"])} for row in cursor.execute(_LIST.encode(), values)]
+
+
+def endpoint_of(connection: Connection, tenant_id: str, delivery_id: UUID) -> Webhook:
+    """The endpoint that a delivery is for.
+
+    Raises:
+        NotFoundError: the tenant has no such delivery.
+    """
+    row = connection.execute(_ENDPOINT, {"tenant_id": tenant_id, "delivery_id": delivery_id}).fetchone()
+    if row is None:
+        raise NotFoundError("delivery", delivery_id, "`tidemark webhook deliveries` lists an endpoint's")
+    return get_webhook(connection, tenant_id, row[0])
 
 
 def _shown(response: bytes | None) -> str | None:

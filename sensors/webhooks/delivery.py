@@ -12,7 +12,7 @@ import re
 import ssl
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -156,10 +156,14 @@ async def _drain(connect: Connect, box: SecretBox, clock: Clock, options: Option
 
 @dataclass(frozen=True)
 class _Letter:
-    """What a claim is to send, and where: read and, if need be, rendered in the transaction that claims it."""
+    """What a claim is to send, and where: rendered, if need be, and signed in the transaction that claims it.
 
-    endpoint: OpenEndpoint
+    That has the endpoint's row locked, so that a secret that was ended signs nothing once that is committed.
+    """
+
+    url: str
     body: bytes
+    headers: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -291,17 +295,26 @@ class Deliverer:
             return endpoint
         try:
             body = body_to_send(connection, owned.delivery_id, endpoint.format, owned.body, self._options.page_url)
+            return _Letter(endpoint.url, body, self._headers(owned, endpoint, body))
         except psycopg.Error:
             raise
         except Exception as unforeseen:
             # As below: an event that can't be rendered must not keep the others from being sent.
             _log.exception("an event could not be rendered", delivery_id=str(owned.delivery_id))
             return f"internal error: {type(unforeseen).__name__}"
-        return _Letter(endpoint, body)
+
+    def _headers(self, owned: Claim, endpoint: OpenEndpoint, body: bytes) -> Mapping[str, str]:
+        now = self._clock.now()
+        signature = sign(body, endpoint.secrets, delivery_id=owned.delivery_id, event_type=owned.event_type, at=now)
+        headers = {"Content-Type": "application/json", **signature}
+        # A record may name any text as its own, and a header can't carry it all; the body does.
+        if owned.correlation_id is not None and _FITS_A_HEADER.fullmatch(owned.correlation_id):
+            headers["X-Correlation-ID"] = owned.correlation_id
+        return headers
 
     async def _deliver(self, owned: Claim, letter: _Letter | str) -> None:
         try:
-            answer = Answer(None, letter) if isinstance(letter, str) else await self._exchange(owned, letter)
+            answer = Answer(None, letter) if isinstance(letter, str) else await self._exchange(letter)
         except Exception as unforeseen:
             # One delivery that breaks the sender must not stop the others, nor be claimed again for ever.
             _log.exception("webhook delivery broke", delivery_id=str(owned.delivery_id))
@@ -313,15 +326,8 @@ class Deliverer:
         self._finished.append(Result(owned, answer))
         self._news.set()
 
-    async def _exchange(self, owned: Claim, letter: _Letter) -> Answer:
-        endpoint, body = letter.endpoint, letter.body
-        now = self._clock.now()
-        signature = sign(body, endpoint.secrets, delivery_id=owned.delivery_id, event_type=owned.event_type, at=now)
-        headers = {"Content-Type": "application/json", **signature}
-        # A record may name any text as its own, and a header can't carry it all; the body does.
-        if owned.correlation_id is not None and _FITS_A_HEADER.fullmatch(owned.correlation_id):
-            headers["X-Correlation-ID"] = owned.correlation_id
-        return _safe_to_keep(await self._transport.post(endpoint.url, body, headers), endpoint.url)
+    async def _exchange(self, letter: _Letter) -> Answer:
+        return _safe_to_keep(await self._transport.post(letter.url, letter.body, letter.headers), letter.url)
 
 
 def _endpoints(claims: Sequence[Claim]) -> set[UUID]:

@@ -18,6 +18,9 @@ from storage.errors import TidemarkError
 from storage.secrets import SecretBox
 
 ROTATION_OVERLAP = timedelta(hours=24)
+LONGEST_OVERLAP = timedelta(days=365)
+# Before any moment of any machine's clock.
+_ENDED = "-infinity"
 # Each signs every request, in a header that has its bounds, and is opened for every claim.
 MOST_LIVE = 5
 
@@ -105,11 +108,22 @@ def add_key_pair(connection: Connection, box: SecretBox, tenant_id: str, webhook
 
 
 def rotate_secret(
-    connection: Connection, box: SecretBox, tenant_id: str, webhook_id: UUID, now: datetime, *, ed25519: bool
+    connection: Connection,
+    box: SecretBox,
+    tenant_id: str,
+    webhook_id: UUID,
+    now: datetime,
+    *,
+    ed25519: bool,
+    overlap: timedelta,
 ) -> str:
-    """Add a secret, and a key pair if there is one, and let those before run out after 24 hours; five at most live."""
-    expiry = {"webhook_id": webhook_id, "valid_to": now + ROTATION_OVERLAP, "pairs_only": False}
-    connection.execute(_EXPIRE, expiry)
+    """Add a secret, and a key pair if there is one, and let those before run out after `overlap`; five at most live.
+
+    The caller has the endpoint's row locked: whoever signs for it has, too, so that without an overlap nothing is
+    signed by those before once this is committed.
+    """
+    valid_to = now + overlap if overlap else _ENDED
+    connection.execute(_EXPIRE, {"webhook_id": webhook_id, "valid_to": valid_to, "pairs_only": False})
     if ed25519:
         add_key_pair(connection, box, tenant_id, webhook_id, now)
     secret = add_secret(connection, box, tenant_id, webhook_id, now)

@@ -7,7 +7,7 @@ reads as unknown.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 from uuid import UUID
 
@@ -15,7 +15,14 @@ from psycopg.rows import class_row
 
 from sensors.outbox import EVENT_TYPES, EventDraft, publish
 from sensors.webhooks.addresses import Network
-from sensors.webhooks.keys import add_key_pair, add_secret, new_id, rotate_secret
+from sensors.webhooks.keys import (
+    LONGEST_OVERLAP,
+    ROTATION_OVERLAP,
+    add_key_pair,
+    add_secret,
+    new_id,
+    rotate_secret,
+)
 from sensors.webhooks.rendering import Format
 from sensors.webhooks.urls import check_url, masked
 from storage.audit import record_audit
@@ -67,7 +74,7 @@ set status = %(status)s, breaker = 'closed', breaker_until = null, failures = 0,
 where tenant_id = %(tenant_id)s and webhook_id = %(webhook_id)s
 """
 
-# Against whoever is queuing something for it, now or again (`sensors.outbox`, `replays`).
+# Against whoever is queuing something for it, now or again (`sensors.outbox`, `replays`), or signs for it (`claims`).
 _KEEP_OUT = "select from alerting.webhooks where webhook_id = %(webhook_id)s for update"
 
 _CANCEL = """
@@ -231,12 +238,37 @@ def delete_webhook(connection: Connection, tenant_id: str, webhook_id: UUID) -> 
     return webhook
 
 
-def rotate_webhook(connection: Connection, box: SecretBox, tenant_id: str, webhook_id: UUID, *, now: datetime) -> str:
-    """Give an endpoint a new signing secret, shown this once; the old one goes on signing for 24 hours."""
+def rotate_webhook(
+    connection: Connection,
+    box: SecretBox,
+    tenant_id: str,
+    webhook_id: UUID,
+    *,
+    now: datetime,
+    overlap: timedelta = ROTATION_OVERLAP,
+) -> str:
+    """Give an endpoint a new signing secret, shown this once; the old one goes on signing for the overlap.
+
+    Args:
+        connection: whatever its mode; one transaction.
+        box: seals the secret.
+        tenant_id: whose endpoint it is.
+        webhook_id: the endpoint.
+        now: aware.
+        overlap: at most 365 days; 0, for a secret that leaked: the old one signs nothing once this is committed.
+
+    Raises:
+        UsageError: the tenant has no such endpoint, or the overlap is out of bounds.
+    """
+    if not timedelta(0) <= overlap <= LONGEST_OVERLAP:
+        raise UsageError(
+            f"the overlap must be from 0 to {LONGEST_OVERLAP.days} days; 0 lets the old secret sign no more at once"
+        )
     with connection.transaction():
+        connection.execute(_KEEP_OUT, {"webhook_id": webhook_id})
         webhook = get_webhook(connection, tenant_id, webhook_id)
-        secret = rotate_secret(connection, box, tenant_id, webhook_id, now, ed25519=webhook.ed25519)
-        audit(connection, webhook, "rotate", {})
+        secret = rotate_secret(connection, box, tenant_id, webhook_id, now, ed25519=webhook.ed25519, overlap=overlap)
+        audit(connection, webhook, "rotate", {"overlap_hours": overlap / timedelta(hours=1)})
     return secret
 
 

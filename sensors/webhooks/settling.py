@@ -58,6 +58,8 @@ set
     state = results.state,
     next_attempt_at = coalesce(results.due_at, deliveries.next_attempt_at),
     delivered_at = case when results.state = 'delivered' then %(now)s end,
+    first_delivered_at =
+        coalesce(deliveries.first_delivered_at, case when results.state = 'delivered' then %(now)s end),
     attempt_count = deliveries.attempt_count - results.unspent,
     lease_until = null
 from results

@@ -82,6 +82,7 @@ def test_tiers_bounds_evidence_and_a_new_baseline_by_commands(connection: Connec
         (("list",), "--tenant or --tier"),
         (("set", "drift_high", "-t", "acme"), "--for-n"),
         (("set", "drift_high", "-t", "acme", "--clear-value", "low"), "give a number, or none"),
+        (("set", "decision_review", "-t", "acme", "--value", "0.3"), "Give window-n"),
         (("set", "drift_high", "-t", "acme", "--value", "0.1", "--extractor-vendor", "v"), "--extractor-model"),
     ],
 )

@@ -225,6 +225,30 @@ def test_an_alert_that_has_been_open_since_before_the_reach_is_named_and_the_oth
     assert (found.equals_log, found.compared, len(found.not_compared)) == (True, 2, 1)
 
 
+def test_a_mean_whose_window_begins_with_what_retention_has_dropped_is_not_compared(
+    connection: Connection, tenant: str
+) -> None:
+    windowed = """update alerting.thresholds set window_n = 2, min_n = 1, max_age = '60 days', enabled = true
+                  where event_type = 'drift_high'"""
+    connection.execute(windowed)
+    long_ago = NOW - timedelta(days=45)
+    push(connection, tenant, [evaluation(1, at=long_ago, drift_score=0.9)], long_ago)
+    scan(connection, long_ago)
+    push(connection, tenant, [evaluation(2, drift_score=0.1)], NOW)
+    scan(connection, NOW)
+    reason = "retention has dropped evaluations that its windows begin with"
+    assert reason not in {one.reason for one in rerun(connection, tenant, NOW).not_compared}
+    month = long_ago.date().replace(day=1)
+    connection.execute("delete from raw.evaluations where created_at < %s", (NOW - timedelta(days=40),))
+    connection.execute("insert into raw.dropped_months (month, evaluation_count) values (%s, 1)", (month,))
+    found = rerun(connection, tenant, NOW)
+    assert ("drift_high", reason) in found.not_compared
+    assert not [one for one in found.differences if one[1].subject.event_type == "drift_high"]
+    connection.execute("update alerting.thresholds set window_n = null, min_n = null")
+    assert reason not in {one.reason for one in rerun(connection, tenant, NOW).not_compared}
+    assert ("drift_high", reason) in rerun(connection, tenant, NOW, change=windowed).not_compared
+
+
 @pytest.mark.parametrize(
     ("cause", "reason"), [("retention", "retention has dropped 1"), ("rules", "rules were changed")]
 )

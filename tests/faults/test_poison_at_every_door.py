@@ -224,6 +224,7 @@ NO_MAPPING = {
 UNSENT = {
     "NaN": ("drift_score", "not_finite"),
     "Infinity": ("drift_score", "not_finite"),
+    "a latency of 1e400": ("latency_ms", "not_finite"),
     "-Infinity": ("score", "not_finite"),
     "1e400": ("drift_score", "not_finite"),
     "1e400 in a feature": ("features.x", "not_finite"),

@@ -121,6 +121,12 @@ def test_an_endpoint_is_registered_changed_tested_rotated_replayed_and_deleted_i
     send(door.database, door.box, door.clock)
     for secret in (made["secret"], rotated["secret"]):
         Webhook(secret).verify(receiver.requests[1].body, receiver.requests[1].headers)
+    problem(door("POST", f"{path}/rotate", {"overlap_hours": -1}), 422)
+    ended = door("POST", f"{path}/rotate", {"overlap_hours": 0}).json()
+    door("POST", f"{path}/test")
+    send(door.database, door.box, door.clock)
+    assert receiver.requests[2].headers["webhook-signature"].count("v1,") == 1
+    Webhook(ended["secret"]).verify(receiver.requests[2].body, receiver.requests[2].headers)
     changed = door("PATCH", path, {"url": URL, "status": "paused", "event_types": []}).json()
     assert (changed["url"], changed["status"], changed["event_types"], changed["description"]) == (
         "https://example.com/…",
@@ -130,14 +136,14 @@ def test_an_endpoint_is_registered_changed_tested_rotated_replayed_and_deleted_i
     )
     assert door("PATCH", path, {}).json() == door("GET", path).json() == changed
     assert door("PATCH", path, {"status": "active"}).json()["status"] == "active"
-    (delivery,) = door("GET", f"{path}/deliveries", state="delivered").json()["data"]
+    _, delivery = door("GET", f"{path}/deliveries", state="delivered").json()["data"]
     assert (delivery["status_code"], delivery["response"], delivery["attempts"]) == (200, "ok", 1)
     gone = door("DELETE", path)
     assert (gone.status_code, gone.content) == (204, b"")
     problem(door("GET", path), 404)
     assert door("GET", "/webhooks").json() == {"data": [], "next_cursor": None}
     problem(door("POST", f"/webhooks/deliveries/{delivery['delivery_id']}/replay"), 409)
-    actions = ("create", "test", "rotate", "change_url", "change", "pause", "resume", "delete")
+    actions = ("create", "test", "rotate", "rotate", "test", "change_url", "change", "pause", "resume", "delete")
     assert door.audited(made["webhook_id"]) == [(door.actor(), f"webhook.{action}") for action in actions]
     assert door.audited(delivery["delivery_id"]) == [(door.actor(), "webhook.replay")]
 
@@ -529,6 +535,7 @@ def test_openapi_documents_each_route_with_its_body_and_its_refusals(door: Door)
                 ("post", "silences"),
                 ("post", "inhibitions"),
                 ("post", "ack"),
+                ("post", "rotate"),
             )
             takes_body = takes_body or path == "/v1/webhooks/deliveries/replay"
             assert ("requestBody" in operation) == takes_body, path

@@ -5,8 +5,9 @@ materialized, everything below a view, and marts that join two paths from the sa
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
+from uuid import UUID
 
 import dagster as dg
 import pytest
@@ -15,14 +16,19 @@ from mart_records import empty_marts
 from assets.evaluations.landing import land
 from assets.evaluations.manifests import declare_manifest
 from assets.evaluations.verdicts import Line
+from orchestration.alert_marts_sensor import alert_marts_sensor
 from orchestration.arrivals_sensor import arrivals_sensor
 from orchestration.definitions import build_definitions
 from orchestration.jobs import ALERT_MARTS_JOB, RECONCILE_BATCHES_JOB
 from orchestration.manifest_sensor import manifest_sensor
 from orchestration.refresh import NIGHTLY_JOB, REFRESH_JOB
+from sensors.alerts.administration import acknowledge, list_alerts, resolve
 from sensors.alerts.scan import scan
+from sensors.alerts.sensors import alert_sensor
+from sensors.webhooks.registry import create_webhook, delete_webhook, pause_webhook, resume_webhook
 from storage.clock import Clock
 from storage.database import Connection, Database
+from storage.secrets import SecretBox
 from storage.settings import Settings
 from storage.tenants import create_tenant
 
@@ -200,6 +206,71 @@ def test_an_alert_on_a_template_and_tenant_that_no_refresh_has_seen_yet_shows_in
     assert ("passport", "drift_high") in shown.fetchall()
     counted = connection.execute("select alert_count > 0 from marts.overview where tenant_id = 'newcomer'")
     assert counted.fetchall() == [(True,)]
+
+
+@pytest.mark.begins(after=empty_marts)
+def test_ninety_days_materialized_three_times_over_notify_nobody(
+    house: _House, connection: Connection, tenant: str
+) -> None:
+    def told() -> list[object]:
+        with dg.build_sensor_context(instance=house.instance, definitions=house.definitions) as context:
+            alert_sensor(ALERT_MARTS_JOB.name)(context, database=house.database, clock=Clock())
+        return connection.execute("select dedupe_key from alerting.events order by seq").fetchall()
+
+    first = TODAY - timedelta(days=89)
+    for number in range(90):
+        day = first + timedelta(days=number)
+        # Calm until the last days, which rules and forecasts both find.
+        _land(connection, tenant, day, range(24), 0.9 if number > 86 else 0.1 + number % 5 / 100)
+    assert told()
+    days = {RANGE[0]: first.isoformat(), RANGE[1]: TODAY.isoformat()}
+    house.run(REFRESH_JOB, days)
+    once = told()
+    [[anomalies]] = connection.execute("select count(*) from ml.drift_forecasts where is_anomaly").fetchall()
+    assert anomalies
+    for _ in range(3):
+        house.run(REFRESH_JOB, days)
+        assert told() == once
+
+
+@pytest.mark.begins(after=empty_marts)
+def test_what_people_do_to_alerts_and_endpoints_is_shown_without_a_landing_and_by_their_marts_alone(
+    house: _House, connection: Connection, tenant: str
+) -> None:
+    def asks() -> bool:
+        with dg.build_sensor_context(instance=house.instance, definitions=house.definitions) as context:
+            asked = alert_marts_sensor()(context, database=house.database, clock=Clock())
+        return isinstance(asked, dg.RunRequest)
+
+    _land(connection, tenant, TODAY, range(2), 0.9)
+    scan(connection, NOW)
+    box = SecretBox(["MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="])
+    made, _ = create_webhook(connection, box, tenant, "https://example.com/hook", now=NOW)
+    house.refresh()
+    assert not asks()
+    (firing, *_) = list_alerts(connection, tenant, status="firing")
+    alert_id = firing["alert_id"]
+    assert isinstance(alert_id, UUID)
+    deeds: tuple[Callable[[], object], ...] = (
+        lambda: acknowledge(connection, tenant, alert_id, by="ana", now=NOW),
+        lambda: resolve(connection, tenant, alert_id, now=NOW),
+        lambda: pause_webhook(connection, tenant, made.webhook_id),
+        lambda: resume_webhook(connection, tenant, made.webhook_id),
+        lambda: connection.execute("update alerting.webhooks set breaker = 'open', breaker_until = now()"),
+        lambda: delete_webhook(connection, tenant, made.webhook_id),
+    )
+    built = None
+    for deed in deeds:
+        deed()
+        assert asks()
+        ran = house.run(ALERT_MARTS_JOB.name, {})
+        built = {event.asset_key.path[-1] for event in ran.get_asset_materialization_events()}
+        assert not asks()
+    assert built is not None
+    assert {"recent_alerts", "webhook_health"} < built
+    assert not {"evaluations", "drift_history"} & built
+    shown = connection.execute("select status, acked_by from marts.recent_alerts where alert_id = %s", (alert_id,))
+    assert shown.fetchall() == [("resolved", "ana")]
 
 
 def test_a_declared_batch_that_never_comes_is_asked_for_by_the_clock_alone_and_named_by_the_check(

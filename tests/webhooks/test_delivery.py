@@ -5,11 +5,13 @@ import threading
 from datetime import timedelta
 from hashlib import sha256
 
+import psycopg
 import pytest
 from delivering import LOOPBACK, SetClock, attempts, happen, options, register, send, states
 from receiver import Receiver, answer, receiving
-from standardwebhooks import Webhook
+from standardwebhooks import Webhook, WebhookVerificationError
 
+from sensors.webhooks.claims import claim
 from sensors.webhooks.deliveries import Selection, list_deliveries
 from sensors.webhooks.registry import (
     delete_webhook,
@@ -148,6 +150,34 @@ def test_after_a_rotation_both_secrets_verify_for_a_day_and_then_the_new_one_alo
     assert receiver.requests[1].headers["webhook-signature"].count("v1,") == 1
     seed = "sha256=" + hmac.new(new.encode(), receiver.requests[1].body, sha256).hexdigest()
     assert receiver.requests[1].headers["x-webhook-signature"] == seed
+
+
+def test_a_leaked_secret_signs_nothing_from_the_commit_that_ends_it(
+    connection: Connection, database: Database, tenant: str, box: SecretBox, clock: SetClock, receiver: Receiver
+) -> None:
+    webhook_id, leaked = register(connection, box, tenant, receiver.url, clock, ed25519=True)
+    (before,) = get_webhook(connection, tenant, webhook_id).public_keys
+    happen(connection, tenant, clock, "one")
+    connection.execute("set lock_timeout = '100ms'")
+    with database.connect(autocommit=True) as drainer, drainer.transaction(force_rollback=True):
+        assert claim(drainer, clock.now(), 1)
+        # It signs while it holds the endpoint: to end the secret is to wait for it.
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            rotate_webhook(connection, box, tenant, webhook_id, now=clock.now(), overlap=timedelta(0))
+    # Told by a machine whose clock is ahead of the drainer's.
+    ahead = clock.now() + timedelta(minutes=1)
+    issued = rotate_webhook(connection, box, tenant, webhook_id, now=ahead, overlap=timedelta(0))
+    rotate_webhook(connection, box, tenant, webhook_id, now=ahead)
+    send(database, box, clock)
+    (request,) = receiver.requests
+    Webhook(issued).verify(request.body, request.headers)
+    with pytest.raises(WebhookVerificationError):
+        Webhook(leaked).verify(request.body, request.headers)
+    assert before not in get_webhook(connection, tenant, webhook_id).public_keys
+    details = connection.execute("select detail from access.audit_log where action = 'webhook.rotate' order by 1")
+    assert sorted(detail["overlap_hours"] for (detail,) in details) == [0, 24]
+    with pytest.raises(UsageError, match="from 0 to 365 days"):
+        rotate_webhook(connection, box, tenant, webhook_id, now=ahead, overlap=timedelta(hours=-1))
 
 
 def test_however_often_an_endpoint_is_rotated_its_newest_five_secrets_sign_and_no_more(

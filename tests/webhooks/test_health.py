@@ -80,7 +80,7 @@ def test_the_check_names_what_is_overdue_failed_or_disabled_and_what_to_do(
     assert not passed
     assert f"webhook {webhook_id} of acme (http://127.0.0.1:{receiver.port}/…) is disabled" in told
     assert "tidemark webhook resume" in told
-    assert "1 deliveries failed for good" in told
+    assert "1 delivery has failed for good" in told
     assert "replay --state failed" in told
     clock.move(days=2)
     connection.execute("update alerting.webhooks set status = 'active'")

@@ -62,10 +62,15 @@ def test_what_was_delivered_is_sent_again_once_for_each_key(
     send(database, box, clock)
     with pytest.raises(UsageError, match="key: what was delivered"):
         replay_deliveries(connection, tenant, delivered, now=clock.now())
+    arrived = "select array_agg(first_delivered_at order by delivery_id) from alerting.webhook_deliveries"
+    first = connection.execute(arrived).fetchall()
+    assert None not in first[0][0][:3]
+    clock.move(days=1)
     for key, queued in (("incident-1", 3), ("incident-1", 0), ("incident-2", 3)):
         assert replay_deliveries(connection, tenant, delivered, now=clock.now(), key=key).queued == queued
         send(database, box, clock)
     assert len(dead.requests) == 9
+    assert connection.execute(arrived).fetchall() == first, "an endpoint's health tells of when it arrived"
     assert len({(request.delivery_id, request.body) for request in dead.requests}) == 3
 
 

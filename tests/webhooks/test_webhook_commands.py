@@ -7,7 +7,7 @@ import dagster as dg
 import pytest
 from delivering import SetClock, happen
 from receiver import Receiver, answer
-from standardwebhooks import Webhook
+from standardwebhooks import Webhook, WebhookVerificationError
 from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
@@ -86,12 +86,16 @@ def test_an_operator_registers_tests_rotates_replays_and_deletes_an_endpoint_by_
     tidemark(webhook.app, "replay", queued["delivery_id"], *owner)
     assert tidemark(webhook.app, "pause", webhook_id, *owner)["status"] == "paused"  # type: ignore[index, call-overload]
     assert tidemark(webhook.app, "deliver")["delivered"] == 0  # type: ignore[index, call-overload]
+    after_leak = tidemark(webhook.app, "rotate", webhook_id, "--overlap-hours", "0", *owner)
     rotated = tidemark(webhook.app, "rotate", webhook_id, *owner)
     assert isinstance(rotated, dict)
+    assert isinstance(after_leak, dict)
     tidemark(webhook.app, "resume", webhook_id, *owner)
     tidemark(webhook.app, "deliver")
-    for secret in (made["secret"], rotated["secret"]):
+    for secret in (after_leak["secret"], rotated["secret"]):
         Webhook(secret).verify(receiver.requests[1].body, receiver.requests[1].headers)
+    with pytest.raises(WebhookVerificationError):
+        Webhook(made["secret"]).verify(receiver.requests[1].body, receiver.requests[1].headers)
     (delivery,) = tidemark(webhook.app, "deliveries", webhook_id, *owner)  # type: ignore[misc]
     assert (delivery["event_id"], delivery["alert_id"], delivery["correlation_id"]) == (
         json.loads(receiver.requests[0].body)["id"],
@@ -152,6 +156,9 @@ def test_an_endpoint_that_is_sent_nothing_says_why_and_what_to_do(
     assert (shown["status"], shown["held_back_because"]) == ("active", "it answered 404")
     assert shown["held_back_until"] > shown["created_at"]
     assert "held back (it answered 404)" in tested()
+    for waiting in tidemark(webhook.app, "deliveries", webhook_id, *owner):  # type: ignore[union-attr]
+        replayed = CliRunner().invoke(webhook.app, ["replay", waiting["delivery_id"], *owner], catch_exceptions=False)
+        assert "is held back (it answered 404), so it is parked until it is tried at" in replayed.stdout
     paused = tidemark(webhook.app, "pause", webhook_id, *owner)
     assert isinstance(paused, dict)
     assert paused["held_back_because"] is None

@@ -31,7 +31,7 @@ counts as (
         count(*) filter (where state in ('pending', 'in_flight', 'retry', 'parked')) as waiting_count,
         sum(attempt_count)::bigint as attempt_count,
         percentile_cont(array[0.5, 0.95]) within group (
-            order by extract(epoch from delivered_at - created_at)::double precision
+            order by extract(epoch from first_delivered_at - created_at)::double precision
         ) as seconds_to_deliver,
         min(next_attempt_at) filter (where state in ('pending', 'in_flight', 'retry', 'parked')) as oldest_due_at,
         max(delivered_at) as last_delivered_at

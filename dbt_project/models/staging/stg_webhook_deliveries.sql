@@ -7,5 +7,6 @@ select
     attempt_count,
     next_attempt_at,
     created_at,
-    delivered_at
+    delivered_at,
+    first_delivered_at
 from {{ source('alerting', 'webhook_deliveries') }}

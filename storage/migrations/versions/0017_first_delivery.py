@@ -1,11 +1,11 @@
-"""Selection: posteriors and recommendations as snapshots that never change, and what people decide about extractors."""
+"""When a delivery arrived first, whatever was sent again since."""
 
 from alembic import op
 
 from storage.migrations import run_sql
 
-revision = "0018"
-down_revision = "0017"
+revision = "0017"
+down_revision = "0016"
 branch_labels = None
 depends_on = None
 

@@ -1,11 +1,11 @@
-"""The share of an extractor that a key falls into, in SQL as in Python."""
+"""Decisions: among whom an extractor was chosen and how, what it cost; the shares that snapshots published."""
 
 from alembic import op
 
 from storage.migrations import run_sql
 
-revision = "0017"
-down_revision = "0016"
+revision = "0020"
+down_revision = "0019"
 branch_labels = None
 depends_on = None
 

@@ -1,11 +1,11 @@
-"""Decisions: among whom an extractor was chosen and how, what it cost; the shares that snapshots published."""
+"""The share of an extractor that a key falls into, in SQL as in Python."""
 
 from alembic import op
 
 from storage.migrations import run_sql
 
-revision = "0019"
-down_revision = "0018"
+revision = "0018"
+down_revision = "0017"
 branch_labels = None
 depends_on = None
 
