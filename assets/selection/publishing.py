@@ -49,6 +49,8 @@ insert into ml.current_recommendations (tenant_id, template_id, snapshot_id)
 values (%(tenant_id)s, %(template_id)s, %(snapshot_id)s)
 on conflict (tenant_id, template_id) do update set snapshot_id = excluded.snapshot_id, since = now()
 """
+_REVIVE = "update ml.recommendation_snapshots set superseded_at = null where snapshot_id = any(%s)"
+_SUPERSEDE = "update ml.recommendation_snapshots set superseded_at = now() where snapshot_id = any(%s)"
 _FORGET = "delete from ml.current_recommendations where tenant_id = %s and template_id = %s"
 _NOTIFY = "select pg_notify(%(channel)s, tenant_id) from unnest(%(tenants)s::text []) as tenant_id"
 
@@ -97,7 +99,11 @@ def _write(connection: Connection, found: Sequence[Publication], tenant_id: str 
             cursor.executemany(_HEADER, headers)
             cursor.executemany(_SHARE, [share for _, shares in changed for share in shares])
             cursor.executemany(_POINT, headers)
+            # What holds again after something else did is the same snapshot.
+            cursor.execute(_REVIVE, ([header["snapshot_id"] for header in headers],))
         if gone:
             cursor.executemany(_FORGET, gone)
+        moved = [*(key for key, (name, _) in new.items() if old.get(key) != name), *gone]
+        cursor.execute(_SUPERSEDE, ([old[key] for key in moved if key in old],))
         tenants = {str(header["tenant_id"]) for header, _ in changed} | {tenant for tenant, _ in gone}
         cursor.execute(_NOTIFY, {"channel": CHANNEL, "tenants": sorted(tenants)})

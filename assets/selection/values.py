@@ -11,6 +11,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 import numpy as np
+from psycopg import sql
 from psycopg.rows import dict_row
 
 from assets.selection.policies import Extractor, Objective
@@ -23,47 +24,18 @@ WINDOW = timedelta(days=90)
 ESTIMATORS = ("ips", "snips", "dr")
 
 _MEASURES = tuple(field.name for field in fields(LoggedSums))
-_SUMS = """
+# One objective's, under the names that the estimators know.
+_SUMS = sql.SQL("""
 with newest as (
     select max(date) as date from marts.extractor_performance_daily where tenant_id = %(tenant_id)s
 )
 
-select
-    days.template_id, days.extractor_vendor, days.extractor_model,
-    sum(success_logged_count)::double precision as success_logged_count,
-    sum(success_weight_sum) as success_weight_sum,
-    sum(success_weight_sq_sum) as success_weight_sq_sum,
-    max(success_weight_max) as success_weight_max,
-    sum(success_reward_weight_sum) as success_reward_weight_sum,
-    sum(success_reward_weight_sq_sum) as success_reward_weight_sq_sum,
-    sum(success_reward_sq_weight_sum) as success_reward_sq_weight_sum,
-    sum(success_reward_sq_weight_sq_sum) as success_reward_sq_weight_sq_sum,
-    sum(success_open_count)::double precision as success_open_count,
-    sum(success_open_reward_sum) as success_open_reward_sum,
-    sum(success_open_reward_sq_sum) as success_open_reward_sq_sum,
-    sum(success_eligible_count)::double precision as success_eligible_count,
-    sum(success_eligible_reward_sum) as success_eligible_reward_sum,
-    sum(success_eligible_reward_sq_sum) as success_eligible_reward_sq_sum,
-    sum(fields_logged_count)::double precision as fields_logged_count,
-    sum(fields_weight_sum) as fields_weight_sum,
-    sum(fields_weight_sq_sum) as fields_weight_sq_sum,
-    max(fields_weight_max) as fields_weight_max,
-    sum(fields_reward_weight_sum) as fields_reward_weight_sum,
-    sum(fields_reward_weight_sq_sum) as fields_reward_weight_sq_sum,
-    sum(fields_reward_sq_weight_sum) as fields_reward_sq_weight_sum,
-    sum(fields_reward_sq_weight_sq_sum) as fields_reward_sq_weight_sq_sum,
-    sum(fields_open_count)::double precision as fields_open_count,
-    sum(fields_open_reward_sum) as fields_open_reward_sum,
-    sum(fields_open_reward_sq_sum) as fields_open_reward_sq_sum,
-    sum(fields_eligible_count)::double precision as fields_eligible_count,
-    sum(fields_eligible_reward_sum) as fields_eligible_reward_sum,
-    sum(fields_eligible_reward_sq_sum) as fields_eligible_reward_sq_sum
+select days.template_id, days.extractor_vendor, days.extractor_model, {measures}
 from marts.extractor_performance_daily as days
 cross join newest
 where days.tenant_id = %(tenant_id)s and days.date > newest.date - %(days)s::integer
 group by days.template_id, days.extractor_vendor, days.extractor_model
-order by days.template_id, days.extractor_vendor collate "C", days.extractor_model collate "C"
-"""
+""")
 
 
 class ArmValue(NamedTuple):
@@ -103,19 +75,32 @@ def estimate_values(connection: Connection, templates: Sequence[TemplatePosterio
         templates: what is known: it says which objective counts, and its means are the doubly robust estimate's model.
     """
     found: list[ArmValue] = []
-    for tenant_id, of_tenant in groupby(templates, key=lambda known: known.tenant_id):
-        sums = _sums(connection, tenant_id)
+    ordered = sorted(templates, key=_whose)
+    for (tenant_id, objective), of_tenant in groupby(ordered, key=_whose):
+        sums = _sums(connection, tenant_id, objective)
         found += _values([_Logged(known, sums.get(known.template_id, {})) for known in of_tenant])
     return found
 
 
-def _sums(connection: Connection, tenant_id: str) -> dict[UUID, dict[Extractor, dict[str, float]]]:
+def _whose(known: TemplatePosteriors) -> tuple[str, Objective]:
+    return known.tenant_id, known.objective
+
+
+def _sums(
+    connection: Connection, tenant_id: str, objective: Objective
+) -> dict[UUID, dict[Extractor, dict[str, float]]]:
+    statement = _SUMS.format(measures=sql.SQL(", ").join(_measure(name, objective) for name in _MEASURES))
     found: dict[UUID, dict[Extractor, dict[str, float]]] = {}
     with connection.cursor(row_factory=dict_row) as cursor:
-        for row in cursor.execute(_SUMS, {"tenant_id": tenant_id, "days": WINDOW.days}):
+        for row in cursor.execute(statement, {"tenant_id": tenant_id, "days": WINDOW.days}):
             arm = Extractor(row["extractor_vendor"], row["extractor_model"])
             found.setdefault(row["template_id"], {})[arm] = row
     return found
+
+
+def _measure(name: str, objective: Objective) -> sql.Composed:
+    added = sql.SQL("max({})" if name == "weight_max" else "sum({})").format(sql.Identifier(f"{objective}_{name}"))
+    return sql.SQL("{}::double precision as {}").format(added, sql.Identifier(name))
 
 
 def _values(logged: Sequence[_Logged]) -> Iterator[ArmValue]:
@@ -127,7 +112,7 @@ def _values(logged: Sequence[_Logged]) -> Iterator[ArmValue]:
             mask[row, column], direct[row, column] = True, arm.mean
             sums = each.sums.get(arm.extractor, {})
             for name, values in arrays.items():
-                values[row, column] = sums.get(f"{each.known.objective}_{name}") or 0.0
+                values[row, column] = sums.get(name) or 0.0
     found = policy_values(LoggedSums(**arrays), direct, mask)
     for row, each in enumerate(logged):
         for column in range(len(each.known.arms)):

@@ -133,6 +133,7 @@ def _dropped(done: Retained) -> dict[str, Any]:
         "months_refused": sum(month.refusal is not None for month in done.months),
         "evaluations_dropped": done.evaluations,
         "superseded_versions_dropped": done.superseded,
+        "recommendation_snapshots_dropped": done.snapshots,
     }
 
 

@@ -1,6 +1,7 @@
 """Retention: months of evaluations that are no longer kept, dropped once the warehouse has all of them.
 
-What may go is decided by functions of the database (migration 0003), which role `retention` may call and nothing else.
+What may go is decided by functions of the database (migrations 0003 and 0021), which role `retention` may call and
+nothing else.
 
 Belongs here: asking those functions, in order. Does not belong here: any condition on what may be dropped.
 """
@@ -26,6 +27,7 @@ where created_at >= %(month)s::date::timestamp at time zone 'UTC'
 """
 _DROP = "select raw.drop_evaluations_month(%(month)s, %(keep_from)s)"
 _DROP_HISTORY = "select raw.drop_superseded_history()"
+_DROP_SNAPSHOTS = "select ml.drop_superseded_snapshots()"
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,13 @@ class Retained:
         keep_from: the first day that is kept whole; None if evaluations are kept for ever.
         months: the months older than that, oldest first.
         superseded: how many outdated versions of drift_history were forgotten.
+        snapshots: how many recommendations that no evaluation on hand was chosen by.
     """
 
     keep_from: date | None
     months: Sequence[Month] = ()
     superseded: int = 0
+    snapshots: int = 0
 
     @property
     def evaluations(self) -> int:
@@ -110,7 +114,9 @@ def retain(connection: Connection, days: int | None, today: date) -> Retained:
         if month.refusal is not None:
             break
         months[place] = _drop(connection, month.month, plan.keep_from)
-    return Retained(plan.keep_from, tuple(months), _alone(connection, _DROP_HISTORY, {}, "drift_history_versions"))
+    superseded = _alone(connection, _DROP_HISTORY, {}, "drift_history_versions")
+    snapshots = _alone(connection, _DROP_SNAPSHOTS, {}, "recommendation_snapshots")
+    return Retained(plan.keep_from, tuple(months), superseded, snapshots)
 
 
 def _drop(connection: Connection, month: date, keep_from: date | None) -> Month:

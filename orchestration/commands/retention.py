@@ -83,6 +83,7 @@ def _report(done: Retained, dry_run: bool) -> dict[str, Any]:
         "months": [_row(month, dry_run) for month in done.months],
         "evaluations": done.evaluations,
         "superseded_versions": done.superseded,
+        "recommendation_snapshots": done.snapshots,
     }
 
 

@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 from assets.selection.assets import definitions
 from assets.selection.policies import change_policy
 from assets.selection.published import read_recommendation
+from assets.selection.publishing import publish
 from assets.selection.recommend import choose, unit_of
 from assets.warehouse.build import run_dbt
 from orchestration.commands.recommend import recommend
@@ -141,6 +142,24 @@ def test_a_second_run_changes_nothing_and_new_evidence_makes_a_new_snapshot_that
     assert connection.execute(kept, (old.snapshot_id,)).fetchall() == sorted((a.share_lo, a.share_hi) for a in old.arms)
     with pytest.raises(psycopg.errors.InsufficientPrivilege, match="append-only"):
         connection.execute("update ml.extractor_shares set share_lo = 0")
+
+
+def test_retention_forgets_what_no_evaluation_on_hand_can_have_been_chosen_by(
+    database: Database, connection: Connection
+) -> None:
+    materialize(database, selection=["extractor_prior", "extractor_posteriors", "extractor_recommendations"])
+    count = "select count(*) from ml.recommendation_snapshots where superseded_at is not null"
+    first = read_recommendation(connection, TENANT, "invoice").snapshot_id
+    for floor in (0.1, 0.2, 0.05):
+        change_policy(connection, TENANT, "invoice", {"exploration_floor": floor})
+        publish(connection, TENANT)
+    assert read_recommendation(connection, TENANT, "invoice").snapshot_id == first, "what holds again is the same"
+    assert connection.execute(count).fetchone() == (2,)
+    assert connection.execute("select ml.drop_superseded_snapshots()").fetchone() == (0,), "nothing has been dropped"
+    connection.execute("insert into raw.dropped_months (month, evaluation_count) values ('2030-01-01', 0)")
+    assert connection.execute("select ml.drop_superseded_snapshots()").fetchone() == (2,)
+    assert read_recommendation(connection, TENANT, "invoice").snapshot_id == first
+    assert connection.execute("select count(*) from ml.posterior_snapshots").fetchone() == (2,), "one a template"
 
 
 def test_python_and_sql_give_a_key_the_same_extractor_with_its_propensity(
