@@ -64,3 +64,11 @@ def require_tenant(connection: Connection, tenant_id: str) -> str:
         listed = f"Known: {', '.join(known)}." if known else "There are none yet."
         raise UsageError(f"unknown tenant {tenant_id!r}. {listed} Create it with: tidemark tenant create {tenant_id}")
     return tenant_id
+
+
+def lock_tenant(connection: Connection, tenant_id: str) -> None:
+    """Until the transaction ends nobody else who locks this tenant goes on; rows that refer to it may still be written.
+
+    For whoever decides by what others may be about to change.
+    """
+    connection.execute("select from access.tenants where tenant_id = %s for no key update", (tenant_id,))

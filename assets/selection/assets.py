@@ -16,7 +16,7 @@ from assets.selection.plots import density_figure
 from assets.selection.policies import read_policies, read_rulings
 from assets.selection.publishing import publish
 from assets.selection.recommendations import Publication
-from assets.selection.snapshots import TemplatePosteriors, read_posteriors, write_posteriors
+from assets.selection.snapshots import TemplatePosteriors, one_learner, read_posteriors, write_posteriors
 from assets.selection.values import estimate_values
 from storage.database import Database
 
@@ -94,6 +94,7 @@ def learn_of_extractors(database: dg.ResourceParam[Database]) -> Iterator[dg.Mat
     changes: list[ArmChange] = []
     silent = 0
     with database.connect() as connection:
+        one_learner(connection)
         rulings = read_rulings(connection)
         for group in read_groups(connection, read_policies(connection)):
             found = know(group, rulings)

@@ -12,6 +12,7 @@ from uuid import UUID
 from storage.audit import record_audit
 from storage.database import Connection
 from storage.errors import NotFoundError, UsageError
+from storage.tenants import lock_tenant
 
 Objective = Literal["success", "fields"]
 DEFAULT_FLOOR = 0.05
@@ -179,6 +180,7 @@ def change_policy(
         NotFoundError: no such template.
         UsageError: a value that can't be, an extractor that is unknown or retired, an override without a reason.
     """
+    lock_tenant(connection, tenant_id)
     template_id = find_template(connection, tenant_id, template)
     before = read_policy(connection, tenant_id, template_id)
     after = _checked(replace(before, **changes))  # type: ignore[arg-type] # the caller's names are checked there
@@ -227,6 +229,7 @@ def rule(
     Raises:
         UsageError: an extractor that is its own predecessor, or the incumbent or override of a template to be retired.
     """
+    lock_tenant(connection, tenant_id)
     known = {ruling.extractor: ruling for ruling in read_rulings(connection, tenant_id).get(tenant_id, [])}
     before = known.get(extractor, Ruling(extractor))
     predecessor = before.predecessor

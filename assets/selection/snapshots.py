@@ -20,7 +20,7 @@ from storage.database import Connection
 # Of identifiers that are made of content: the same content is the same snapshot, whenever and wherever it is made.
 _SNAPSHOTS = uuid.UUID("b1143c4b-0543-5d0d-8858-f911116bfeb0")
 
-_ONE_WRITER = "lock table ml.current_posteriors in share row exclusive mode"
+_ONE_LEARNER = "lock table ml.current_posteriors in share row exclusive mode"
 _HEADER = """
 insert into ml.posterior_snapshots (posterior_id, tenant_id, template_id, template, objective, evidence_to)
 values (%(posterior_id)s, %(tenant_id)s, %(template_id)s, %(template)s, %(objective)s, %(evidence_to)s)
@@ -106,6 +106,11 @@ def content_id(content: object) -> UUID:
     return uuid.uuid5(_SNAPSHOTS, orjson.dumps(content, default=tuple).decode())
 
 
+def one_learner(connection: Connection) -> None:
+    """Until the transaction ends nobody else learns: taken before reading, no older knowledge follows newer."""
+    connection.execute(_ONE_LEARNER)
+
+
 def write_posteriors(connection: Connection, templates: Sequence[TemplatePosteriors]) -> int:
     """Make these what is known, and nothing else; returns for how many templates that is something new.
 
@@ -113,7 +118,7 @@ def write_posteriors(connection: Connection, templates: Sequence[TemplatePosteri
     """
     new = {(known.tenant_id, known.template_id): (known.posterior_id, known) for known in templates}
     with connection.transaction(), connection.cursor() as cursor:
-        cursor.execute(_ONE_WRITER)
+        one_learner(connection)
         old = {(tenant_id, template_id): stored for tenant_id, template_id, stored in cursor.execute(_POINTERS)}
         changed = [(name, known) for key, (name, known) in new.items() if old.get(key) != name]
         gone = [key for key in old if key not in new]

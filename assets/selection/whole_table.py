@@ -13,6 +13,7 @@ from psycopg.types.json import Jsonb
 
 from storage.database import Connection
 
+_ONE_WRITER = sql.SQL("lock table ml.{table} in share row exclusive mode")
 # The rows come as one JSON array: one statement whatever their number.
 _REPLACE = sql.SQL("""
 with given as materialized (
@@ -65,6 +66,7 @@ def replace_rows(
     )
     documents = Jsonb([row._asdict() for row in rows], dumps=orjson.dumps)
     with connection.cursor(row_factory=scalar_row) as cursor:
+        cursor.execute(_ONE_WRITER.format(table=sql.Identifier(table)))
         changed = cursor.execute(statement, {"rows": documents}).fetchone()
     return int(changed or 0)
 

@@ -1,6 +1,8 @@
 """Promises of selection's assets, from landed feedback to a recommendation that a pipeline picks by, on real marts."""
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from typing import Any
 
@@ -12,10 +14,11 @@ from mart_records import evaluation, push
 from typer.testing import CliRunner, Result
 
 from assets.selection.assets import definitions
-from assets.selection.policies import change_policy
+from assets.selection.policies import Extractor, change_policy, rule
 from assets.selection.published import read_recommendation
 from assets.selection.publishing import publish
 from assets.selection.recommend import choose, unit_of
+from assets.selection.snapshots import one_learner
 from assets.warehouse.build import run_dbt
 from orchestration.commands.recommend import recommend
 from orchestration.commands.selection import app as selection
@@ -160,6 +163,22 @@ def test_retention_forgets_what_no_evaluation_on_hand_can_have_been_chosen_by(
     assert connection.execute("select ml.drop_superseded_snapshots()").fetchone() == (2,)
     assert read_recommendation(connection, TENANT, "invoice").snapshot_id == first
     assert connection.execute("select count(*) from ml.posterior_snapshots").fetchone() == (2,), "one a template"
+
+
+def test_a_run_reads_nothing_before_the_run_that_learns_is_done(database: Database, connection: Connection) -> None:
+    waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+    with ThreadPoolExecutor(1) as threads:
+        with database.connect() as other:
+            one_learner(other)
+            run = threads.submit(materialize, database, selection=["extractor_prior", "extractor_posteriors"])
+            end = time.monotonic() + 60
+            while not run.done() and connection.execute(waiting).fetchone() == (0,):
+                assert time.monotonic() < end
+                time.sleep(0.02)
+            rule(connection, TENANT, Extractor("v", "untried"), predecessor_model="alpha")
+        run.result()
+    basis = connection.execute("select basis from ml.extractor_priors where extractor_model = 'untried'").fetchall()
+    assert basis == [("predecessor",)], "or older knowledge would take the place of newer"
 
 
 def test_python_and_sql_give_a_key_the_same_extractor_with_its_propensity(
