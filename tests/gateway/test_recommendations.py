@@ -1,7 +1,10 @@
 """`GET /v1/recommendations`: from memory, read again when another recommendation holds, each tenant its own."""
 
+import asyncio
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +18,12 @@ from assets.selection.policies import Extractor, change_policy
 from assets.selection.published import read_recommendation
 from assets.selection.publishing import publish
 from assets.selection.recommend import choose, unit_of
+from gateway.recommendation_board import RecommendationBoard
 from storage.api_keys import create_key
 from storage.clock import Clock
 from storage.database import Connection, Database
+from storage.pool import Pool, connection_pool
+from storage.postgres_url import PostgresUrl
 from storage.tenants import create_tenant
 
 ARMS = [arm("v", "alpha", 90, 10, cost=0.02), arm("v", "beta", 84, 16, cost=0.01)]
@@ -82,6 +88,59 @@ def test_it_is_answered_from_memory_until_something_else_holds(door: Door, conne
         time.sleep(0.02)
     assert (answer["propensity"], answer["assigned_by"]) == (1.0, "override")
     assert "An override sets v/beta" in answer["reason"]
+
+
+class LatePool:
+    """A pool whose next reader is overtaken: between its reading and its end `meanwhile` runs."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.meanwhile: Callable[[], None] | None = None
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        with self.pool.connection() as connection:
+            yield connection
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+
+
+class HeardBoard(RecommendationBoard):
+    """A board that tells when it listens and when it has heard of a tenant."""
+
+    def __init__(self, pool: Pool, url: PostgresUrl) -> None:
+        super().__init__(pool, url)
+        self.listens, self.has_heard = threading.Event(), threading.Event()
+
+    def _hear(self, tenant_id: str) -> None:
+        super()._hear(tenant_id)
+        (self.has_heard if tenant_id else self.listens).set()
+
+
+def test_what_changes_while_it_is_read_is_not_kept(door: Door, database: Database) -> None:
+    def ask_twice(board: HeardBoard, pool: LatePool) -> list[str]:
+        def override() -> None:
+            with database.connect() as connection:
+                change = {"override": Extractor("v", "beta"), "override_reason": "a trial"}
+                change_policy(connection, "acme", "invoice", change)
+                publish(connection, "acme")
+            assert board.has_heard.wait(WAITED_SECONDS)
+
+        assert board.listens.wait(WAITED_SECONDS)
+        pool.meanwhile = override
+        return [str(board.find("acme", "invoice").recommended) for _ in range(2)]
+
+    async def ask(pool: LatePool) -> list[str]:
+        board = HeardBoard(pool, database.platform)  # type: ignore[arg-type] # as much of a pool as is used
+        keeping = asyncio.create_task(board.keep())
+        try:
+            return await asyncio.to_thread(ask_twice, board, pool)
+        finally:
+            keeping.cancel()
+
+    with connection_pool(database.platform) as real:
+        assert asyncio.run(ask(LatePool(real))) == ["v/alpha", "v/beta"]
 
 
 def test_another_tenants_recommendation_is_as_unknown_as_one_that_is_nowhere(
