@@ -114,8 +114,8 @@ def _named(group: Group, learnt: Learnt, first: date) -> Knowledge:
                 ArmPosterior(
                     *arm.extractor,
                     feedback_count=template.feedback_count(arm),
-                    success_count=int(arm.total("success_count")),
-                    failure_count=int(arm.total("failure_count")),
+                    success_count=arm.total("success_count"),
+                    failure_count=arm.total("failure_count"),
                     effective_count=float(learnt.effective_count[row, column]),
                     alpha=alpha,
                     beta=beta,
@@ -123,8 +123,8 @@ def _named(group: Group, learnt: Learnt, first: date) -> Knowledge:
                     lower=float(lower[row, column]),
                     upper=float(upper[row, column]),
                     restarted_on=changed,
-                    mean_cost_usd=arm.mean("cost"),
-                    mean_latency_ms=arm.mean("latency"),
+                    mean_cost_usd=arm.mean_cost_usd,
+                    mean_latency_ms=arm.mean_latency_ms,
                 )
             )
             priors.append(_prior(template, arm.extractor, learnt, (row, column)))
