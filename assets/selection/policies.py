@@ -4,7 +4,7 @@ Belongs here: reading and changing those decisions, each change with its audit e
 from them (`publishing`), for which whoever changes one calls `publishing.publish` in the same transaction.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 from uuid import UUID
@@ -78,12 +78,11 @@ on conflict (tenant_id, extractor_vendor, extractor_model) do update set
 # Of what the last refresh learnt: an extractor that no evaluation has named is a slip of the pen.
 _KNOWN_EXTRACTORS = """
 select distinct posteriors.extractor_vendor, posteriors.extractor_model
-from ml.current_recommendations
-inner join ml.recommendation_snapshots using (snapshot_id)
+from ml.current_posteriors
 inner join ml.extractor_posteriors as posteriors using (posterior_id)
 where
-    current_recommendations.tenant_id = %(tenant_id)s
-    and (%(template_id)s::uuid is null or current_recommendations.template_id = %(template_id)s)
+    current_posteriors.tenant_id = %(tenant_id)s
+    and (%(template_id)s::uuid is null or current_posteriors.template_id = %(template_id)s)
 order by 1, 2
 """
 
@@ -128,6 +127,24 @@ class Ruling:
     extractor: Extractor
     predecessor: Extractor | None = None
     is_retired: bool = False
+
+
+def find_extractor(connection: Connection, tenant_id: str, name: str) -> Extractor:
+    """The extractor that people call vendor/model; either may have slashes of its own.
+
+    An unknown one's vendor ends at the first slash.
+
+    Raises:
+        UsageError: no such name can be, or it is two extractors' name.
+    """
+    found = [extractor for extractor in _known(connection, tenant_id) if str(extractor) == name]
+    if len(found) > 1:
+        told = " and ".join(f"{extractor.model!r} of {extractor.vendor!r}" for extractor in found)
+        raise UsageError(f"extractor {name!r} may be {told}: send their evaluations under names that differ")
+    vendor, slash, model = name.partition("/")
+    if not (vendor and slash and model):
+        raise UsageError(f"extractor {name!r}: give vendor/model")
+    return found[0] if found else Extractor(vendor, model)
 
 
 def find_template(connection: Connection, tenant_id: str, template: str) -> UUID:
@@ -227,7 +244,7 @@ def rule(
         predecessor_model: a model of the same vendor; empty takes it back.
 
     Raises:
-        UsageError: an extractor that is its own predecessor, or the incumbent or override of a template to be retired.
+        UsageError: an extractor that is its own predecessor, or to be retired and unknown, an incumbent or an override.
     """
     lock_tenant(connection, tenant_id)
     known = {ruling.extractor: ruling for ruling in read_rulings(connection, tenant_id).get(tenant_id, [])}
@@ -238,6 +255,7 @@ def rule(
     after = Ruling(extractor, predecessor, before.is_retired if is_retired is None else is_retired)
     _refuse_circles(after, known.values())
     if after.is_retired and not before.is_retired:
+        _require_known(extractor, _known(connection, tenant_id), f"retire {extractor}")
         _refuse_in_use(connection, tenant_id, extractor)
     if after != before:
         connection.execute(
@@ -307,20 +325,27 @@ def _checked(policy: Policy) -> Policy:
 def _require_choosable(
     connection: Connection, tenant_id: str, template_id: UUID, extractor: Extractor, what: str
 ) -> None:
-    values = {"tenant_id": tenant_id, "template_id": template_id}
-    known = [Extractor(*row) for row in connection.execute(_KNOWN_EXTRACTORS, values)]
-    if extractor not in known:
-        listed = (
-            f"Known on this template: {', '.join(map(str, known))}."
-            if known
-            else "None is known yet: send evaluations with feedback, then run: tidemark refresh"
-        )
-        raise UsageError(f"{what} {extractor}: unknown extractor. {listed}")
+    _require_known(extractor, _known(connection, tenant_id, template_id), f"{what} {extractor}", " on this template")
     if any(ruling.extractor == extractor and ruling.is_retired for ruling in _of(connection, tenant_id)):
         raise UsageError(
             f"{what} {extractor}: is retired. Bring it back first: tidemark selection restore {extractor} "
             f"--tenant {tenant_id}"
         )
+
+
+def _known(connection: Connection, tenant_id: str, template_id: UUID | None = None) -> list[Extractor]:
+    values = {"tenant_id": tenant_id, "template_id": template_id}
+    return [Extractor(*row) for row in connection.execute(_KNOWN_EXTRACTORS, values)]
+
+
+def _require_known(extractor: Extractor, known: Sequence[Extractor], what: str, where: str = "") -> None:
+    if extractor not in known:
+        listed = (
+            f"Known{where}: {', '.join(map(str, known))}."
+            if known
+            else "None is known yet: send evaluations with feedback, then run: tidemark refresh"
+        )
+        raise UsageError(f"{what}: unknown extractor. {listed}")
 
 
 def _of(connection: Connection, tenant_id: str) -> Iterable[Ruling]:

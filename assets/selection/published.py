@@ -48,8 +48,8 @@ def read_recommendation(connection: Connection, tenant_id: str, template: str) -
     for found in _recommendations(rows):
         return found
     raise ConflictError(
-        "no feedback on this template's extractors yet. Send some (tidemark feedback FILE --tenant T), "
-        "then run: tidemark refresh"
+        "no feedback on this template's extractors yet, or all of them are retired. Send some (tidemark feedback FILE "
+        "--tenant T), then run: tidemark refresh; or bring one back: tidemark selection restore"
     )
 
 

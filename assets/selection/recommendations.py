@@ -4,7 +4,7 @@ Belongs here: putting both together, and the shares that follow. Does not belong
 the verdict and its words (`decisions`), storing the outcome (`publishing`).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import NamedTuple
@@ -166,7 +166,14 @@ class _Choice:
             override=None if self.override == NO_ARM else self.override,
             rate=_RATES[self.known.objective],
         )
-        return decide(template, Rules(tolerance=self.policy.tolerance))
+        found_so = decide(template, Rules(tolerance=self.policy.tolerance))
+        return found_so._replace(reason=" ".join([found_so.reason, *self._missing()]))
+
+    def _missing(self) -> Iterator[str]:
+        named = (self.policy.incumbent, self.incumbent, "incumbent"), (self.policy.override, self.override, "override")
+        for extractor, arm, what in named:
+            if extractor is not None and arm == NO_ARM:
+                yield f"The {what} {extractor} is left out: it has no evaluations in the days that are learnt from."
 
     def _shares(self, found: Best, row: int) -> list[Share]:
         count = len(self.arms)

@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 from assets.selection.policies import (
-    Extractor,
     Objective,
     Policy,
     change_policy,
+    find_extractor,
     read_policy_list,
     read_rulings,
     rule,
@@ -71,12 +71,15 @@ def set_(
     tolerance: Annotated[float | None, typer.Option(help="A difference that is not worth a change.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Decide about a template; what isn't given stays. The recommendation changes at once."""
+    """Decide about a template; what isn't given stays.
+
+    The recommendation changes at once; another objective is learnt by the next refresh.
+    """
     if reason is not None and override is None:
         raise UsageError("--reason belongs to --override")
     given = {
-        "incumbent": _extractor(incumbent),
-        "override": _extractor(override),
+        "incumbent": incumbent,
+        "override": override,
         "override_reason": reason,
         "objective": objective,
         "exploration_floor": floor,
@@ -106,7 +109,7 @@ def unset(
 def retire(extractor: ExtractorArgument, tenant: TenantOption) -> None:
     """Never choose an extractor any more, on none of the tenant's templates."""
     with _of_tenant(tenant) as connection:
-        rule(connection, tenant, _required(extractor), is_retired=True)
+        rule(connection, tenant, find_extractor(connection, tenant, extractor), is_retired=True)
         publish(connection, tenant)
     console.print(f"{extractor} is retired.", markup=False, highlight=False)
 
@@ -115,7 +118,7 @@ def retire(extractor: ExtractorArgument, tenant: TenantOption) -> None:
 def restore(extractor: ExtractorArgument, tenant: TenantOption) -> None:
     """Choose a retired extractor again."""
     with _of_tenant(tenant) as connection:
-        rule(connection, tenant, _required(extractor), is_retired=False)
+        rule(connection, tenant, find_extractor(connection, tenant, extractor), is_retired=False)
         publish(connection, tenant)
     console.print(f"{extractor} may be chosen again.", markup=False, highlight=False)
 
@@ -128,7 +131,7 @@ def succeed(
 ) -> None:
     """Say of which model an extractor is the new version: from the next refresh on it starts from that."""
     with _of_tenant(tenant) as connection:
-        after = rule(connection, tenant, _required(extractor), predecessor_model=predecessor)
+        after = rule(connection, tenant, find_extractor(connection, tenant, extractor), predecessor_model=predecessor)
     told = f"comes after {after.predecessor}" if after.predecessor else "comes after none"
     console.print(f"{extractor} {told}.", markup=False, highlight=False)
 
@@ -153,20 +156,14 @@ def _of_tenant(tenant: str) -> Iterator[Connection]:
 
 def _change(tenant: str, template: str, changes: Mapping[str, object], as_json: bool) -> None:
     with _of_tenant(tenant) as connection:
-        policy = change_policy(connection, tenant, template, changes)
+        named = {
+            name: find_extractor(connection, tenant, value)
+            for name in ("incumbent", "override")
+            if isinstance(value := changes.get(name), str)
+        }
+        policy = change_policy(connection, tenant, template, {**changes, **named})
         publish(connection, tenant)
     show([_named(template, policy)], as_json)
-
-
-def _extractor(text: str | None) -> Extractor | None:
-    return None if text is None else _required(text)
-
-
-def _required(text: str) -> Extractor:
-    vendor, slash, model = text.partition("/")
-    if not (vendor and slash and model):
-        raise UsageError(f"extractor {text!r}: give vendor/model")
-    return Extractor(vendor, model)
 
 
 def _named(template: str, policy: Policy) -> dict[str, object]:

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 import typer
 from mart_records import evaluation, push
+from selection_rows import arm, plant_recommendation
 from typer.testing import CliRunner, Result
 
 from assets.selection.assets import definitions
@@ -179,6 +180,27 @@ def test_a_run_reads_nothing_before_the_run_that_learns_is_done(database: Databa
         run.result()
     basis = connection.execute("select basis from ml.extractor_priors where extractor_model = 'untried'").fetchall()
     assert basis == [("predecessor",)], "or older knowledge would take the place of newer"
+
+
+def test_names_with_slashes_are_found_slips_refused_and_who_is_missing_is_told(
+    database: Database, connection: Connection, settings: Settings
+) -> None:
+    slashed = [arm("host/v", "a/b", 90, 10), arm("v", "beta", 40, 60)]
+    plant_recommendation(connection, TENANT, "invoice", [*slashed, arm("x/y", "z", 1, 1), arm("x", "y/z", 1, 1)])
+    assert decide("set", "--template", "invoice", "--incumbent", "host/v/a/b").exit_code == 0
+    assert read_recommendation(connection, TENANT, "invoice").incumbent == Extractor("host/v", "a/b")
+    ambiguous = decide("set", "--template", "invoice", "--incumbent", "x/y/z").exception
+    assert "may be 'y/z' of 'x' and 'z' of 'x/y'" in str(ambiguous)
+    assert "retire v/bet: unknown extractor. Known: host/v/a/b, v/beta" in str(decide("retire", "v/bet").exception)
+    plant_recommendation(connection, TENANT, "invoice", slashed[1:])
+    found = read_recommendation(connection, TENANT, "invoice")
+    assert found.reason.endswith(
+        "The incumbent host/v/a/b is left out: it has no evaluations in the days that are learnt from."
+    )
+    assert decide("retire", "v/beta").exit_code == 0
+    assert "selection restore" in str(run("--template", "invoice").exception)
+    assert decide("restore", "v/beta").exit_code == 0
+    assert str(read_recommendation(connection, TENANT, "invoice").recommended) == "v/beta"
 
 
 def test_python_and_sql_give_a_key_the_same_extractor_with_its_propensity(
