@@ -9,7 +9,7 @@ from typing import NamedTuple
 import orjson
 from psycopg import sql
 from psycopg.rows import scalar_row
-from psycopg.types.json import Jsonb
+from psycopg.types.json import Json
 
 from storage.database import Connection
 
@@ -17,7 +17,7 @@ _ONE_WRITER = sql.SQL("lock table ml.{table} in share row exclusive mode")
 # The rows come as one JSON array: one statement whatever their number.
 _REPLACE = sql.SQL("""
 with given as materialized (
-    select {columns} from jsonb_populate_recordset(null::ml.{table}, %(rows)s)
+    select {columns} from json_populate_recordset(null::ml.{table}, %(rows)s)
 ),
 
 gone as (
@@ -64,7 +64,7 @@ def replace_rows(
         new_values=_names(values, "excluded"),
         stored_values=_names(values, "stored"),
     )
-    documents = Jsonb([row._asdict() for row in rows], dumps=orjson.dumps)
+    documents = Json([row._asdict() for row in rows], dumps=orjson.dumps)
     with connection.cursor(row_factory=scalar_row) as cursor:
         cursor.execute(_ONE_WRITER.format(table=sql.Identifier(table)))
         changed = cursor.execute(statement, {"rows": documents}).fetchone()
