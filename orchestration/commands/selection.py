@@ -12,6 +12,7 @@ from assets.selection.policies import (
     Policy,
     change_policy,
     read_policy_list,
+    read_pooling,
     read_rulings,
     rule,
     set_pooling,
@@ -27,6 +28,7 @@ app = typer.Typer(no_args_is_help=True, help="Selection: incumbents, overrides, 
 TemplateOption = Annotated[str, typer.Option("--template", help="Whose extractors are chosen from.")]
 ExtractorArgument = Annotated[str, typer.Argument(metavar="VENDOR/MODEL", help="Who is meant.")]
 ExtractorOption = Annotated[str | None, typer.Option(metavar="VENDOR/MODEL")]
+_POOLS = "{} learns together with the other tenants that agree to it."
 _UNSET = {
     "objective": Policy.objective,
     "incumbent": None,
@@ -48,13 +50,17 @@ def list_(tenant: TenantOption, as_json: JsonOption = False) -> None:
                 "is_retired": ruling.is_retired,
             }
             for ruling in read_rulings(connection, tenant).get(tenant, [])
+            if ruling.is_retired or ruling.predecessor
         ]
+        pools = read_pooling(connection, tenant)
     if as_json:
-        print_json({"tenant": tenant, "templates": policies, "extractors": rulings})
+        print_json({"tenant": tenant, "pools": pools, "templates": policies, "extractors": rulings})
         return
     show(policies, as_json=False, title=f"Templates of {tenant}", empty="no template has anything but the defaults")
     if rulings:
         show(rulings, as_json=False, title=f"Extractors of {tenant}")
+    if pools:
+        console.print(_POOLS.format(tenant), markup=False, highlight=False)
 
 
 @app.command("set")
@@ -124,11 +130,17 @@ def restore(extractor: ExtractorArgument, tenant: TenantOption) -> None:
 def succeed(
     extractor: ExtractorArgument,
     tenant: TenantOption,
-    predecessor: Annotated[str, typer.Option(help="The model before it, of the same vendor; empty takes it back.")],
+    predecessor: Annotated[
+        str,
+        typer.Option(metavar="VENDOR/MODEL", help="The version before it, of the same vendor; empty takes it back."),
+    ],
 ) -> None:
     """Say of which model an extractor is the new version: from the next refresh on it starts from that."""
+    named, earlier = _required(extractor), _required(predecessor) if predecessor else None
+    if earlier and earlier.vendor != named.vendor:
+        raise UsageError(f"--predecessor {earlier}: name a model of the same vendor, {named.vendor}/MODEL")
     with _of_tenant(tenant) as connection:
-        after = rule(connection, tenant, _required(extractor), predecessor_model=predecessor)
+        after = rule(connection, tenant, named, predecessor_model=earlier.model if earlier else "")
     told = f"comes after {after.predecessor}" if after.predecessor else "comes after none"
     console.print(f"{extractor} {told}.", markup=False, highlight=False)
 
@@ -141,7 +153,8 @@ def pool(
     """Learn priors together with the other tenants that agree to it: none does unless told."""
     with _of_tenant(tenant) as connection:
         set_pooling(connection, tenant, pools=pools)
-    console.print(f"{tenant} {'shares' if pools else 'keeps to itself'} what it learns.", markup=False, highlight=False)
+    told = _POOLS if pools else "{} keeps to itself what it learns."
+    console.print(told.format(tenant), markup=False, highlight=False)
 
 
 @contextmanager
