@@ -17,7 +17,6 @@ from assets.selection.policies import (
     rule,
     set_pooling,
 )
-from assets.selection.publishing import publish
 from orchestration.commands.shared import JsonOption, TenantOption, console, print_json, show, transaction
 from storage.database import Connection
 from storage.errors import UsageError
@@ -113,7 +112,7 @@ def retire(extractor: ExtractorArgument, tenant: TenantOption) -> None:
     """Never choose an extractor any more, on none of the tenant's templates."""
     with _of_tenant(tenant) as connection:
         rule(connection, tenant, _required(extractor), is_retired=True)
-        publish(connection, tenant)
+        _publish(connection, tenant)
     console.print(f"{extractor} is retired.", markup=False, highlight=False)
 
 
@@ -122,7 +121,7 @@ def restore(extractor: ExtractorArgument, tenant: TenantOption) -> None:
     """Choose a retired extractor again."""
     with _of_tenant(tenant) as connection:
         rule(connection, tenant, _required(extractor), is_retired=False)
-        publish(connection, tenant)
+        _publish(connection, tenant)
     console.print(f"{extractor} may be chosen again.", markup=False, highlight=False)
 
 
@@ -167,8 +166,15 @@ def _of_tenant(tenant: str) -> Iterator[Connection]:
 def _change(tenant: str, template: str, changes: Mapping[str, object], as_json: bool) -> None:
     with _of_tenant(tenant) as connection:
         policy = change_policy(connection, tenant, template, changes)
-        publish(connection, tenant)
+        _publish(connection, tenant)
     show([_named(template, policy)], as_json)
+
+
+def _publish(connection: Connection, tenant: str) -> None:
+    # numpy only where something is decided: the command line has this module's names at hand whatever it is asked.
+    from assets.selection.publishing import publish
+
+    publish(connection, tenant)
 
 
 def _extractor(text: str | None) -> Extractor | None:
