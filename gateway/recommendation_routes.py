@@ -11,7 +11,7 @@ from gateway.answers import documented_answer, json_answer
 from gateway.keyring import Guard
 from gateway.listings import TEXT, Parameter, one_of
 from gateway.parameters import openapi_parameters, read_values
-from gateway.problems import READ_REFUSALS, documented
+from gateway.problems import READ_REFUSALS, BadParametersError, documented
 from gateway.recommendation_board import RecommendationBoard
 from storage.api_keys import ApiKey
 
@@ -21,8 +21,8 @@ _PARAMETERS = (
     Parameter(
         "key",
         TEXT,
-        "What is decided about, such as a document's identifier: mode `sample` gives a key the same extractor as long "
-        "as shares stay. Without a key it draws.",
+        "Of mode `sample`: what is decided about, such as a document's identifier. A key gets the same extractor while "
+        "shares stay; without a key it draws.",
     ),
 )
 
@@ -57,6 +57,8 @@ def recommendation_routes(board: RecommendationBoard, reader: Guard) -> APIRoute
     def recommend(request: Request, key: Annotated[ApiKey, Depends(reader)]) -> Response:
         values = read_values(_PARAMETERS, request.query_params.multi_items())
         template, mode, about = values["template"], values.get("mode", "best"), values.get("key")
+        if about is not None and mode == "best":
+            raise BadParametersError([("key", "decides about shares: add mode=sample, or leave it out")])
         found = board.find(key.tenant_id, template)
         choice = choose(found, mode, draws.random() if about is None else unit_of(found, about))
         return json_answer({"template": template, "mode": mode, "key": about, **choice.as_dict(found)})

@@ -1,4 +1,4 @@
-"""The sensor `alert_marts`: to acknowledge an alert or to pause an endpoint makes no arrival and no event."""
+"""The sensor `alert_marts`: to acknowledge an alert, pause an endpoint or retire an extractor makes no arrival."""
 
 import dagster as dg
 from dagster import DagsterRunStatus, RunsFilter
@@ -14,21 +14,21 @@ _FAILURES_BEFORE_HELP = 5
 
 
 def alert_marts_sensor() -> dg.SensorDefinition:
-    """The sensor that asks for the marts of alerts and endpoints, and no others, when they show what is no more."""
+    """The sensor that asks for the marts of alerts, endpoints and recommendations when they show what is no more."""
 
     @dg.sensor(
         name="alert_marts",
         job_name=ALERT_MARTS_JOB.name,
         minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Asks for the marts of alerts and endpoints when one stands otherwise than they show.",
+        description="Asks for the marts of alerts, endpoints and recommendations when they show what is no more.",
     )
     def alert_marts(
         context: dg.SensorEvaluationContext, database: dg.ResourceParam[Database], clock: dg.ResourceParam[Clock]
     ) -> dg.RunRequest | dg.SkipReason:
         with database.connect(autocommit=True) as connection:
             if not alert_marts_are_behind(connection):
-                return dg.SkipReason("The marts show alerts and endpoints as they are.")
+                return dg.SkipReason("The marts show alerts, endpoints and recommendations as they are.")
             if refresh_under_way(context.instance, connection):
                 return dg.SkipReason("A refresh is under way; what it leaves behind is taken up after it.")
         wait = pause_after(_failures(context.instance), clock)

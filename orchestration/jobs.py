@@ -53,9 +53,12 @@ ALERT_MARTS_JOB = dg.define_asset_job(
         ["staging", "stg_webhooks"],
         ["staging", "stg_webhook_deliveries"],
         ["marts", "webhook_health"],
+        ["staging", "stg_extractor_recommendations"],
+        ["marts", "extractor_recommendations"],
     ),
     tags=BUILDS_MARTS,
-    description="The marts that show alerts and endpoints, after one has fired or somebody has changed how it stands.",
+    description="The marts that show alerts, endpoints and recommendations, after an alert has fired or somebody has "
+    "changed how one stands.",
 )
 
 RECONCILE_BATCHES_JOB = dg.define_asset_job(

@@ -185,11 +185,11 @@ class _View:
         short = [f"{arm.name} has {arm.feedback_count}" for arm in compared if arm.feedback_count < wanted]
         if not short:
             return None
+        whom = "most probable best" if self.incumbent is None else "most probable best and of the one in use"
         return Decision(
             "insufficient",
             self.in_use,
-            f"Too little feedback to judge by: {' and '.join(short)}, at least {wanted} are needed of the "
-            "most probable best and of the one in use.",
+            f"Too little feedback to judge by: {' and '.join(short)}, at least {wanted} are needed of the {whom}.",
         )
 
     def clear(self) -> Decision | None:
@@ -238,7 +238,7 @@ class _View:
             "insufficient",
             self.in_use,
             f"Feedback is too unequal to compare: {least.name} may be the best ({_percent(least.p_best)}) and has "
-            f"{least.feedback_count} feedbacks, {most.name} has {most.feedback_count}: at least "
+            f"{_feedbacks(least.feedback_count)}, {most.name} has {most.feedback_count}: at least "
             f"{_percent(self.rules.least_feedback_ratio)} of that is needed. Send {least.name} more documents.",
         )
 
@@ -270,6 +270,10 @@ def _digits(value: float, bound: float | None) -> str:
             break
         shown = f"{value:.{digits}f}"
     return shown
+
+
+def _feedbacks(count: int) -> str:
+    return "1 feedback" if count == 1 else f"{count} feedbacks"
 
 
 def _days_ago(days: int) -> str:

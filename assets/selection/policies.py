@@ -284,6 +284,13 @@ def set_pooling(connection: Connection, tenant_id: str, *, pools: bool) -> None:
     record_audit(connection, tenant_id=tenant_id, action="tenant.pool", subject=tenant_id, detail={"pools": pools})
 
 
+def read_pooling(connection: Connection, tenant_id: str) -> bool:
+    """Whether an existing tenant agrees to that."""
+    query = "select pools_extractors from access.tenants where tenant_id = %s"
+    row = connection.execute(query, (tenant_id,)).fetchone()
+    return row is not None and row[0]
+
+
 def _policy(row: tuple[object, ...]) -> Policy:
     objective, floor, tolerance, incumbent_vendor, incumbent_model, override_vendor, override_model, reason = row
     return Policy(
@@ -370,9 +377,10 @@ def _refuse_in_use(connection: Connection, tenant_id: str, extractor: Extractor)
                 (tenant_id, template_id),
             ).fetchone()
             name = row[0] if row else template_id
+            what = "override" if extractor == policy.override else "incumbent"
             raise UsageError(
-                f"{extractor} is the incumbent or the override of template {name!r}: change that first, with "
-                "tidemark selection set"
+                f"{extractor} is the {what} of template {name!r}: set another, or run first: "
+                f"tidemark selection unset {what} --template {name} --tenant {tenant_id}"
             )
 
 

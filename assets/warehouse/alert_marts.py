@@ -1,4 +1,4 @@
-"""Whether the marts of alerts and endpoints show how these stand: what people do to them is no landing.
+"""Whether the marts of alerts, endpoints and recommendations show how these stand: what people do is no landing.
 
 Does not belong here: building them (`build`), and when they are built (`orchestration`).
 """
@@ -7,11 +7,13 @@ from storage.database import Connection
 
 # Before the first build of this version there is nothing to compare.
 _STAND = """
-select count(*) = 2
+select count(*) = 3
 from pg_attribute
 where
     (attrelid, attname) in (
-        (to_regclass('marts.recent_alerts'), 'is_amended'), (to_regclass('marts.webhook_health'), 'breaker')
+        (to_regclass('marts.recent_alerts'), 'is_amended'),
+        (to_regclass('marts.webhook_health'), 'breaker'),
+        (to_regclass('marts.extractor_recommendations'), 'snapshot_id')
     )
     and not attisdropped
 """
@@ -36,11 +38,21 @@ select
             (webhooks.webhook_id, webhooks.url, webhooks.status, webhooks.breaker = 'closed')
             is distinct from (shown.webhook_id, shown.endpoint, shown.status, shown.breaker = 'closed')
     )
+    or exists (
+        select from ml.extractor_recommendations as holding
+        full join marts.extractor_recommendations as shown
+            on
+                holding.tenant_id = shown.tenant_id
+                and holding.template_id = shown.template_id
+                and holding.extractor_vendor = shown.extractor_vendor
+                and holding.extractor_model = shown.extractor_model
+        where holding.snapshot_id is distinct from shown.snapshot_id
+    )
 """
 
 
 def alert_marts_are_behind(connection: Connection) -> bool:
-    """Whether an alert or an endpoint stands otherwise than its mart shows; False before the first build."""
+    """Whether one of them stands otherwise than its mart shows; False before the first build."""
     if connection.execute(_STAND).fetchone() != (True,):
         return False
     return connection.execute(_BEHIND).fetchone() == (True,)

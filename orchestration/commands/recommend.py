@@ -25,6 +25,8 @@ def recommend(
     """Recommend an extractor for a template, from what the last refresh learnt."""
     if key is not None and seed is not None:
         raise UsageError("--key decides by the key and --seed by a draw: give one of them")
+    if mode == "best" and not (key is None and seed is None):
+        raise UsageError("--key and --seed decide about shares: add --mode sample, or leave them out")
     with transaction() as (_, connection):
         require_tenant(connection, tenant)
         found = read_recommendation(connection, tenant, template)
@@ -34,9 +36,8 @@ def recommend(
     if as_json:
         print_json({"tenant": tenant, "template": template, "mode": mode, "key": key} | choice.as_dict(found))
         return
-    console.print(
-        f"Use {choice.arm.extractor} for {template} (chosen with probability {choice.propensity:.3f}).", markup=False
-    )
+    share = f": its share is {choice.propensity:.3f}" if choice.assigned_by == "share" else ""
+    console.print(f"Use {choice.arm.extractor} for {template}{share}.", markup=False, highlight=False)
     console.print(f"{found.decision}: {found.reason}", markup=False, highlight=False)
     show(
         [

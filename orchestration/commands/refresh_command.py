@@ -38,11 +38,13 @@ def refresh(
         for failed in outcome["failed"]:
             console.print(f"  failed: {failed}", highlight=False, markup=False, soft_wrap=True)
     else:
-        console.print("Nothing is stale: all that has landed is in the marts, alerts and webhooks are as they show.")
+        console.print(
+            "Nothing is stale: what has landed is in the marts; alerts, webhooks and recommendations are as they show."
+        )
 
 
 def _what(outcome: dict[str, Any]) -> str:
     if outcome["first_day"] is None:
-        return "Brought the marts of alerts and webhooks up to date"
+        return "Brought the marts of alerts, webhooks and recommendations up to date"
     days = f"{outcome['first_day']} to {outcome['last_day']}"
     return f"Made every model anew and judged {days}" if outcome["anew"] else f"Refreshed {days}"

@@ -12,11 +12,11 @@ from assets.selection.policies import (
     change_policy,
     find_extractor,
     read_policy_list,
+    read_pooling,
     read_rulings,
     rule,
     set_pooling,
 )
-from assets.selection.publishing import publish
 from orchestration.commands.shared import JsonOption, TenantOption, console, print_json, show, transaction
 from storage.database import Connection
 from storage.errors import UsageError
@@ -27,6 +27,7 @@ app = typer.Typer(no_args_is_help=True, help="Selection: incumbents, overrides, 
 TemplateOption = Annotated[str, typer.Option("--template", help="Whose extractors are chosen from.")]
 ExtractorArgument = Annotated[str, typer.Argument(metavar="VENDOR/MODEL", help="Who is meant.")]
 ExtractorOption = Annotated[str | None, typer.Option(metavar="VENDOR/MODEL")]
+_POOLS = "{} learns together with the other tenants that agree to it."
 _UNSET = {
     "objective": Policy.objective,
     "incumbent": None,
@@ -48,13 +49,17 @@ def list_(tenant: TenantOption, as_json: JsonOption = False) -> None:
                 "is_retired": ruling.is_retired,
             }
             for ruling in read_rulings(connection, tenant).get(tenant, [])
+            if ruling.is_retired or ruling.predecessor
         ]
+        pools = read_pooling(connection, tenant)
     if as_json:
-        print_json({"tenant": tenant, "templates": policies, "extractors": rulings})
+        print_json({"tenant": tenant, "pools": pools, "templates": policies, "extractors": rulings})
         return
     show(policies, as_json=False, title=f"Templates of {tenant}", empty="no template has anything but the defaults")
     if rulings:
         show(rulings, as_json=False, title=f"Extractors of {tenant}")
+    if pools:
+        console.print(_POOLS.format(tenant), markup=False, highlight=False)
 
 
 @app.command("set")
@@ -110,7 +115,7 @@ def retire(extractor: ExtractorArgument, tenant: TenantOption) -> None:
     """Never choose an extractor any more, on none of the tenant's templates."""
     with _of_tenant(tenant) as connection:
         rule(connection, tenant, find_extractor(connection, tenant, extractor), is_retired=True)
-        publish(connection, tenant)
+        _publish(connection, tenant)
     console.print(f"{extractor} is retired.", markup=False, highlight=False)
 
 
@@ -119,7 +124,7 @@ def restore(extractor: ExtractorArgument, tenant: TenantOption) -> None:
     """Choose a retired extractor again."""
     with _of_tenant(tenant) as connection:
         rule(connection, tenant, find_extractor(connection, tenant, extractor), is_retired=False)
-        publish(connection, tenant)
+        _publish(connection, tenant)
     console.print(f"{extractor} may be chosen again.", markup=False, highlight=False)
 
 
@@ -127,11 +132,15 @@ def restore(extractor: ExtractorArgument, tenant: TenantOption) -> None:
 def succeed(
     extractor: ExtractorArgument,
     tenant: TenantOption,
-    predecessor: Annotated[str, typer.Option(help="The model before it, of the same vendor; empty takes it back.")],
+    predecessor: Annotated[
+        str,
+        typer.Option(metavar="VENDOR/MODEL", help="The version before it, of the same vendor; empty takes it back."),
+    ],
 ) -> None:
     """Say of which model an extractor is the new version: from the next refresh on it starts from that."""
     with _of_tenant(tenant) as connection:
-        after = rule(connection, tenant, find_extractor(connection, tenant, extractor), predecessor_model=predecessor)
+        named = find_extractor(connection, tenant, extractor)
+        after = rule(connection, tenant, named, predecessor_model=_model_of(named, predecessor))
     told = f"comes after {after.predecessor}" if after.predecessor else "comes after none"
     console.print(f"{extractor} {told}.", markup=False, highlight=False)
 
@@ -144,7 +153,8 @@ def pool(
     """Learn priors together with the other tenants that agree to it: none does unless told."""
     with _of_tenant(tenant) as connection:
         set_pooling(connection, tenant, pools=pools)
-    console.print(f"{tenant} {'shares' if pools else 'keeps to itself'} what it learns.", markup=False, highlight=False)
+    told = _POOLS if pools else "{} keeps to itself what it learns."
+    console.print(told.format(tenant), markup=False, highlight=False)
 
 
 @contextmanager
@@ -162,8 +172,23 @@ def _change(tenant: str, template: str, changes: Mapping[str, object], as_json: 
             if isinstance(value := changes.get(name), str)
         }
         policy = change_policy(connection, tenant, template, {**changes, **named})
-        publish(connection, tenant)
+        _publish(connection, tenant)
     show([_named(template, policy)], as_json)
+
+
+def _publish(connection: Connection, tenant: str) -> None:
+    # numpy only where something is decided: the command line has this module's names at hand whatever it is asked.
+    from assets.selection.publishing import publish
+
+    publish(connection, tenant)
+
+
+def _model_of(heir: Extractor, predecessor: str) -> str:
+    """The model of a predecessor that is named as vendor/model; empty for none."""
+    model = predecessor.removeprefix(f"{heir.vendor}/")
+    if predecessor and model == predecessor:
+        raise UsageError(f"--predecessor {predecessor}: name a model of the same vendor, {heir.vendor}/MODEL")
+    return model
 
 
 def _named(template: str, policy: Policy) -> dict[str, object]:

@@ -69,6 +69,7 @@ def test_a_key_gets_what_python_picks_for_it_with_all_that_a_record_is_to_say(
     assert chosen == {"alpha", "beta"}
     best = door.ask().json()
     assert (best["extractor_model"], best["propensity"], best["assigned_by"]) == ("alpha", 1.0, "override")
+    assert "add mode=sample" in str(problem(door.ask(key="doc 1"), 422)["detail"])
     assert (best["decision"], best["cheapest"], best["evidence_to"]) == ("explore", "v/alpha", "2026-05-10")
     assert sum(one["share"] for one in best["extractors"]) == 1
 

@@ -12,10 +12,13 @@ from uuid import UUID
 import dagster as dg
 import pytest
 from mart_records import empty_marts
+from selection_rows import arm, plant_recommendation
 
 from assets.evaluations.landing import land
 from assets.evaluations.manifests import declare_manifest
 from assets.evaluations.verdicts import Line
+from assets.selection.policies import Extractor, rule
+from assets.selection.publishing import publish
 from orchestration.alert_marts_sensor import alert_marts_sensor
 from orchestration.arrivals_sensor import arrivals_sensor
 from orchestration.definitions import build_definitions
@@ -258,6 +261,10 @@ def test_what_people_do_to_alerts_and_endpoints_is_shown_without_a_landing_and_b
         lambda: resume_webhook(connection, tenant, made.webhook_id),
         lambda: connection.execute("update alerting.webhooks set breaker = 'open', breaker_until = now()"),
         lambda: delete_webhook(connection, tenant, made.webhook_id),
+        lambda: plant_recommendation(
+            connection, tenant, "invoice", [arm("v", name, 90, 10) for name in ("alpha", "beta")]
+        ),
+        lambda: rule(connection, tenant, Extractor("v", "beta"), is_retired=True) and publish(connection, tenant),
     )
     built = None
     for deed in deeds:
@@ -267,10 +274,12 @@ def test_what_people_do_to_alerts_and_endpoints_is_shown_without_a_landing_and_b
         built = {event.asset_key.path[-1] for event in ran.get_asset_materialization_events()}
         assert not asks()
     assert built is not None
-    assert {"recent_alerts", "webhook_health"} < built
+    assert {"recent_alerts", "webhook_health", "extractor_recommendations"} < built
     assert not {"evaluations", "drift_history"} & built
     shown = connection.execute("select status, acked_by from marts.recent_alerts where alert_id = %s", (alert_id,))
     assert shown.fetchall() == [("resolved", "ana")]
+    left = connection.execute("select extractor_model from marts.extractor_recommendations")
+    assert left.fetchall() == [("alpha",)]
 
 
 def test_a_declared_batch_that_never_comes_is_asked_for_by_the_clock_alone_and_named_by_the_check(

@@ -241,6 +241,7 @@ def test_recommend_says_whom_to_use_why_and_with_what_probability(database: Data
     assert plain.exit_code == 0
     assert "Use v/alpha for invoice" in plain.stdout
     assert "insufficient: Feedback is too unequal to compare: v/untried" in plain.stdout
+    assert "add --mode sample" in str(run("--template", "invoice", "--key", "document 7").exception)
     best = json.loads(run("--template", "invoice", "--json").stdout)
     assert (best["extractor_model"], best["propensity"], best["assigned_by"]) == ("alpha", 1.0, "override")
     assert sum(arm["p_best"] for arm in best["extractors"]) == pytest.approx(1)
@@ -272,12 +273,15 @@ def test_what_people_decide_holds_at_once_and_is_on_record(
     )
     assert [arm.share for arm in found.arms if arm.extractor_model == "beta"] == [1.0]
     assert choose(found, "sample", 0.999).arm.extractor_model == "beta"
-    assert "is the incumbent or the override" in str(decide("retire", "v/beta").exception)
+    assert "tidemark selection unset override --template invoice" in str(decide("retire", "v/beta").exception)
     assert decide("unset", "override", "--template", "invoice").exit_code == 0
     found = read_recommendation(connection, TENANT, "invoice")
     assert [arm.extractor_model for arm in found.arms] == ["alpha", "beta"]
     assert sum(arm.p_best for arm in found.arms) == pytest.approx(1, abs=1e-9)
+    assert decide("restore", "v/beta").exit_code == 0
+    assert decide("pool", "--on").exit_code == 0
     listed = json.loads(decide("list", "--json").stdout)
+    assert listed["pools"]
     assert [(row["template"], row["incumbent"], row["override"]) for row in listed["templates"]] == [
         ("invoice", "v/beta", None),
         ("receipt", None, None),
@@ -304,7 +308,9 @@ def test_what_people_decide_holds_at_once_and_is_on_record(
         (("set", "--template", "invoice", "--incumbent", "beta"), "give vendor/model"),
         (("set", "--template", "invoice", "--floor", "1.5"), "exploration floor 1.5"),
         (("set", "--template", "nothing", "--floor", "0.1"), "unknown template 'nothing'"),
-        (("succeed", "v/beta", "--predecessor", "beta"), "comes after itself"),
+        (("succeed", "v/beta", "--predecessor", "v/beta"), "comes after itself"),
+        (("succeed", "v/beta", "--predecessor", "beta"), "give vendor/model"),
+        (("succeed", "v/beta", "--predecessor", "w/alpha"), "name a model of the same vendor, v/MODEL"),
     ],
 )
 def test_a_decision_that_can_t_be_is_refused_with_the_remedy(
