@@ -1,7 +1,9 @@
 """What do learnt posteriors cost in wrong choices, against plain counts under a uniform prior?
 
-Every policy plays each arm with its share: 5 % dealt out evenly, the rest by the exact probability of being best. Regret is the sum of what the best arm's rate exceeds the chosen ones' by. Then the coverage
-of intervals from field feedback, false alarms, and the delays of Chapelle & Li (2011), table 1.
+Every policy plays each arm with its share: 5 % dealt out evenly, the rest by the exact probability of being best. Only
+the delays draw from the posteriors, which has the same law. Regret is the sum of what the best arm's rate exceeds the
+chosen ones' by. Then the coverage of intervals from field feedback, false alarms, and the delays of Chapelle & Li
+(2011), table 1.
 """
 
 import time
