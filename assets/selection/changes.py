@@ -50,6 +50,7 @@ def find_changes(successes: Floats, failures: Floats, groups: npt.ArrayLike) -> 
         rate_after=joined("rate_after"),
         count_before=joined("count_before"),
         count_after=joined("count_after"),
+        void=joined("void"),
     )
 
 

@@ -85,7 +85,7 @@ def conclude(
 ) -> Learnt:
     """The posteriors, given each day's pseudo-counts (templates, arms, days) and their changes; see `learn`."""
     group, ids, before = _identities(mask, groups, arm_ids, predecessors)
-    good, bad = (_still_counting(values, changes.restart_day) for values in (successes, failures))
+    good, bad = (_still_counting(values, changes) for values in (successes, failures))
     found = priors(good, bad, mask, group, ids)
     alpha, beta, source = found.alpha, found.beta, found.source
     _begin_again(alpha, beta, source, changes, *np.nonzero(mask & (before < 0)))
@@ -120,14 +120,15 @@ def _identities(
     return group, ids, before
 
 
-def _still_counting(values: Floats, restart_day: Integers) -> Floats:
-    """Sums over the days since the restart, each day faded by its age."""
+def _still_counting(values: Floats, changes: Changes) -> Floats:
+    """Sums over the days since the restart that aren't void, each day faded by its age."""
     days = values.shape[2]
     weights = fading(days, HALF_LIFE_DAYS)
     total = np.asarray(values @ weights)
-    for template, arm in np.argwhere(restart_day > 0):
-        first = restart_day[template, arm]
-        total[template, arm] = values[template, arm, first:] @ weights[first:]
+    for template, arm in np.argwhere((changes.restart_day > 0) | changes.void.any(axis=2)):
+        counts = ~changes.void[template, arm]
+        counts[: max(changes.restart_day[template, arm], 0)] = False
+        total[template, arm] = values[template, arm] @ (weights * counts)
     return total
 
 

@@ -77,7 +77,8 @@ def test_one_more_success_never_lowers_its_own_arms_mean(daily: DailySums, data:
     more[template, arm, day] += 1
     groups = one_tenant(daily)
     before, after = learn(daily, groups), learn(replace(daily, success_count=more), groups)
-    if daily.mask[template, arm] and (before.changes.restart_day == after.changes.restart_day).all():
+    same = (getattr(before.changes, name) == getattr(after.changes, name) for name in ("restart_day", "void"))
+    if daily.mask[template, arm] and all(each.all() for each in same):
         mean_before, mean_after = (x.alpha / (x.alpha + x.beta) for x in (before, after))
         assert mean_after[template, arm] >= mean_before[template, arm] - 1e-12
 
@@ -187,6 +188,35 @@ def test_a_drop_of_one_arm_restarts_it_alone_and_before_weighs_two() -> None:
     assert learnt.prior_source[0, 1] == FROM_BEFORE
     assert learnt.prior_alpha[0, 1] + learnt.prior_beta[0, 1] == pytest.approx(2)
     assert learnt.alpha[0, 1] / (learnt.alpha + learnt.beta)[0, 1] == pytest.approx(0.55, abs=0.06)
+
+
+def test_a_drop_that_passes_is_taken_back_and_its_days_are_void() -> None:
+    generator = np.random.default_rng(12)
+    rates = np.full((30, 2, 70), 0.85)
+    rates[:, 0, 50:53] = 0.4
+    good = generator.binomial(60, rates)
+    daily, groups = successes(good, 60 - good), np.arange(30)
+    during, after = learn(cut(daily, 53), groups), learn(daily, groups)
+    assert (during.changes.restart_day[:, 0] >= 50).mean() > 0.9
+    assert (after.changes.restart_day < 0).all()
+    assert (after.changes.alarm_day < 0).all()
+    days = after.changes.void[:, 0].sum(axis=0)
+    assert days[50:53].min() >= 27
+    assert days.sum() <= days[50:53].sum() + 3
+    assert after.changes.void[:, 1].any(axis=1).sum() <= 1
+    mean = after.alpha / (after.alpha + after.beta)
+    np.testing.assert_allclose(mean[:, 0], 0.85, atol=0.03)
+    assert (after.effective_count[:, 0] > 55 * 60).all()
+
+
+def test_a_drop_that_stays_is_hardly_ever_taken_back() -> None:
+    generator = np.random.default_rng(13)
+    rates = np.full((200, 2, 90), 0.85)
+    rates[:, 0, 50:] = 0.6
+    good = generator.binomial(10, rates)
+    changes = learn(successes(good, 10 - good), np.arange(200)).changes
+    assert (changes.restart_day[:, 0] >= 40).mean() > 0.95
+    assert changes.void[:, 0].any(axis=1).mean() < 0.1
 
 
 def test_what_all_arms_share_restarts_none() -> None:
