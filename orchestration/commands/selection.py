@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from assets.selection.policies import (
+    Extractor,
     Objective,
     Policy,
     change_policy,

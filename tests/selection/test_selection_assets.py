@@ -309,7 +309,7 @@ def test_what_people_decide_holds_at_once_and_is_on_record(
         (("set", "--template", "invoice", "--floor", "1.5"), "exploration floor 1.5"),
         (("set", "--template", "nothing", "--floor", "0.1"), "unknown template 'nothing'"),
         (("succeed", "v/beta", "--predecessor", "v/beta"), "comes after itself"),
-        (("succeed", "v/beta", "--predecessor", "beta"), "give vendor/model"),
+        (("succeed", "v/beta", "--predecessor", "beta"), "name a model of the same vendor, v/MODEL"),
         (("succeed", "v/beta", "--predecessor", "w/alpha"), "name a model of the same vendor, v/MODEL"),
     ],
 )
