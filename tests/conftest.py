@@ -67,8 +67,6 @@ def server() -> Iterator[PostgresUrl]:
         with connect(url.with_database("postgres"), autocommit=True) as admin:
             # The suite's crashes kill processes, not the machine: durability against power loss would only cost time.
             admin.execute("alter system set fsync = off")
-            # Its transactions come when they like, and whoever waits for all that began before would wait for them.
-            admin.execute("alter system set autovacuum = off")
             admin.execute("select pg_reload_conf()")
             admin.execute("create database tidemark_template")
             admin.execute("create database dagster")

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from datetime import date, timedelta
 
 import dagster as dg
@@ -13,7 +14,8 @@ import pytest
 
 from assets.access.assets import audit_assets
 from storage.audit_seals import seal_ended_days, verify_log
-from storage.database import Connection, Database
+from storage.database import Connection, Database, connect
+from storage.postgres_url import PostgresUrl
 from storage.settings import PROJECT_ROOT, Settings
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -22,6 +24,17 @@ select access.ensure_audit_day(%(day)s::date);
 insert into access.audit_log (at, actor, action, subject, detail)
 values (%(day)s::date::timestamp at time zone 'UTC', 'ann', 'tenant.create', 'globex', '{}')
 """
+
+
+@pytest.fixture(autouse=True)
+def nobody_else_at_work(server: PostgresUrl) -> Iterator[None]:
+    """Autovacuum's transactions come when they like, and a day that is to be sealed waits for all that began before."""
+    with connect(server.with_database("postgres"), autocommit=True) as admin:
+        admin.execute("alter system set autovacuum = off")
+        admin.execute("select pg_reload_conf()")
+        yield
+        admin.execute("alter system reset autovacuum")
+        admin.execute("select pg_reload_conf()")
 
 
 @pytest.fixture
