@@ -92,18 +92,17 @@ def _write(connection: Connection, found: Sequence[Publication], tenant_id: str 
             (tenant, template): stored
             for tenant, template, stored in cursor.execute(_POINTERS, {"tenant_id": tenant_id})
         }
-        changed = [each.rows() for key, (name, each) in new.items() if old.get(key) != name]
+        changed = {key: each.rows() for key, (name, each) in new.items() if old.get(key) != name}
         gone = [key for key in old if key not in new]
         if changed:
-            headers = [header for header, _ in changed]
+            headers = [header for header, _ in changed.values()]
             cursor.executemany(_HEADER, headers)
-            cursor.executemany(_SHARE, [share for _, shares in changed for share in shares])
+            cursor.executemany(_SHARE, [share for _, shares in changed.values() for share in shares])
             cursor.executemany(_POINT, headers)
             # What holds again after something else did is the same snapshot.
             cursor.execute(_REVIVE, ([header["snapshot_id"] for header in headers],))
         if gone:
             cursor.executemany(_FORGET, gone)
-        moved = [*(key for key, (name, _) in new.items() if old.get(key) != name), *gone]
+        moved = [*changed, *gone]
         cursor.execute(_SUPERSEDE, ([old[key] for key in moved if key in old],))
-        tenants = {str(header["tenant_id"]) for header, _ in changed} | {tenant for tenant, _ in gone}
-        cursor.execute(_NOTIFY, {"channel": CHANNEL, "tenants": sorted(tenants)})
+        cursor.execute(_NOTIFY, {"channel": CHANNEL, "tenants": sorted({tenant for tenant, _ in moved})})
