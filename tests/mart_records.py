@@ -39,6 +39,8 @@ _OF_ARRIVAL = {
     "dim_tenants": ["created_at"],
 }
 _ALL_OF_ARRIVAL = ("tenant_usage", "drift_history_versions")
+# A midnight between two builds changes these.
+_OF_THE_CLOCK = {"overview": ["today", "evaluations_today"]}
 
 
 class Sent(NamedTuple):
@@ -118,7 +120,7 @@ def snapshot_id(tenant: str, template: str) -> str:
 
 
 def whole_marts(connection: Connection) -> dict[str, list[str]]:
-    """Every row and column of every mart."""
+    """Every row of every mart, and every column but those that follow the clock."""
     return {mart: _read(connection, mart, []) for mart in mart_names()}
 
 
@@ -134,7 +136,8 @@ def content_of_marts(connection: Connection) -> dict[str, list[str]]:
 
 def _read(connection: Connection, mart: str, without: list[str]) -> list[str]:
     query = f"select (to_jsonb(mart) - %s::text[])::text as row from marts.{mart} as mart order by 1"  # noqa: S608
-    return [row for (row,) in connection.execute(query, (without,))]  # type: ignore[arg-type]
+    left_out = [*without, *_OF_THE_CLOCK.get(mart, [])]
+    return [row for (row,) in connection.execute(query, (left_out,))]  # type: ignore[arg-type]
 
 
 def some_records(seed: int, count: int = 120) -> list[Sent]:
