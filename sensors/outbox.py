@@ -94,7 +94,10 @@ class SubjectPart:
 
 @dataclass(frozen=True)
 class MetricPart:
-    """The body's `metric`: the value, the bound it is held against, and the data it was taken from."""
+    """The body's `metric`: the value, the bound it is held against, and the data it was taken from.
+
+    `expected_on` is the ISO date on which what is forecast is expected; the body has it only where there is one.
+    """
 
     name: str | None = None
     value: float | None = None
@@ -102,6 +105,7 @@ class MetricPart:
     window_start: datetime | None = None
     window_end: datetime | None = None
     evaluation_count: int | None = None
+    expected_on: str | None = None
 
 
 @dataclass(frozen=True)
@@ -204,6 +208,8 @@ def body(draft: EventDraft, event_id: UUID, seq: int) -> bytes:
 
 def alert_members(draft: EventDraft) -> dict[str, object]:
     """The body's `alert`, `subject` and `metric`."""
+    metric = draft.metric
+    forecast = {} if metric.expected_on is None else {"expected_on": metric.expected_on}
     return {
         "alert": {
             "id": _text(draft.alert.alert_id),
@@ -217,12 +223,13 @@ def alert_members(draft: EventDraft) -> dict[str, object]:
             "extractor_model": draft.subject.extractor_model,
         },
         "metric": {
-            "name": draft.metric.name,
-            "value": draft.metric.value,
-            "threshold": draft.metric.threshold,
-            "window_start": rfc3339(draft.metric.window_start),
-            "window_end": rfc3339(draft.metric.window_end),
-            "evaluation_count": draft.metric.evaluation_count,
+            "name": metric.name,
+            "value": metric.value,
+            "threshold": metric.threshold,
+            "window_start": rfc3339(metric.window_start),
+            "window_end": rfc3339(metric.window_end),
+            "evaluation_count": metric.evaluation_count,
+            **forecast,
         },
     }
 

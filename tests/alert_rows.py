@@ -58,21 +58,72 @@ def statuses(connection: Connection, event_type: str) -> list[object]:
     return [body["alert"]["status"] for body in events(connection, event_type)]  # type: ignore[index]
 
 
-def forecast(connection: Connection, tenant: str, day: datetime, *, anomaly: bool, actual: float | None = None) -> None:
-    """Write, or write again, the forecast of one day as the asset would."""
+def forecast(
+    connection: Connection,
+    tenant: str,
+    day: datetime,
+    *,
+    anomaly: bool,
+    actual: float | None = None,
+    measure: str = "drift",
+) -> None:
+    """Write, or write again, the forecast of one day as the asset would: drift within 0.05 and 0.2, or 1 less that."""
+    know_template(connection, tenant, "invoice")
     connection.execute(
         """insert into ml.drift_forecasts
-               (tenant_id, template_id, template, date, method, yhat, yhat_lower, yhat_upper, actual, evaluation_count,
-                is_anomaly, fitted_from, fitted_to, fitted_days)
-           values (%(tenant)s, %(template_id)s, 'invoice', %(day)s, 'zscore', 0.1, 0.05, 0.2, %(actual)s, 40,
-                   %(anomaly)s, %(day)s::date - 20, %(day)s::date - 1, 20)
-           on conflict (tenant_id, template_id, date) do update set
+               (tenant_id, template_id, template, measure, date, method, yhat, yhat_lower, yhat_upper, actual,
+                evaluation_count, p_value, is_anomaly, budget_weeks, fitted_from, fitted_to, fitted_days, history_hash)
+           select
+               %(tenant)s, %(template_id)s, 'invoice', %(measure)s, %(day)s, 'zscore', expected, lower, upper,
+               %(actual)s, 40, 0.5, %(anomaly)s, 26, %(day)s::date - 20, %(day)s::date - 1, 20, 0
+           from (values ('drift', 0.1, 0.05, 0.2), ('reliability', 0.9, 0.8, 0.95)) as band (of, expected, lower, upper)
+           where of = %(measure)s
+           on conflict (tenant_id, template_id, measure, date) do update set
                actual = excluded.actual, is_anomaly = excluded.is_anomaly, computed_at = clock_timestamp()""",
         {
             "tenant": tenant,
             "template_id": template_id(tenant, "invoice"),
             "day": day.date(),
+            "measure": measure,
             "anomaly": anomaly,
-            "actual": actual if actual is not None else (0.5 if anomaly else 0.1),
+            "actual": actual if actual is not None else (0.5 if anomaly else 0.1 if measure == "drift" else 0.9),
         },
+    )
+
+
+def predict(
+    connection: Connection, tenant: str, now: datetime, probability: float, measure: str = "drift", bound: float = 0.3
+) -> None:
+    """Write, or write again, a forecast of today and six days: that of a crossing doubles to `probability`."""
+    know_template(connection, tenant, "invoice")
+    connection.execute(
+        """insert into ml.drift_forecasts
+               (tenant_id, template_id, template, measure, date, method, yhat, yhat_lower, yhat_upper,
+                evaluation_count, is_anomaly, p_crossing, threshold, budget_weeks, fitted_from, fitted_to, fitted_days,
+                history_hash)
+           select
+               %(tenant)s, %(template_id)s, 'invoice', %(measure)s, %(today)s::date + ahead, 'zscore', 0.2, 0.1, 0.9, 0,
+               false, %(probability)s / power(2, 6 - ahead), %(bound)s, 26, %(today)s::date - 20, %(today)s::date - 1,
+               20, 0
+           from generate_series(0, 6) as ahead
+           on conflict (tenant_id, template_id, measure, date) do update set
+               (p_crossing, threshold, fitted_from, fitted_to)
+               = row(excluded.p_crossing, excluded.threshold, excluded.fitted_from, excluded.fitted_to)""",
+        {
+            "tenant": tenant,
+            "template_id": template_id(tenant, "invoice"),
+            "today": now.date(),
+            "probability": probability,
+            "measure": measure,
+            "bound": bound,
+        },
+    )
+
+
+def know_template(connection: Connection, tenant: str, template: str) -> None:
+    """Register a template as its first evaluation would."""
+    connection.execute(
+        """insert into access.templates (template_id, tenant_id, template, first_batch_id, first_seen_at)
+           values (%s, %s, %s, uuidv7(), now()) on conflict do nothing""",
+        (template_id(tenant, template), tenant, template),
     )

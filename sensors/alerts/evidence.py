@@ -46,14 +46,24 @@ _EXPRESSIONS = {
 
 _QUERIES = {
     "drift_score": """\
-select actual as value, yhat, lower, upper, evaluation_count
+select actual as value, yhat, lower, upper, p_value, evaluation_count
 from marts.drift_forecasts
 where tenant_id = {tenant} and template = {template} and date = {day}""",
-    "predicted_drift_score": """\
-select yhat as value, date, lower, upper
+    "reliability_score": """\
+select actual as value, yhat, lower, upper, p_value, evaluation_count
+from marts.reliability_forecasts
+where tenant_id = {tenant} and template = {template} and date = {day}""",
+    "drift_crossing_probability": """\
+select p_crossing as value, date, threshold, yhat, lower, upper
 from marts.drift_forecasts
-where tenant_id = {tenant} and template = {template} and fitted_to = {last_day} and yhat > {threshold}
-order by date
+where tenant_id = {tenant} and template = {template} and fitted_to = {last_day} and p_crossing is not null
+order by p_crossing desc, date
+limit 1""",
+    "reliability_crossing_probability": """\
+select p_crossing as value, date, threshold, yhat, lower, upper
+from marts.reliability_forecasts
+where tenant_id = {tenant} and template = {template} and fitted_to = {last_day} and p_crossing is not null
+order by p_crossing desc, date
 limit 1""",
     "feature_shift": """\
 select abs(shift) as value, feature, mean, baseline_mean, baseline_stddev, p_value

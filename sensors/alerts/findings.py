@@ -1,8 +1,10 @@
 """What assets have found, held against the rules: forecasts, and features of the input. Read anew with every scan.
 
-* `drift_anomaly`: a day above its forecast's upper bound; the threshold adds a margin.
-* `drift_predicted`: the newest forecast crosses the bound of `drift_high`, plus a margin, within a week. Its window is
-  the history that the forecast was fitted on.
+* `drift_anomaly`: a day above its forecast's upper bound, of reliability below the lower one; the threshold adds a
+  margin.
+* `drift_predicted`: the probability that a template's score crosses the bound of `drift_high`, or of `reliability_low`,
+  within a week, by the newest forecast. Its window is the history that the forecast was fitted on; the day on which
+  the probability passes the threshold is in the baseline.
 * `feature_drift`: the largest shift of a feature's mean on a day, in standard deviations of the 28 days before, of
   those that chance does not explain. A day tests all features of a template, so each p-value counts as many times
   (Bonferroni).
@@ -28,184 +30,220 @@ CHANCE = 0.001
 
 # Templates whose alert a finding may still end, amend or retract, whatever it says by now.
 _ALERTED = """
-            select alerts.tenant_id, alerts.template from alerting.alerts
+            select alerts.tenant_id, alerts.template, alerts.metric from alerting.alerts
             where alerts.event_type = %(event_type)s and alerts.status in ('pending', 'firing')
             union all
-            select alerts.tenant_id, alerts.template from alerting.alerts
+            select alerts.tenant_id, alerts.template, alerts.metric from alerting.alerts
             where
                 alerts.event_type = %(event_type)s
                 and not alerts.is_retracted
                 and alerts.told_end >= %(now)s - %(longest_age)s
 """
 
+# Of a template's two measures each has its alert, told apart by the metric, and may have been re-baselined by itself.
+_OWN_BOUND = """
+        select rebaselines.rebaseline_id, rebaselines.bound
+        from alerting.rebaselines
+        where
+            rebaselines.ended_at is null
+            and rebaselines.tenant_id = watched.tenant_id
+            and rebaselines.event_type = %(event_type)s
+            and rebaselines.template = watched.template
+            and rebaselines.metric = watched.metric
+        order by rebaselines.created_at desc, rebaselines.rebaseline_id desc
+        limit 1
+"""
+_BASIS = """
+        rule.basis - 'rebaseline_id' - 'rebaselined_bound' || jsonb_strip_nulls(
+            jsonb_build_object('rebaseline_id', own.rebaseline_id, 'rebaselined_bound', own.bound)
+        ) as basis
+"""
+# Only who broke a bound or may have an alert to change: of ten thousand healthy templates none asks for its rules.
 _ANOMALIES = f"""
-with days as materialized (
-    select * from ml.drift_forecasts
-    where date >= (%(now)s - %(longest_age)s)::date and date <= %(now)s::date and actual is not null
+with watched as materialized (
+    select tenant_id, template_id, template, measure, measure || '_score' as metric
+    from ml.drift_forecasts
+    where date >= (%(now)s - %(longest_age)s)::date and date <= %(now)s::date and is_anomaly
+    union
+    select alerted.tenant_id, templates.template_id, alerted.template, replace(alerted.metric, '_score', ''), alerted.metric
+    from ({_ALERTED}) as alerted
+    inner join access.templates using (tenant_id, template)
 ),
 
 rules as materialized (
-    select templates.*, rule.*
-    from (select distinct days.tenant_id, days.template from days) as templates
-    cross join lateral alerting.rules_for(templates.tenant_id, templates.template) as rule
+    select
+        watched.tenant_id, watched.template_id, watched.measure, watched.metric, rule.value, rule.clear_gap,
+        rule.severity, rule.for_n, rule.clear_n, rule.max_age, own.bound,
+        {_BASIS}
+    from watched
+    cross join lateral alerting.rules_for(watched.tenant_id, watched.template) as rule
+    left join lateral ({_OWN_BOUND}) as own on true
     where rule.event_type = 'drift_anomaly' and rule.enabled
 ),
 
-bounded as (
-    select
-        *,
-        alerting.widest('above', days.yhat_upper + rules.value, rules.bound) as threshold
-    from days
-    inner join rules using (tenant_id, template)
-    where days.date >= (%(now)s - rules.max_age)::date
-),
-
 judged as (
-    select *, is_anomaly and actual > threshold as breach from bounded
+    select
+        days.*, rules.metric, rules.value, rules.bound, rules.clear_gap, rules.severity, rules.for_n, rules.clear_n,
+        rules.basis,
+        case days.measure when 'drift' then 'above' else 'below' end as comparison,
+        case days.measure when 'drift' then 1 else -1 end as side,
+        case days.measure
+            when 'drift' then alerting.widest('above', days.yhat_upper + rules.value, rules.bound)
+            else alerting.widest('below', days.yhat_lower - rules.value, rules.bound)
+        end as edge
+    from rules
+    inner join ml.drift_forecasts as days using (tenant_id, template_id, measure)
+    where
+        days.date >= (%(now)s - rules.max_age)::date and days.date <= %(now)s::date and days.actual is not null
 ),
 
--- What is known of a template's other days by a window, and of its alerts by a hash: a join with what breaks would have
--- to be planned without knowing its size.
-watched as (
-    select *, bool_or(breach) over (partition by tenant_id, template) as is_broken from judged
+seen as (
+    select *, is_anomaly and (actual - edge) * side > 0 as breach from judged
 )
 
 select
-    watched.tenant_id,
+    seen.tenant_id,
     'drift_anomaly' as event_type,
-    'drift_score' as metric,
-    watched.template,
+    seen.metric,
+    seen.template,
     '' as extractor_vendor,
     '' as extractor_model,
-    watched.actual as value,
-    watched.threshold,
-    watched.breach,
-    not watched.breach and watched.actual > watched.threshold + watched.clear_gap as between,
-    watched.severity,
-    watched.for_n,
-    watched.clear_n,
-    watched.date::timestamptz as starts,
-    (watched.date + 1)::timestamptz as ends,
-    watched.date < %(now)s::date as is_final,
-    watched.evaluation_count,
-    concat_ws('|', watched.value, watched.bound) as rule,
+    seen.actual as value,
+    seen.edge as threshold,
+    seen.comparison,
+    seen.breach,
+    not seen.breach and (seen.actual - seen.edge) * side > seen.clear_gap as between,
+    seen.severity,
+    seen.for_n,
+    seen.clear_n,
+    seen.date::timestamptz as starts,
+    (seen.date + 1)::timestamptz as ends,
+    seen.date < %(now)s::date as is_final,
+    seen.evaluation_count,
+    concat_ws('|', seen.value, seen.bound) as rule,
     jsonb_build_object(
-        'rule', watched.basis,
+        'rule', seen.basis,
         'forecast', jsonb_strip_nulls(jsonb_build_object(
-            'model_id', watched.model_id, 'method', watched.method, 'fitted_from', watched.fitted_from,
-            'fitted_to', watched.fitted_to, 'fitted_days', watched.fitted_days, 'expected', watched.yhat,
-            'lower', watched.yhat_lower, 'upper', watched.yhat_upper
+            'model_id', seen.model_id, 'model_version', seen.model_version, 'method', seen.method,
+            'fitted_from', seen.fitted_from, 'fitted_to', seen.fitted_to, 'fitted_days', seen.fitted_days,
+            'expected', seen.yhat, 'lower', seen.yhat_lower, 'upper', seen.yhat_upper, 'p_value', seen.p_value
         ))
     ) as basis,
     case
-        when watched.breach
-            then alerting.drift_contributors(watched.tenant_id, watched.template_id, watched.date, watched.yhat)
+        when seen.breach
+            then alerting.drift_contributors(seen.tenant_id, seen.template_id, seen.date, seen.yhat, seen.measure)
         else '[]'
     end as contributors
-from watched
-where
-    (watched.breach or watched.date < %(now)s::date)
-    and (
-        watched.is_broken
-        or (watched.tenant_id, watched.template) in ({_ALERTED})
-    )
-order by watched.date
+from seen
+where seen.breach or seen.date < %(now)s::date
+order by seen.date
 """  # noqa: S608 - constants of this module
 
 _PREDICTIONS = f"""
-with days as materialized (
-    select * from ml.drift_forecasts
-    where date >= %(now)s::date and date <= %(now)s::date + %(horizon)s and actual is null
-),
-
--- Of rows that an earlier model left, none is mixed with the newest one's.
-newest as (
-    select *, max(fitted_to) over (partition by tenant_id, template) as newest_fitted_to from days
-),
-
-forecasts as materialized (
+with watched as materialized (
+    select tenant_id, template_id, template, measure, measure || '_crossing_probability' as metric
+    from ml.drift_forecasts
+    where
+        date >= %(now)s::date
+        and date <= %(now)s::date + %(horizon)s
+        and p_crossing > (select min(value) from alerting.thresholds where event_type = %(event_type)s)
+    union
     select
-        tenant_id,
-        template,
-        fitted_to,
-        min(fitted_from) as fitted_from,
-        max(fitted_days) as fitted_days,
-        (array_agg(model_id order by date))[1] as model_id,
-        (array_agg(method order by date))[1] as method,
-        array_agg(date order by date) as dates,
-        array_agg(yhat order by date) as yhats
-    from newest
-    where fitted_to = newest_fitted_to
-    group by tenant_id, template, fitted_to
+        alerted.tenant_id, templates.template_id, alerted.template,
+        replace(alerted.metric, '_crossing_probability', ''), alerted.metric
+    from ({_ALERTED}) as alerted
+    inner join access.templates using (tenant_id, template)
 ),
 
 rules as materialized (
     select
-        forecasts.*,
-        rule.*,
-        high.value as high_value,
-        alerting.widest('above', high.value + rule.value, rule.bound) as threshold
-    from forecasts
-    cross join lateral alerting.rules_for(forecasts.tenant_id, forecasts.template) as rule
-    cross join lateral alerting.rules_for(forecasts.tenant_id, forecasts.template) as high
-    where
-        rule.event_type = 'drift_predicted'
-        and rule.enabled
-        and high.event_type = 'drift_high'
-        and forecasts.fitted_to >= (%(now)s - rule.max_age)::date
+        watched.*, rule.event_type, rule.value, rule.clear_gap, rule.severity, rule.for_n, rule.clear_n, rule.max_age,
+        own.bound, alerting.widest('above', rule.value, own.bound) as threshold,
+        {_BASIS}
+    from watched
+    cross join lateral alerting.rules_for(watched.tenant_id, watched.template) as rule
+    left join lateral ({_OWN_BOUND}) as own on true
+    where rule.event_type = 'drift_predicted' and rule.enabled
 ),
 
-watched as (
+days as (
     select
-        rules.*,
-        crossing.date as crossing_on,
-        coalesce(crossing.yhat, (select max(yhat) from unnest(rules.yhats) as yhat)) as predicted
+        days.tenant_id, days.template_id, days.measure, days.date, days.p_crossing, days.yhat, days.fitted_from,
+        days.fitted_to, days.fitted_days, days.model_id, days.model_version, days.method, days.threshold as crossed,
+        max(days.fitted_to) over (partition by days.tenant_id, days.template_id, days.measure) as newest_fitted_to
     from rules
-    left join lateral (
-        select day.date, day.yhat
-        from unnest(rules.dates, rules.yhats) as day (date, yhat)
-        where day.yhat > rules.threshold
-        order by day.date
-        limit 1
-    ) as crossing on true
+    inner join ml.drift_forecasts as days using (tenant_id, template_id, measure)
+    where
+        days.date >= %(now)s::date
+        and days.date <= %(now)s::date + %(horizon)s
+        and days.p_crossing is not null
+),
+
+-- Of rows that an earlier run left, none is mixed with the newest one's.
+forecasts as (
+    select
+        tenant_id,
+        template_id,
+        measure,
+        fitted_to,
+        max(p_crossing) as predicted,
+        min(fitted_from) as fitted_from,
+        max(fitted_days) as fitted_days,
+        min(crossed) as crossed,
+        (array_agg(model_id order by date))[1] as model_id,
+        (array_agg(model_version order by date))[1] as model_version,
+        (array_agg(method order by date))[1] as method,
+        jsonb_agg(
+            jsonb_build_object('date', date, 'value', p_crossing, 'expected', yhat) order by p_crossing desc, date
+        ) as days
+    from days
+    where fitted_to = newest_fitted_to
+    group by tenant_id, template_id, measure, fitted_to
+),
+
+seen as (
+    select
+        rules.*, forecasts.predicted, forecasts.fitted_from, forecasts.fitted_to, forecasts.fitted_days,
+        forecasts.crossed, forecasts.model_id, forecasts.model_version, forecasts.method, forecasts.days,
+        forecasts.predicted > rules.threshold as breach,
+        (
+            select min((day ->> 'date')::date) from jsonb_array_elements(forecasts.days) as day
+            where (day ->> 'value')::double precision > rules.threshold
+        ) as crossing_on
+    from rules
+    inner join forecasts using (tenant_id, template_id, measure)
+    where forecasts.fitted_to >= (%(now)s - rules.max_age)::date
 )
 
 select
-    watched.tenant_id,
-    watched.event_type,
-    'predicted_drift_score' as metric,
-    watched.template,
+    seen.tenant_id,
+    seen.event_type,
+    seen.metric,
+    seen.template,
     '' as extractor_vendor,
     '' as extractor_model,
-    watched.predicted as value,
-    watched.threshold,
-    watched.crossing_on is not null as breach,
-    watched.crossing_on is null and watched.predicted > watched.threshold + watched.clear_gap as between,
-    watched.severity,
-    watched.for_n,
-    watched.clear_n,
-    watched.fitted_from::timestamptz as starts,
-    (watched.fitted_to + 1)::timestamptz as ends,
-    watched.fitted_days as evaluation_count,
-    concat_ws('|', watched.high_value, watched.value, watched.bound) as rule,
+    seen.predicted as value,
+    seen.threshold,
+    seen.breach,
+    not seen.breach and seen.predicted > seen.threshold + seen.clear_gap as between,
+    seen.severity,
+    seen.for_n,
+    seen.clear_n,
+    seen.fitted_from::timestamptz as starts,
+    (seen.fitted_to + 1)::timestamptz as ends,
+    seen.fitted_days as evaluation_count,
+    concat_ws('|', seen.crossed, seen.value, seen.bound) as rule,
     jsonb_build_object(
-        'rule', watched.basis,
+        'rule', seen.basis,
         'forecast', jsonb_strip_nulls(jsonb_build_object(
-            'model_id', watched.model_id, 'method', watched.method, 'fitted_from', watched.fitted_from,
-            'fitted_to', watched.fitted_to, 'fitted_days', watched.fitted_days, 'crossing_on', watched.crossing_on
+            'model_id', seen.model_id, 'model_version', seen.model_version, 'method', seen.method,
+            'fitted_from', seen.fitted_from, 'fitted_to', seen.fitted_to, 'fitted_days', seen.fitted_days,
+            'bound', seen.crossed, 'crossing_on', seen.crossing_on
         ))
     ) as basis,
-    (
-        select jsonb_agg(jsonb_build_object('date', day.date, 'value', day.yhat) order by day.yhat desc, day.date)
-        from unnest(watched.dates, watched.yhats) as day (date, yhat)
-    ) as contributors
-from watched
-where
-    (
-        watched.crossing_on is not null
-        or (watched.tenant_id, watched.template) in ({_ALERTED})
-    )
-order by watched.fitted_to
+    seen.days as contributors
+from seen
+order by seen.fitted_to
 """  # noqa: S608 - constants of this module
 
 _FEATURES = f"""
@@ -309,7 +347,7 @@ where
     (watched.value > watched.threshold or watched.date < %(now)s::date)
     and (
         watched.is_broken
-        or (watched.tenant_id, watched.template) in ({_ALERTED})
+        or (watched.tenant_id, watched.template) in (select tenant_id, template from ({_ALERTED}) as alerted)
     )
 order by watched.date
 """  # noqa: S608 - constants of this module
@@ -387,7 +425,7 @@ select
 from judged
 where
     judged.fall > judged.threshold
-    or (judged.tenant_id, judged.template) in ({_ALERTED})
+    or (judged.tenant_id, judged.template) in (select tenant_id, template from ({_ALERTED}) as alerted)
 order by judged.evidence_to
 """  # noqa: S608 - constants of this module
 

@@ -38,7 +38,7 @@ _REPLACE = """
 update alerting.rebaselines set ended_at = %(now)s
 where
     ended_at is null and tenant_id = %(tenant_id)s and event_type = %(event_type)s and template = %(template)s
-    and extractor_vendor = %(extractor_vendor)s and extractor_model = %(extractor_model)s
+    and extractor_vendor = %(extractor_vendor)s and extractor_model = %(extractor_model)s and metric = %(metric)s
 """
 
 _INSERT = f"""

@@ -184,10 +184,16 @@ def event_draft(transition: Transition, alert_id: UUID, now: datetime) -> EventD
             starts,
             ends,
             count,
+            _expected_on(alert) if transition.status in ("firing", "amended") else None,
         ),
         evaluation_id=transition.evaluation_id,
         correlation_id=transition.correlation_id,
     )
+
+
+def _expected_on(alert: Alert) -> str | None:
+    forecast = (alert.baseline or {}).get("forecast")
+    return forecast.get("crossing_on") if isinstance(forecast, Mapping) else None
 
 
 def _row(alert: Alert) -> Mapping[str, object]:

@@ -96,8 +96,8 @@ class Threshold:
 
     Attributes:
         comparison: `above` or `below`; belongs to the event type.
-        value: the bound itself is within bounds; of `drift_anomaly` the margin above the forecast's upper bound, of
-            `drift_predicted` the margin above the bound of `drift_high`.
+        value: the bound itself is within bounds; of `drift_anomaly` the margin beyond the forecast's bound, of
+            `drift_predicted` the probability of a crossing within a week.
         clear_value: hysteresis: only what is within this one ends an alert; None: what is within `value`.
         for_n: consecutive breaches that make an alert fire.
         clear_n: consecutive observations within bounds that resolve an alert.

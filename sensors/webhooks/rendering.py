@@ -48,6 +48,11 @@ _TITLES = {
     "webhook_disabled": "A webhook is not served",
     "webhook_test": "A test of this webhook",
 }
+# Of a template's other measure, which the metric's name tells.
+_TITLES_OF_RELIABILITY = {
+    "drift_anomaly": "Reliability is below its forecast",
+    "drift_predicted": "Reliability is forecast to become low",
+}
 _LABELS = {
     "template": "Template",
     "extractor_vendor": "Vendor",
@@ -111,6 +116,8 @@ def _teams(event: Mapping[str, Any], page_url: str | None) -> Mapping[str, Any]:
 def _title(event: Mapping[str, Any]) -> str:
     kind, status, template = event["type"], event["alert"]["status"], event["subject"]["template"]
     title = _TITLES.get(kind, kind.replace("_", " ").capitalize())
+    if (event["metric"]["name"] or "").startswith("reliability"):
+        title = _TITLES_OF_RELIABILITY.get(kind, title)
     if "group" in event:
         return f"{title}: {_how_many(event)}"
     return _plain(title + (f" ({status})" if status else "") + (f": {template}" if template else ""))
@@ -133,6 +140,7 @@ def _facts_of_one(event: Mapping[str, Any]) -> Sequence[tuple[str, Any]]:
         ("Metric", metric["name"]),
         ("Value", _number(metric["value"])),
         ("Threshold", _number(metric["threshold"])),
+        ("Expected on", metric.get("expected_on")),
         ("Data", " to ".join(_to_the_second(time) for time in window)),
         ("Evaluations", metric["evaluation_count"]),
         ("Severity", alert["severity"]),

@@ -4,37 +4,21 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from alert_rows import evaluation, events, forecast, push, statuses
+from alert_rows import evaluation, events, forecast, predict, push, statuses
 
-from assets.evaluations.contract import template_id
 from assets.evaluations.landing import land
 from assets.evaluations.manifests import declare_manifest
 from assets.evaluations.verdicts import Line
 from assets.warehouse.build import run_dbt
 from sensors.alerts.administration import list_alerts, show_alert
+from sensors.alerts.rebaselines import list_rebaselines, rebaseline
 from sensors.alerts.scan import scan
 from sensors.alerts.thresholds import set_threshold
 from storage.database import Connection, Database
 
 DAY = timedelta(days=1)
-PREDICTED = """
-insert into ml.drift_forecasts
-    (tenant_id, template_id, template, date, method, yhat, yhat_lower, yhat_upper, evaluation_count, is_anomaly,
-     fitted_from, fitted_to, fitted_days)
-select
-    %(tenant)s, %(template_id)s, 'invoice', %(today)s::date + ahead, 'zscore', %(base)s + ahead * 0.04, 0.1, 0.9, 0,
-    false, %(today)s::date - 20, %(today)s::date - 1, 20
-from generate_series(0, 6) as ahead
-on conflict (tenant_id, template_id, date) do update set yhat = excluded.yhat
-"""
 MANIFEST = "update raw.batch_manifests set declared_at = now() - interval '2 hours'"
 RHYTHM = "update alerting.rhythms set silent_from = last_arrived_at + interval '1 minute' where template = %s"
-
-
-def predict(connection: Connection, tenant: str, now: datetime, base: float) -> None:
-    """A forecast of today and six days, from `base` on and 0.04 more each day."""
-    values = {"tenant": tenant, "template_id": template_id(tenant, "invoice"), "today": now.date(), "base": base}
-    connection.execute(PREDICTED, values)
 
 
 def refuse(connection: Connection, tenant: str, good: int, bad: int, number: int = 0) -> None:
@@ -74,11 +58,11 @@ def test_the_sql_of_every_alert_finds_its_number(connection: Connection, databas
     declare_manifest(connection, tenant, "b'1", expected=4)
     connection.execute(MANIFEST)
     forecast(connection, tenant, noon, anomaly=True, actual=0.375)
-    predict(connection, tenant, now, 0.2)
-    run_dbt(
-        ["run", "--select", "+batch_reconciliation", "+feature_drift", "+drift_forecasts", "+int_evaluations_daily"],
-        database,
-    )
+    forecast(connection, tenant, noon, anomaly=True, actual=0.6, measure="reliability")
+    predict(connection, tenant, now, 0.75)
+    predict(connection, tenant, now, 0.625, "reliability", 0.8)
+    marts = ("batch_reconciliation", "feature_drift", "drift_forecasts", "reliability_forecasts", "int_evaluations_daily")
+    run_dbt(["run", "--select", *(f"+{mart}" for mart in marts)], database)
     scan(connection, now + timedelta(minutes=10))
     for template, later in (("invoice", 3), ("", 4)):
         connection.execute(RHYTHM, (template,))
@@ -87,7 +71,7 @@ def test_the_sql_of_every_alert_finds_its_number(connection: Connection, databas
     metrics = {str(row["metric"]) for row in found}
     assert metrics == {
         *("drift_score", "reliability_score", "decision_review", "template_new", "rejected_share", "missing_share"),
-        *("predicted_drift_score", "feature_shift", "silent_hours"),
+        *("drift_crossing_probability", "reliability_crossing_probability", "feature_shift", "silent_hours"),
     }
     for row in found:
         evidence = row["evidence"]
@@ -98,7 +82,12 @@ def test_the_sql_of_every_alert_finds_its_number(connection: Connection, databas
         assert (evidence["n"], evidence["threshold"]) == (row["evaluation_count"], row["threshold"])
         assert evidence["baseline"]["rule"]["set_for"] == "default"
 
-    by_type = {str(row["event_type"]): row["evidence"] for row in found}
+    by_type = {str(row["event_type"]): row["evidence"] for row in found if "reliability" not in str(row["metric"])}
+    assert [
+        (row["value"], row["threshold"], row["evidence"]["comparison"])  # type: ignore[index]
+        for row in found
+        if (row["event_type"], row["metric"]) == ("drift_anomaly", "reliability_score")
+    ] == [(0.6, 0.8, "below")]
     assert {row["template"] for row in found if row["metric"] == "silent_hours"} == {"", "invoice"}
     anomaly, feature, rejected = by_type["drift_anomaly"], by_type["feature_drift"], by_type["records_rejected"]
     worst = anomaly["contributors"][0]  # type: ignore[index]
@@ -134,29 +123,57 @@ def test_a_senders_rejects_are_judged_over_its_newest_batches(connection: Connec
     assert resolved["metric"]["evaluation_count"] == 20, "windows that roll are not added up"  # type: ignore[index]
 
 
-def test_a_predicted_crossing_is_told_once_and_ends_when_a_newer_forecast_stays_below(
+def test_a_predicted_crossing_is_told_once_with_its_day_and_ends_when_a_newer_forecast_stays_below(
     connection: Connection, tenant: str
 ) -> None:
     now = datetime(2026, 5, 10, 12, tzinfo=UTC)
-    predict(connection, tenant, now, 0.11)
-    scan(connection, now)
+    for _ in range(2):
+        predict(connection, tenant, now, 0.96)
+        # One half is within the bound of one half.
+        predict(connection, tenant, now, 0.5, "reliability", 0.8)
+        scan(connection, now)
     [told] = events(connection, "drift_predicted")
-    metric = told["metric"]
-    assert isinstance(metric, dict)
-    assert (metric["value"], metric["threshold"], metric["window_end"]) == (
-        pytest.approx(0.31),
-        *(0.3, "2026-05-10T00:00:00Z"),
-    )
-    predict(connection, tenant, now, 0.11)
-    scan(connection, now)
-    connection.execute("delete from ml.drift_forecasts")
-    predict(connection, tenant, now + DAY, 0.03)
-    scan(connection, now + DAY)
-    assert statuses(connection, "drift_predicted") == ["firing", "resolved"]
-    set_threshold(connection, tenant, "drift_high", 0.25)
-    scan(connection, now + DAY)
-    assert statuses(connection, "drift_predicted") == ["firing", "resolved"], "of that forecast the verdict was given"
-    connection.execute("delete from ml.drift_forecasts")
-    predict(connection, tenant, now + 2 * DAY, 0.03)
-    scan(connection, now + 2 * DAY)
+    assert told["metric"] == {
+        "name": "drift_crossing_probability",
+        "value": 0.96,
+        "threshold": 0.5,
+        "window_start": "2026-04-20T00:00:00Z",
+        "window_end": "2026-05-10T00:00:00Z",
+        "evaluation_count": 20,
+        "expected_on": "2026-05-16",
+    }
+    # Whoever is content with less is told of an earlier day.
+    set_threshold(connection, tenant, "drift_predicted", 0.2)
+    for days, probability in ((1, 0.04), (2, 0.96)):
+        connection.execute("delete from ml.drift_forecasts")
+        predict(connection, tenant, now + days * DAY, probability)
+        scan(connection, now + days * DAY)
     assert statuses(connection, "drift_predicted") == ["firing", "resolved", "firing"]
+    assert [body["metric"].get("expected_on") for body in events(connection, "drift_predicted")] == [  # type: ignore[attr-defined]
+        *("2026-05-16", None, "2026-05-16")
+    ]
+
+
+def test_drift_and_reliability_of_a_template_are_two_alerts_each_with_its_own_baseline(
+    connection: Connection, tenant: str
+) -> None:
+    now = datetime(2026, 5, 10, 12, tzinfo=UTC)
+    yesterday = now - DAY
+    forecast(connection, tenant, yesterday, anomaly=True, actual=0.5)
+    forecast(connection, tenant, yesterday, anomaly=True, actual=0.7, measure="reliability")
+    scan(connection, now)
+    drift, reliability = sorted(list_alerts(connection, tenant), key=lambda row: str(row["metric"]))
+    assert (drift["metric"], drift["value"], drift["threshold"]) == ("drift_score", 0.5, 0.2)
+    assert (reliability["metric"], reliability["value"], reliability["threshold"]) == ("reliability_score", 0.7, 0.8)
+    for alert in (drift, reliability):
+        rebaseline(connection, tenant, alert["alert_id"], reason="a new scanner", author="ops", now=now)  # type: ignore[arg-type]
+    assert [row["ended_at"] for row in list_rebaselines(connection, tenant)] == [None, None]
+    for measure, actual in (("drift", 0.45), ("reliability", 0.75)):
+        forecast(connection, tenant, now, anomaly=True, actual=actual, measure=measure)
+    scan(connection, now)
+    assert statuses(connection, "drift_anomaly") == ["firing", "firing", "resolved", "resolved"]
+    forecast(connection, tenant, now, anomaly=True, actual=0.65, measure="reliability")
+    scan(connection, now)
+    assert [(body["metric"]["name"], body["metric"]["threshold"]) for body in events(connection)[4:]] == [  # type: ignore[index]
+        ("reliability_score", 0.7)
+    ]

@@ -92,6 +92,7 @@ MAY: dict[str, dict[str, str]] = {
             "alerting.webhooks",
             "alerting.webhook_deliveries",
             "ml.drift_forecasts",
+            "ml.forecast_backtests",
             "ml.current_recommendations",
             "ml.extractor_changes",
             "ml.extractor_posteriors",

@@ -70,9 +70,14 @@ insert into alerting.alerts (tenant_id, event_type, template, epoch, status, sev
 values (%(t)s, 'drift_high', %(t)s, 1, 'firing', 'warning', 'drift_score', 0.5, 0.3, 1, now(), now(), now());
 insert into alerting.webhooks (tenant_id, url, sealed_url) values (%(t)s, 'https://' || %(t)s || '.example/…', '');
 insert into raw.batch_manifests (tenant_id, batch_key, expected) values (%(t)s, %(t)s, 2);
-insert into ml.drift_forecasts (tenant_id, template_id, template, date, method, yhat, yhat_lower, yhat_upper,
-    evaluation_count, is_anomaly, fitted_from, fitted_to, fitted_days)
-select tenant_id, template_id, template, '2026-05-01', 'zscore', 0.1, 0, 1, 1, false, '2026-04-01', '2026-04-30', 30
+insert into ml.drift_forecasts (tenant_id, template_id, template, measure, date, method, yhat, yhat_lower, yhat_upper,
+    evaluation_count, is_anomaly, budget_weeks, fitted_from, fitted_to, fitted_days, history_hash)
+select tenant_id, template_id, template, measure, '2026-05-01', 'zscore', 0.1, 0, 1, 1, false, 26, '2026-04-01',
+    '2026-04-30', 30, 0
+from access.templates cross join unnest(array['drift', 'reliability']) as measure where tenant_id = %(t)s;
+insert into ml.forecast_backtests (tenant_id, template_id, template, measure, method, is_champion, days,
+    nominal_coverage, days_judged, alarms, alarms_expected)
+select tenant_id, template_id, template, 'drift', 'prophet', true, 0, 0.95, 0, 0, 0
 from access.templates where tenant_id = %(t)s;
 insert into ml.extractor_changes (tenant_id, template_id, template, extractor_vendor, extractor_model, objective,
     changed_on, found_on, evidence_to, statistic, threshold, mean_before, mean_after, count_before, count_after)

@@ -3,6 +3,7 @@ select
     tenant_id,
     template_id,
     template,
+    measure,
     date,
     method,
     yhat,
@@ -10,10 +11,15 @@ select
     yhat_upper,
     actual,
     evaluation_count,
+    p_value,
     is_anomaly,
+    p_crossing,
+    threshold,
+    budget_weeks,
     fitted_from,
     fitted_to,
     fitted_days,
     model_id,
+    model_version,
     computed_at
 from {{ source('ml', 'drift_forecasts') }}

@@ -1,0 +1,180 @@
+"""What forecasts have written: verdicts, calibrations and memory, read back and written anew where they differ.
+
+Belongs here: SQL over `ml.drift_forecasts`, `ml.forecast_calibrations` and `ml.forecast_memory`. Does not belong here:
+what is in them (`judging`), the registry of models (`registry`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import date
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from assets.forecasts.binary_rows import copy_columns
+from assets.forecasts.fingerprints import Hashes
+from assets.forecasts.history import Subject
+from assets.forecasts.panel import Bools, Floats, Measure
+from storage.database import Connection
+
+Ints = npt.NDArray[np.int32]
+
+# Whoever forecasts holds it from reading to writing: two at once would write over each other's verdicts.
+_ONE_WRITER = "lock table ml.forecast_memory in share row exclusive mode"
+_STORED = """
+select
+    tenant_id,
+    template_id,
+    string_agg(int4send(date - %(first_day)s), '') as days,
+    string_agg(int8send(history_hash), '') as hashes
+from ml.drift_forecasts
+where measure = %(measure)s and date >= %(first_day)s
+group by tenant_id, template_id
+"""
+_FRESH = """
+create temporary table fresh_subjects (
+    place integer primary key, tenant_id text not null, template_id uuid not null, template text not null
+) on commit drop;
+create temporary table fresh_forecasts (
+    place integer not null, day date not null, method integer not null, yhat double precision not null,
+    yhat_lower double precision not null, yhat_upper double precision not null, actual double precision not null,
+    evaluation_count double precision not null, p_value double precision not null, is_anomaly boolean not null,
+    p_crossing double precision not null, threshold double precision not null, budget_weeks double precision not null,
+    fitted_from date not null, fitted_to date not null, fitted_days integer not null, history_hash bigint not null,
+    model_id uuid not null, model_version integer not null
+) on commit drop
+"""
+_COPY_SUBJECTS = "copy fresh_subjects (place, tenant_id, template_id, template) from stdin (format binary)"
+_COPY_FORECASTS = "copy fresh_forecasts from stdin (format binary)"
+_DROP_FRESH = "drop table fresh_forecasts, fresh_subjects"
+# Rows that say the same as before stay untouched: to run again changes nothing, computed_at included.
+_WRITE = """
+insert into ml.drift_forecasts as stored
+    (tenant_id, template_id, template, measure, date, method, yhat, yhat_lower, yhat_upper, actual, evaluation_count,
+     p_value, is_anomaly, p_crossing, threshold, budget_weeks, fitted_from, fitted_to, fitted_days, history_hash,
+     model_id, model_version)
+select
+    subjects.tenant_id, subjects.template_id, subjects.template, %(measure)s, fresh.day,
+    (%(methods)s::text [])[fresh.method + 1], fresh.yhat, fresh.yhat_lower, fresh.yhat_upper,
+    nullif(fresh.actual, 'NaN'), fresh.evaluation_count::bigint, nullif(fresh.p_value, 'NaN'), fresh.is_anomaly,
+    nullif(fresh.p_crossing, 'NaN'), nullif(fresh.threshold, 'NaN'), fresh.budget_weeks, fresh.fitted_from,
+    fresh.fitted_to, fresh.fitted_days, fresh.history_hash,
+    case when fresh.model_version > 0 then fresh.model_id end, nullif(fresh.model_version, 0)
+from fresh_forecasts as fresh
+inner join fresh_subjects as subjects using (place)
+on conflict (tenant_id, template_id, measure, date) do update set
+    template = excluded.template,
+    method = excluded.method,
+    yhat = excluded.yhat,
+    yhat_lower = excluded.yhat_lower,
+    yhat_upper = excluded.yhat_upper,
+    actual = excluded.actual,
+    evaluation_count = excluded.evaluation_count,
+    p_value = excluded.p_value,
+    is_anomaly = excluded.is_anomaly,
+    p_crossing = excluded.p_crossing,
+    threshold = excluded.threshold,
+    budget_weeks = excluded.budget_weeks,
+    fitted_from = excluded.fitted_from,
+    fitted_to = excluded.fitted_to,
+    fitted_days = excluded.fitted_days,
+    history_hash = excluded.history_hash,
+    model_id = excluded.model_id,
+    model_version = excluded.model_version,
+    computed_at = excluded.computed_at
+where
+    (stored.template, stored.method, stored.yhat, stored.yhat_lower, stored.yhat_upper, stored.actual,
+     stored.evaluation_count, stored.p_value, stored.is_anomaly, stored.p_crossing, stored.threshold,
+     stored.budget_weeks, stored.fitted_from, stored.fitted_to, stored.fitted_days, stored.history_hash,
+     stored.model_id, stored.model_version)
+    is distinct from
+    (excluded.template, excluded.method, excluded.yhat, excluded.yhat_lower, excluded.yhat_upper, excluded.actual,
+     excluded.evaluation_count, excluded.p_value, excluded.is_anomaly, excluded.p_crossing, excluded.threshold,
+     excluded.budget_weeks, excluded.fitted_from, excluded.fitted_to, excluded.fitted_days, excluded.history_hash,
+     excluded.model_id, excluded.model_version)
+"""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Forecasts to write, an array a column, in the order of the table `fresh_forecasts`.
+
+    Attributes:
+        place: which of the subjects.
+        day: days since 2000-01-01, as with fitted_from and fitted_to.
+        method: which of the methods' names.
+        actual: NaN where there is none, as with p_value, p_crossing and threshold.
+        model_id: 16 bytes; of no meaning where model_version is 0: no model is registered yet.
+    """
+
+    place: Ints
+    day: Ints
+    method: Ints
+    yhat: Floats
+    yhat_lower: Floats
+    yhat_upper: Floats
+    actual: Floats
+    evaluation_count: Floats
+    p_value: Floats
+    is_anomaly: Bools
+    p_crossing: Floats
+    threshold: Floats
+    budget_weeks: Floats
+    fitted_from: Ints
+    fitted_to: Ints
+    fitted_days: Ints
+    history_hash: Hashes
+    model_id: npt.NDArray[np.void]
+    model_version: Ints
+
+
+def one_writer(connection: Connection) -> None:
+    """Until the transaction ends nobody else forecasts."""
+    connection.execute(_ONE_WRITER)
+
+
+def read_hashes(
+    connection: Connection, subjects: Sequence[Subject], measure: Measure, first_day: date, days: int
+) -> tuple[Hashes, Bools]:
+    """The fingerprints that stored forecasts were made by: (n, days), and where there is one."""
+    hashes, known = np.zeros((len(subjects), days), dtype=np.int64), np.zeros((len(subjects), days), dtype=np.bool_)
+    places = _places(subjects)
+    values = {"measure": measure, "first_day": first_day}
+    for tenant_id, template_id, at, numbers in connection.execute(_STORED, values, binary=True):
+        if (place := places.get((tenant_id, template_id))) is None:
+            continue
+        columns = np.frombuffer(at, ">i4")
+        within = columns < days
+        hashes[place, columns[within]] = np.frombuffer(numbers, ">i8")[within]
+        known[place, columns[within]] = True
+    return hashes, known
+
+
+def write_forecasts(
+    connection: Connection, measure: Measure, subjects: Sequence[Subject], methods: Sequence[str], rows: Rows
+) -> int:
+    """Store forecasts; returns how many are new or changed.
+
+    Args:
+        connection: its transaction is the caller's.
+        measure: of all rows.
+        subjects: of rows by their place.
+        methods: names of methods, by number.
+        rows: each place and day once.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_FRESH)
+        with cursor.copy(_COPY_SUBJECTS) as copy:
+            copy.set_types(["int4", "text", "uuid", "text"])
+            for place, subject in enumerate(subjects):
+                copy.write_row((place, *subject))
+        copy_columns(connection, _COPY_FORECASTS, [getattr(rows, field.name) for field in fields(rows)])
+        cursor.execute("analyze fresh_forecasts, fresh_subjects")
+        changed = cursor.execute(_WRITE, {"measure": measure, "methods": list(methods)}).rowcount
+        cursor.execute(_DROP_FRESH)
+    return changed
+
+
+def _places(subjects: Sequence[Subject]) -> Mapping[tuple[Any, ...], int]:
+    return {subject[:2]: place for place, subject in enumerate(subjects)}
