@@ -41,7 +41,7 @@ def unpack(kind: type[T], content: bytes) -> T:
 
 def row_layout(arrays: dict[str, npt.NDArray[Any]]) -> str:
     """Names, kinds and widths of arrays that have a row a template."""
-    return ",".join(f"{name}:{array.dtype.str}:{array[0:1].size}" for name, array in arrays.items())
+    return ",".join(f"{name}:{array.dtype.str}:{_width(array)}" for name, array in arrays.items())
 
 
 def row_bytes(arrays: dict[str, npt.NDArray[Any]], rows: npt.NDArray[np.intp]) -> Iterator[bytes]:
@@ -58,10 +58,14 @@ def from_rows(arrays: dict[str, npt.NDArray[Any]], rows: Sequence[int], contents
     table = np.frombuffer(b"".join(contents), dtype=np.uint8).reshape(len(rows), -1)
     start = 0
     for array in arrays.values():
-        width = array[0:1].nbytes
+        width = _width(array) * array.itemsize
         part = np.ascontiguousarray(table[:, start : start + width]).view(array.dtype)
         array[list(rows)] = part.reshape(len(rows), *array.shape[1:])
         start += width
+
+
+def _width(array: npt.NDArray[Any]) -> int:
+    return int(np.prod(array.shape[1:], dtype=np.int64))
 
 
 def _arrays(value: Any) -> Iterator[npt.NDArray[Any]]:

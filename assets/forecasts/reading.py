@@ -13,11 +13,13 @@ import numpy as np
 
 from assets.forecasts.budgets import DEFAULT_BUDGET_WEEKS
 from assets.forecasts.history import Subject
+from assets.forecasts.judging import JUDGED_DAYS
 from assets.forecasts.panel import Bools, Floats, Measure, Panel
+from assets.forecasts.replay import BLOCK, REPLAYED_DAYS
 from storage.database import Connection
 
-# Two full years, from which on a year's season is fitted, and what a judgement of the newest days reaches back.
-WINDOW = timedelta(days=730)
+# More than a judgement of the newest days looks back, so that it doesn't depend on the date of the run.
+REACH = timedelta(days=REPLAYED_DAYS + BLOCK + JUDGED_DAYS)
 # Nobody waits for the forecast of a template that has sent nothing for so long.
 INACTIVE_AFTER = timedelta(days=60)
 
@@ -121,9 +123,9 @@ class Histories:
         )
 
 
-def read_histories(connection: Connection, today: date, reach: timedelta = WINDOW) -> Histories:
-    """The complete days of every template, as far back as `reach` before today, or as there are any."""
-    row = connection.execute(_FIRST_DAY, {"since": today - reach}).fetchone()
+def read_histories(connection: Connection, today: date) -> Histories:
+    """The complete days of every template, as far back as REACH before today, or as there are any."""
+    row = connection.execute(_FIRST_DAY, {"since": today - REACH}).fetchone()
     first_day = min((row and row[0]) or today, today)
     rows = connection.execute(_DAYS, {"first_day": first_day, "today": today}, binary=True).fetchall()
     shape = len(rows), (today - first_day).days

@@ -6,16 +6,20 @@ what is in them (`judging`), the registry of models (`registry`).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from assets.forecasts.arrays import from_rows, layout_of, pack, row_bytes, row_layout, unpack
 from assets.forecasts.binary_rows import copy_columns
 from assets.forecasts.fingerprints import Hashes
 from assets.forecasts.history import Subject
-from assets.forecasts.panel import Bools, Floats, Measure
+from assets.forecasts.judging import Calibration
+from assets.forecasts.panel import Bools, Floats, Measure, Panel
+from assets.forecasts.replay import REMEMBERED, Memory, block_of
+from assets.forecasts.state import SIZE
 from storage.database import Connection
 
 Ints = npt.NDArray[np.int32]
@@ -48,6 +52,41 @@ create temporary table fresh_forecasts (
 _COPY_SUBJECTS = "copy fresh_subjects (place, tenant_id, template_id, template) from stdin (format binary)"
 _COPY_FORECASTS = "copy fresh_forecasts from stdin (format binary)"
 _DROP_FRESH = "drop table fresh_forecasts, fresh_subjects"
+_CALIBRATIONS = """
+select date, content from ml.forecast_calibrations
+where measure = %(measure)s and layout = %(layout)s and date >= %(since)s
+"""
+_WRITE_CALIBRATION = """
+insert into ml.forecast_calibrations (measure, date, layout, content)
+values (%(measure)s, %(date)s, %(layout)s, %(content)s)
+on conflict (measure, date, layout) do nothing
+"""
+_MEMORY = """
+select tenant_id, template_id, judged_to, history_hash, state from ml.forecast_memory
+where measure = %(measure)s and layout = %(layout)s and block = %(block)s
+"""
+_FRESH_MEMORY = """
+create temporary table fresh_memory (
+    tenant_id text not null, template_id uuid not null, history_hash bigint not null, state bytea not null
+) on commit drop
+"""
+_COPY_MEMORY = "copy fresh_memory from stdin (format binary)"
+_WRITE_MEMORY = """
+insert into ml.forecast_memory as stored
+    (tenant_id, template_id, measure, layout, block, judged_to, history_hash, state)
+select tenant_id, template_id, %(measure)s, %(layout)s, %(block)s, %(judged_to)s, history_hash, state
+from fresh_memory
+on conflict (tenant_id, template_id, measure) do update set
+    layout = excluded.layout,
+    block = excluded.block,
+    judged_to = excluded.judged_to,
+    history_hash = excluded.history_hash,
+    state = excluded.state,
+    computed_at = excluded.computed_at
+where
+    (stored.layout, stored.block, stored.judged_to, stored.history_hash)
+    is distinct from (excluded.layout, excluded.block, excluded.judged_to, excluded.history_hash)
+"""
 # Rows that say the same as before stay untouched: to run again changes nothing, computed_at included.
 _WRITE = """
 insert into ml.drift_forecasts as stored
@@ -174,6 +213,72 @@ def write_forecasts(
         changed = cursor.execute(_WRITE, {"measure": measure, "methods": list(methods)}).rowcount
         cursor.execute(_DROP_FRESH)
     return changed
+
+
+def read_calibrations(connection: Connection, measure: Measure, since: date) -> dict[date, Calibration]:
+    """The calibrations by which days have been judged, and today's."""
+    values = {"measure": measure, "layout": layout_of(Calibration), "since": since}
+    rows = connection.execute(_CALIBRATIONS, values, binary=True)
+    return {day: unpack(Calibration, content) for day, content in rows}
+
+
+def write_calibrations(connection: Connection, measure: Measure, calibrations: Mapping[date, Calibration]) -> None:
+    """Store those that aren't stored yet."""
+    layout = layout_of(Calibration)
+    rows = [
+        {"measure": measure, "date": day, "layout": layout, "content": pack(calibration)}
+        for day, calibration in calibrations.items()
+    ]
+    with connection.cursor() as cursor:
+        cursor.executemany(_WRITE_CALIBRATION, rows)
+
+
+def read_memory(connection: Connection, measure: Measure, panel: Panel, hashes: Hashes) -> Memory:
+    """What is remembered of a panel's templates, and still holds: none of whose days have changed since.
+
+    Args:
+        connection: any.
+        measure: of the panel.
+        panel: its templates.
+        hashes: (n, T) fingerprints of their histories up to each day.
+    """
+    n, days = hashes.shape
+    block = block_of(panel.first_day + timedelta(days=days))
+    memory = Memory(
+        block, np.zeros(n, dtype=np.int64), np.zeros((n, SIZE)), np.full((n, REMEMBERED), np.nan, dtype=np.float32)
+    )
+    places = _places(panel.subjects)
+    values = {"measure": measure, "layout": row_layout(_per_template(memory)), "block": block}
+    found: list[int] = []
+    states: list[bytes] = []
+    for tenant_id, template_id, judged_to, history_hash, state in connection.execute(_MEMORY, values, binary=True):
+        place, column = places.get((tenant_id, template_id)), (judged_to - panel.first_day).days
+        if place is not None and 0 <= column < days and hashes[place, column] == history_hash:
+            memory.days[place] = judged_to.toordinal()
+            found.append(place)
+            states.append(state)
+    from_rows(_per_template(memory), found, states)
+    return memory
+
+
+def write_memory(connection: Connection, measure: Measure, panel: Panel, memory: Memory, hashes: Hashes) -> None:
+    """Store what is remembered after a panel's last day; `hashes` (n) are of the days up to it."""
+    judged_to = panel.first_day + timedelta(days=panel.values.shape[1] - 1)
+    arrays = _per_template(memory)
+    values = {"measure": measure, "layout": row_layout(arrays), "block": memory.block, "judged_to": judged_to}
+    contents = row_bytes(arrays, np.arange(len(panel.subjects)))
+    with connection.cursor() as cursor:
+        cursor.execute(_FRESH_MEMORY)
+        with cursor.copy(_COPY_MEMORY) as copy:
+            copy.set_types(["text", "uuid", "int8", "bytea"])
+            for subject, history_hash, content in zip(panel.subjects, hashes.tolist(), contents, strict=True):
+                copy.write_row((subject.tenant_id, subject.template_id, history_hash, content))
+        cursor.execute(_WRITE_MEMORY, values)
+        cursor.execute("drop table fresh_memory")
+
+
+def _per_template(memory: Memory) -> dict[str, npt.NDArray[Any]]:
+    return {"states": memory.states, "innovations": memory.innovations}
 
 
 def _places(subjects: Sequence[Subject]) -> Mapping[tuple[Any, ...], int]:
