@@ -24,6 +24,8 @@ RAMP_DAYS, BURST_DAYS, INCIDENT_DAYS = 14, 3, 7
 # An incident is over this long before the first judged day, so that all of it lies in what a method learns from.
 INCIDENT_ENDS = 3
 _BURN_IN = 50
+# 30 days before the two weeks that are judged.
+_YOUNGEST = 44
 _MISSING = 0.03
 _NO_WEEKENDS = 0.1
 _FEWEST, _MOST = 5, 5000
@@ -144,8 +146,8 @@ def make_fleet(family: str, templates: int, days: int, seed: int, ages: Ints | N
         templates: how many.
         days: T, calendar days.
         seed: of all that is random.
-        ages: (n,) days from each template's first score to the newest day, both counted; random if None, half of the
-            templates being as old as the panel.
+        ages: (n,) days from each template's first score to the newest day, both counted; evenly from 44 to T if
+            None.
     """
     random = np.random.default_rng([seed, *family.encode()])
     of = FAMILIES[family]
@@ -213,8 +215,7 @@ def _means(random: Random, expected: Floats, counts: Floats) -> Floats:
 def _scored(random: Random, templates: int, days: int, ages: Ints | None) -> npt.NDArray[np.bool_]:
     """Which days have a score: from a template's first day on, some missing, some templates without weekends."""
     if ages is None:
-        young = random.random(templates) < 0.5  # noqa: PLR2004
-        ages = np.where(young, random.integers(min(30, days), days + 1, templates), days)
+        ages = random.integers(min(_YOUNGEST, days), days + 1, templates)
     day = np.arange(days)
     weekend = (day - days + 1 + LAST_DAY.weekday()) % 7 >= 5  # noqa: PLR2004
     missing = (random.random((templates, days)) < _MISSING) | (weekend & (random.random((templates, 1)) < _NO_WEEKENDS))

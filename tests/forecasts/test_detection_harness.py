@@ -39,9 +39,8 @@ class Coin:
         raise NotImplementedError
 
 
-@pytest.mark.parametrize("change", SOUGHT)
-def test_who_knows_the_change_finds_all_of_it_and_a_coin_its_budget(change: Change) -> None:
-    window, _ = SOUGHT[change]
+@pytest.mark.parametrize(("change", "window"), [(change, window) for change, window, _ in SOUGHT])
+def test_who_knows_the_change_finds_all_of_it_and_a_coin_its_budget(change: Change, window: int) -> None:
     oracle = Oracle()
     calm = equal_budget([oracle.watch(FLEET.panel, JUDGED, BUDGET)])
     share, days = recall(oracle, FLEET, change, window, calm)
