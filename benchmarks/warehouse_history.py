@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import LiteralString
@@ -21,6 +21,7 @@ from filelock import FileLock
 from psycopg import sql
 
 from assets.warehouse.build import run_dbt
+from benchmarks.server_cpu import postmaster_of, server_cpu, wait_for_back_ends
 from benchmarks.warehouse_rows import Calendar, land_history
 from storage.database import Connection, Database, connect
 from storage.embedded import start_embedded, stop_embedded
@@ -28,7 +29,6 @@ from storage.migrate import migrate
 from storage.postgres_url import PostgresUrl
 
 _DATABASE = "tidemark"
-_PATIENCE_SECONDS = 5.0
 _SETTINGS: tuple[LiteralString, ...] = (
     # Its work comes in lumps, which would meet one measurement and spare the next.
     "alter system set autovacuum = off",
@@ -78,13 +78,13 @@ class History:
         """What `work` takes, from a server that has nothing left to write."""
         with self.database.connect(autocommit=True) as connection:
             connection.execute("checkpoint")
-        _wait_for_back_ends(self.postmaster)
-        server = _cpu(self.postmaster)
+        wait_for_back_ends(self.postmaster, _DATABASE)
+        server = server_cpu(self.postmaster)
         wall, client = time.perf_counter(), time.process_time()
         work()
         wall, client = time.perf_counter() - wall, time.process_time() - client
-        _wait_for_back_ends(self.postmaster)
-        return Cost(wall, _cpu(self.postmaster) - server, client)
+        wait_for_back_ends(self.postmaster, _DATABASE)
+        return Cost(wall, server_cpu(self.postmaster) - server, client)
 
 
 def is_full() -> bool:
@@ -127,9 +127,8 @@ def _open(server: PostgresUrl, data: Path, rows: int) -> History:
             _run(admin, "create database {}", "filling")
             _fill(server.with_database("filling"), calendar)
             _run(admin, "alter database {} rename to {}", "filling", f"history_{rows}")
-    postmaster = psutil.Process(int((data / "postmaster.pid").read_text().splitlines()[0]))
     url = server.with_database(_DATABASE)
-    return History(calendar, Database(platform=url, dagster=server.with_database("dagster")), postmaster)
+    return History(calendar, Database(platform=url, dagster=server.with_database("dagster")), postmaster_of(data))
 
 
 def _fill(url: PostgresUrl, calendar: Calendar) -> None:
@@ -196,33 +195,6 @@ def _run(admin: Connection, statement: LiteralString, *names: str | sql.Literal)
     admin.execute(
         sql.SQL(statement).format(*(name if isinstance(name, sql.Literal) else sql.Identifier(name) for name in names))
     )
-
-
-def _wait_for_back_ends(postmaster: psutil.Process) -> None:
-    """Wait until closed connections are gone: a process that is just ending is in nobody's account."""
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    while time.monotonic() < deadline and any(map(_is_back_end, postmaster.children())):
-        time.sleep(0.01)
-
-
-def _is_back_end(process: psutil.Process) -> bool:
-    try:
-        title = " ".join(process.cmdline())
-    except psutil.NoSuchProcess:
-        return True
-    # The server's own processes are titled `postgres: checkpointer`, a zombie has no title.
-    return not title or f" {_DATABASE} " in title or "parallel worker" in title
-
-
-def _cpu(postmaster: psutil.Process) -> float:
-    """CPU seconds of the server: processes that have ended are in the postmaster's account of its children."""
-    ended = postmaster.cpu_times()
-    total = ended.user + ended.system + ended.children_user + ended.children_system
-    for process in postmaster.children():
-        with suppress(psutil.NoSuchProcess):
-            times = process.cpu_times()
-            total += times.user + times.system
-    return float(total)
 
 
 def _tell(text: str) -> None:

@@ -1,0 +1,64 @@
+"""Promises of the harness that compares detectors: it counts right what is known beforehand."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from assets.forecasts.panel import Panel
+from benchmarks.bench_detection import BUDGET, JUDGED, SOUGHT, equal_budget, recall
+from benchmarks.forecast_methods import Ahead, Watched
+from benchmarks.forecast_series import FAMILIES, Change, make_fleet
+
+FLEET = make_fleet("mixture", 2000, 60, seed=7)
+
+
+@dataclass
+class Oracle:
+    """Knows the scores without the change, so that whatever differs is one."""
+
+    def watch(self, panel: Panel, days: int, rate: float) -> Watched:
+        change = np.abs(panel.values - FLEET.panel.values)[:, -days:]
+        return Watched(np.where(change > 0, rate, 0.5), change - 1e-9)
+
+    def ahead(self, panel: Panel, days: int, level: float) -> Ahead:
+        raise NotImplementedError
+
+
+@dataclass
+class Coin:
+    """Alarms by chance; told the same day twice it says the same."""
+
+    seed: int
+
+    def watch(self, panel: Panel, days: int, rate: float) -> Watched:
+        p_value = np.random.default_rng(self.seed).random(panel.values.shape)[:, -days:]
+        return Watched(p_value, rate - p_value)
+
+    def ahead(self, panel: Panel, days: int, level: float) -> Ahead:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(("change", "window"), [(change, window) for change, window, _ in SOUGHT])
+def test_who_knows_the_change_finds_all_of_it_and_a_coin_its_budget(change: Change, window: int) -> None:
+    oracle = Oracle()
+    calm = equal_budget([oracle.watch(FLEET.panel, JUDGED, BUDGET)])
+    share, days = recall(oracle, FLEET, change, window, calm)
+    assert (share.hits, len(days)) == (share.of, share.of)
+    cut = equal_budget([Coin(1).watch(FLEET.panel, JUDGED, BUDGET)])
+    share, _ = recall(Coin(2), FLEET, change, window, cut)
+    expected = 1 - (1 - BUDGET) ** window
+    assert share.hits / share.of == pytest.approx(expected, abs=4 * np.sqrt(expected / share.of) + 0.1 * expected)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_is_the_same_again_within_its_range_and_its_noise_is_what_it_says(family: str) -> None:
+    ages = np.full(300, 120)
+    fleet, again, other = (make_fleet(family, 300, 120, seed, ages) for seed in (1, 1, 2))
+    values, counts = fleet.panel.values, fleet.panel.counts
+    assert values.tobytes() == again.panel.values.tobytes() != other.panel.values.tobytes()
+    assert (np.isnan(values) == (counts == 0)).all()
+    assert np.isfinite(values[:, 0]).all()
+    assert ((values >= 0) & (values <= 1) | np.isnan(values)).all()
+    # The sd around a template's own mean holds the noise and, where there is one, the structure.
+    assert (np.nanstd(values, axis=1) >= 0.5 * fleet.noise[:, 0]).all()
