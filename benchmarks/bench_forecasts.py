@@ -43,7 +43,8 @@ create table marts.drift_history (
     drift_p95 double precision, reliability_count bigint, reliability_stddev double precision,
     reliability_min double precision, reliability_max double precision, reliability_p05 double precision,
     reliability_p50 double precision
-)
+);
+create table intermediate.int_extractor_totals (tenant_id text, template_id uuid, first_date date)
 """
 _INDEX = """
 create index on marts.drift_history (tenant_id, template_id, date);

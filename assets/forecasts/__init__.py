@@ -1,5 +1,5 @@
-"""Forecasts: the drift that each template's own past lets expect of a day, and whether the day broke it.
+"""Forecasts: what each template's own past lets expect of a day's drift and reliability, and whether the day broke it.
 
-Belongs here: histories, bands (Prophet, z-score), the rolling judgement, and the asset that stores both.
+Belongs here: histories as arrays, forecasters, calibrated judgement, the registry, and the assets that store them.
 Does not belong here: telling anyone about an anomaly (sensors/alerts), the daily aggregates themselves (dbt).
 """

@@ -1,154 +1,200 @@
-"""Asset `drift_forecasts` and its checks: reads marts.drift_history, judges, writes ml.drift_forecasts.
+"""Assets of forecasts: `forecast_models`, `drift_forecasts`, `forecast_backtests`, `drift_anomalies`.
 
-Belongs here: Dagster's view of forecasts. Does not belong here: any judgement (engine.py), any SQL (tables.py) but the
-checks' own.
+Belongs here: Dagster's view of them. Does not belong here: any judgement, any SQL; their checks (`checks`).
 """
 
-from collections.abc import Sequence
-from datetime import date
+from collections.abc import Iterator, Mapping, Sequence
 from time import perf_counter
-from typing import Any
+from typing import Any, get_args
 
 import dagster as dg
 
 from assets.figures import markdown
-from assets.forecasts.engine import Judgement, is_inactive, judge
-from assets.forecasts.history import History
-from assets.forecasts.plots import forecast_figure
-from assets.forecasts.summary import Trouble, counts, date_range, judged, most_in_trouble
-from assets.forecasts.tables import Earlier, read_earlier, read_histories, write_forecasts
+from assets.forecasts import checks, stored
+from assets.forecasts.anomalies import Anomaly, Trouble, most_in_trouble, read_bands, write_anomalies
+from assets.forecasts.backtests import Backtest, read_backtests, realised, write_backtests
+from assets.forecasts.forecasting import Outcome, forecast
+from assets.forecasts.panel import Measure
+from assets.forecasts.plots import SHOWN, forecast_figure, rates_figure
+from assets.forecasts.reading import read_histories
 from storage.clock import Clock
 from storage.database import Database
 
 DRIFT_HISTORY = dg.AssetKey(["marts", "drift_history"])
+EXTRACTOR_TOTALS = dg.AssetKey(["intermediate", "int_extractor_totals"])
+MEASURES: tuple[Measure, ...] = get_args(Measure)
 TABLE_ROWS = 10
 PANELS = 6
-NAMED_FAILURES = 20
+_GROUP = "forecasts"
+_OWNERS = ["team:tidemark"]
 
-LOOKS_AHEAD = "select count(*), count(*) filter (where fitted_to >= date) from ml.drift_forecasts"
-OUT_OF_ORDER = """
-select
-    count(*),
-    count(*) filter (
-        where not (0 <= yhat_lower and yhat_lower <= yhat and yhat <= yhat_upper and yhat_upper <= 1)
-        or is_anomaly is distinct from coalesce(actual > yhat_upper, false)
-    )
-from ml.drift_forecasts
-"""
+
+@dg.multi_asset(
+    specs=[
+        dg.AssetSpec(
+            "forecast_models",
+            deps=[DRIFT_HISTORY, EXTRACTOR_TOTALS],
+            description=(
+                "The registry: every weekly version of each template's forecaster with its data window, the hash of "
+                "its history, its parameters, and which one serves (the champion) since when and why."
+            ),
+            group_name=_GROUP,
+            owners=_OWNERS,
+            kinds={"python", "postgres"},
+        ),
+        dg.AssetSpec(
+            "drift_forecasts",
+            deps=[DRIFT_HISTORY, EXTRACTOR_TOTALS],
+            description=(
+                "What drift and reliability of each template and day are expected to be, from earlier days alone, with "
+                "the bounds that keep the tenant's budget of false alarms; 7 days ahead with the probability that "
+                "the threshold is crossed. A verdict stands until the template's own days change."
+            ),
+            group_name=_GROUP,
+            owners=_OWNERS,
+            kinds={"python", "prophet", "postgres"},
+        ),
+    ],
+)
+def learn_of_templates(
+    database: dg.ResourceParam[Database], clock: dg.ResourceParam[Clock]
+) -> Iterator[dg.MaterializeResult[None]]:
+    """Judge what is new or has changed, forecast the coming days and register the fits, in one transaction."""
+    today = clock.now().date()
+    started = perf_counter()
+    with database.connect() as connection:
+        stored.one_writer(connection)
+        histories = read_histories(connection, today)
+        read = perf_counter()
+        found = {measure: forecast(connection, histories, measure, today) for measure in MEASURES}
+    seconds = {"seconds_reading": round(read - started, 3), "seconds": round(perf_counter() - started, 3)}
+    yield dg.MaterializeResult(asset_key="forecast_models", metadata=_of_each(found, ("models_registered", "promotions")))
+    names = ("templates", "templates_inactive", "templates_judged_anew", "days_judged", "rows_changed")
+    yield dg.MaterializeResult(asset_key="drift_forecasts", metadata={**_of_each(found, names), **seconds})
 
 
 @dg.asset(
-    group_name="forecasts",
-    owners=["team:tidemark"],
-    kinds={"python", "prophet", "postgres"},
-    deps=[DRIFT_HISTORY],
+    deps=["drift_forecasts"],
     description=(
-        "Expected drift of each template and day with its two-sigma bounds, from earlier days alone: Prophet, or a "
-        "z-score under 30 days of history. The last 14 days with data are judged, 7 days from today on are forecast."
+        "How forecasts of the last 90 days did, by template and method: loss, coverage, and alarms against those that "
+        "the budget lets come without a cause."
     ),
+    group_name=_GROUP,
+    owners=_OWNERS,
+    kinds={"python", "postgres"},
 )
-def drift_forecasts(
-    context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], clock: dg.ResourceParam[Clock]
+def forecast_backtests(
+    database: dg.ResourceParam[Database], clock: dg.ResourceParam[Clock]
 ) -> dg.MaterializeResult[None]:
-    """Judge every active template and store what is new or changed, in one transaction."""
+    """Hold stored verdicts against what came."""
+    with database.connect() as connection:
+        results = read_backtests(connection, clock.now().date())
+        changed = write_backtests(connection, results)
+    metadata: dict[str, Any] = {"rows_changed": changed}
+    for measure in MEASURES:
+        sums = realised(results, measure)
+        metadata |= {
+            f"{measure}_days": sums.days,
+            f"{measure}_alarms": sums.alarms,
+            f"{measure}_alarms_nominal": round(sums.expected, 2),
+            f"{measure}_coverage": round(sums.coverage, 5),
+            f"{measure}_coverage_nominal": round(sums.nominal_coverage, 5),
+        }
+        if sums.expected:
+            metadata[f"{measure}_alarms_to_nominal"] = round(sums.alarms / sums.expected, 3)
+    if results:
+        ranked = sorted(results, key=_surplus)
+        metadata["more_alarms_than_allowed_for"] = dg.MetadataValue.table([_result(each) for each in ranked[:TABLE_ROWS]])
+        metadata["alarms_by_template"] = dg.MetadataValue.md(markdown(rates_figure(results), "alarms by template"))
+    return dg.MaterializeResult(metadata=metadata)
+
+
+@dg.asset(
+    deps=["drift_forecasts"],
+    description=(
+        "The digest of the last two weeks' anomalies, each with how sure it is among all that was judged that day; and "
+        "the templates most in trouble."
+    ),
+    group_name=_GROUP,
+    owners=_OWNERS,
+    kinds={"python", "postgres"},
+)
+def drift_anomalies(database: dg.ResourceParam[Database], clock: dg.ResourceParam[Clock]) -> dg.MaterializeResult[None]:
+    """Collect anomalies, and show who is in trouble."""
     today = clock.now().date()
     with database.connect() as connection:
-        known = read_histories(connection, today)
-        earlier = read_earlier(connection, today)
-    active = [history for history in known if not is_inactive(history, today)]
-    started = perf_counter()
-    judgements = [_judge(history, earlier, today) for history in active]
-    seconds = perf_counter() - started
-    with database.connect() as connection:
-        changed = write_forecasts(connection, (row for judgement in judgements for row in judgement.forecasts))
-    for failure in _failures(judgements):
-        context.log.warning("z-score stands in: %s", failure)
-    numbers = {
-        "fit_seconds": round(seconds, 3),
+        found, changed, judged = write_anomalies(connection, today)
+        troubles = most_in_trouble(connection, today, TABLE_ROWS)
+        bands = read_bands(connection, troubles[:PANELS], today - SHOWN)
+    metadata: dict[str, Any] = {
+        "anomalies": len(found),
+        "days_judged": judged,
+        "surely_no_chance": sum(anomaly.q_value < checks.SURE for anomaly in found),
         "rows_changed": changed,
-        "templates_inactive": len(known) - len(active),
     }
-    return dg.MaterializeResult(metadata=_metadata(judgements, active) | numbers)
-
-
-def _judge(history: History, earlier: dict[tuple[str, Any], Earlier], today: date) -> Judgement:
-    before = earlier.get((history.subject.tenant_id, history.subject.template_id), Earlier())
-    return judge(history, today, flagged=frozenset(before.flagged), remembered=before.bands)
-
-
-def _metadata(judgements: Sequence[Judgement], active: Sequence[History]) -> dict[str, Any]:
-    troubles = most_in_trouble(judgements)
-    metadata: dict[str, Any] = dict(counts(judgements))
-    metadata["templates_too_short"] = len(active) - metadata["templates_judged"]
-    if span := date_range(judgements):
-        metadata |= {"first_date": span[0].isoformat(), "last_date": span[1].isoformat()}
-    if failures := _failures(judgements):
-        metadata["prophet_fallback_reasons"] = dg.MetadataValue.md(
-            "\n".join(f"- {failure}" for failure in failures[:NAMED_FAILURES])
-        )
+    if found:
+        newest = sorted(found, key=lambda each: (-each.date.toordinal(), each.q_value, each.tenant_id, each.template))
+        metadata["newest_anomalies"] = dg.MetadataValue.table([_anomaly(each) for each in newest[:TABLE_ROWS]])
     if troubles:
-        metadata["most_in_trouble"] = dg.MetadataValue.table([_record(trouble) for trouble in troubles[:TABLE_ROWS]])
-        figure = forecast_figure(
-            [trouble.judgement for trouble in troubles[:PANELS]], {history.subject: history for history in active}
-        )
+        metadata["most_in_trouble"] = dg.MetadataValue.table([_trouble(each) for each in troubles])
+        figure = forecast_figure(troubles[:PANELS], bands, today)
         metadata["forecast_against_actual"] = dg.MetadataValue.md(markdown(figure, "forecast against actual"))
-    return metadata
+    return dg.MaterializeResult(metadata=metadata)
 
 
-def _failures(judgements: Sequence[Judgement]) -> list[str]:
-    return [
-        f"{judgement.subject.tenant_id}/{judgement.subject.template}, fitted before {failure}"
-        for judgement in judgements
-        for failure in judgement.failures
-    ]
+def _of_each(found: Mapping[Measure, Outcome], names: Sequence[str]) -> dict[str, int]:
+    return {f"{measure}_{name}": getattr(outcome, name) for measure, outcome in found.items() for name in names}
 
 
-def _record(trouble: Trouble) -> dg.TableRecord:
-    subject, newest = trouble.judgement.subject, trouble.newest
+def _surplus(result: Backtest) -> tuple[float, str, str, str]:
+    return result.alarms_expected - result.alarms, result.tenant_id, result.template, result.measure
+
+
+def _result(result: Backtest) -> dg.TableRecord:
     return dg.TableRecord(
         {
-            "tenant": subject.tenant_id,
-            "template": subject.template,
-            "anomalies": trouble.anomalies,
-            "of_days": len(judged(trouble.judgement)),
-            "worst_day": trouble.worst_day.date.isoformat(),
-            "worst_excess_in_half_widths": round(trouble.worst, 2),
-            "newest_day": newest.date.isoformat(),
-            "actual": round(newest.actual or 0.0, 4),
-            "expected": round(newest.band.yhat, 4),
-            "upper": round(newest.band.upper, 4),
-            "method": newest.model.method,
+            "tenant": result.tenant_id,
+            "template": result.template,
+            "measure": result.measure,
+            "method": result.method,
+            "days": result.days,
+            "alarms": result.alarms,
+            "allowed_for": round(result.alarms_expected, 2),
+            "loss": round(result.pinball, 5),
+            "coverage": round(result.coverage, 4),
         }
     )
 
 
-def _check(database: Database, query: str) -> dg.AssetCheckResult:
-    with database.connect() as connection:
-        row = connection.execute(query.encode()).fetchone()
-    total, wrong = row or (0, 0)
-    return dg.AssetCheckResult(passed=wrong == 0, metadata={"forecasts": total, "violations": wrong})
+def _anomaly(anomaly: Anomaly) -> dg.TableRecord:
+    return dg.TableRecord(
+        {
+            "tenant": anomaly.tenant_id,
+            "template": anomaly.template,
+            "measure": anomaly.measure,
+            "date": anomaly.date.isoformat(),
+            "actual": round(anomaly.actual, 4),
+            "expected": round(anomaly.yhat, 4),
+            "bound": round(anomaly.bound, 4),
+            "p_value": anomaly.p_value,
+            "q_value": round(anomaly.q_value, 5),
+        }
+    )
 
 
-@dg.asset_check(
-    asset=drift_forecasts,
-    blocking=True,
-    description="Every forecast was fitted on days before the one it judges.",
-)
-def fitted_before_the_day_judged(database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
-    """No baseline contains the data it judges."""
-    return _check(database, LOOKS_AHEAD)
-
-
-@dg.asset_check(
-    asset=drift_forecasts,
-    blocking=True,
-    description="0 <= lower <= expected <= upper <= 1, and a day is an anomaly exactly if above its upper bound.",
-)
-def bounds_in_order(database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
-    """Bounds enclose the expectation, within the score's range, and verdicts follow from them."""
-    return _check(database, OUT_OF_ORDER)
+def _trouble(trouble: Trouble) -> dg.TableRecord:
+    return dg.TableRecord(
+        {
+            "tenant": trouble.tenant_id,
+            "template": trouble.template,
+            "measure": trouble.measure,
+            "alarms": trouble.alarms,
+            "p_crossing": None if trouble.p_crossing is None else round(trouble.p_crossing, 3),
+            "threshold": trouble.threshold,
+        }
+    )
 
 
 def definitions() -> list[dg.AssetsDefinition]:
     """The forecasts' assets and checks, for orchestration."""
-    return [drift_forecasts, fitted_before_the_day_judged, bounds_in_order]
+    return [learn_of_templates, forecast_backtests, drift_anomalies, *checks.definitions()]

@@ -1,15 +1,15 @@
-"""Pictures of forecasts against what came.
+"""Pictures of forecasts: against what came, and how often they alarmed.
 
-Belongs here: drawing. Does not belong here: choosing whom to draw (summary.py).
+Belongs here: drawing. Does not belong here: choosing whom to draw (`anomalies`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 from assets.figures import grid
-from assets.forecasts.engine import Judgement
-from assets.forecasts.history import History, Subject
+from assets.forecasts.anomalies import BandDay, Trouble
+from assets.forecasts.backtests import Backtest
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,11 +17,21 @@ if TYPE_CHECKING:
 SHOWN = timedelta(days=45)
 
 
-def forecast_figure(judgements: Sequence[Judgement], histories: Mapping[Subject, History]) -> "Figure":
-    """A panel a template: band and expectation, the days that came, anomalies in red."""
-    figure, panels = grid(len(judgements), "Drift score a day: forecast (band: 2 sigma) and actual")
-    for judgement, panel in zip(judgements, panels, strict=True):
-        _panel(panel, judgement, histories[judgement.subject])
+def forecast_figure(troubles: Sequence[Trouble], bands: Sequence[Sequence[BandDay]], today: date) -> "Figure":
+    """A panel a template: band and expectation, the days that came, anomalies in red, the threshold and its crossing."""
+    figure, panels = grid(len(troubles), "Forecast (band: the budget's bounds) and actual; dashed: the threshold")
+    for panel, trouble, days in zip(panels, troubles, bands, strict=True):
+        draw_forecast(
+            panel,
+            [(day.date, day.yhat, day.lower, day.upper) for day in days],
+            [(day.date, day.actual) for day in days if day.actual is not None],
+            [(day.date, day.actual) for day in days if day.is_anomaly and day.actual is not None],
+        )
+        _draw_threshold(panel, trouble, days, today)
+        panel.set_title(
+            f"{trouble.tenant_id} · {trouble.template[:40]} · {trouble.measure}", fontsize=9, loc="left"
+        )
+        panel.tick_params(axis="x", rotation=30)
     return figure
 
 
@@ -37,28 +47,53 @@ def draw_forecast(
         panel: matplotlib's axes.
         bands: date, expectation, lower and upper bound, in order of date.
         days: what came.
-        alarms: what came above the upper bound.
+        alarms: what came beyond its bound.
     """
     if bands:
         dates, expected, lower, upper = zip(*bands, strict=True)
         panel.fill_between(dates, lower, upper, color="#9ecae1", alpha=0.6, linewidth=0)
         panel.plot(dates, expected, color="#2171b5", linewidth=1.2)
-    panel.plot([day for day, _ in days], [drift for _, drift in days], ".", color="#444444", markersize=4)
-    panel.plot([day for day, _ in alarms], [drift for _, drift in alarms], "D", color="#cb181d", markersize=4.5)
+    panel.plot([day for day, _ in days], [score for _, score in days], ".", color="#444444", markersize=4)
+    panel.plot([day for day, _ in alarms], [score for _, score in alarms], "D", color="#cb181d", markersize=4.5)
     panel.tick_params(labelsize=7)
     panel.set_ylim(bottom=0)
     panel.grid(alpha=0.25)
 
 
-def _panel(panel: Any, judgement: Judgement, history: History) -> None:
-    forecasts = judgement.forecasts
-    start, end = forecasts[0].date - SHOWN, forecasts[-1].date
-    draw_forecast(
-        panel,
-        [(forecast.date, *forecast.band) for forecast in forecasts],
-        [(day.date, day.drift) for day in history.days if start <= day.date <= end],
-        [(forecast.date, forecast.actual or 0.0) for forecast in forecasts if forecast.is_anomaly],
-    )
-    subject = judgement.subject
-    panel.set_title(f"{subject.tenant_id} · {subject.template[:50]}", fontsize=9, loc="left")
-    panel.tick_params(axis="x", rotation=30)
+def rates_figure(results: Sequence[Backtest]) -> "Figure":
+    """How many templates alarmed how often in 90 days, a panel a measure, with what the budgets let expect."""
+    import numpy as np
+    from scipy import stats
+
+    measures = sorted({result.measure for result in results})
+    figure, panels = grid(len(measures), "Templates by their alarms in 90 days; line: as the budget lets expect")
+    for panel, measure in zip(panels, measures, strict=True):
+        alarms: dict[tuple[str, str], int] = {}
+        expected: dict[tuple[str, str], float] = {}
+        for result in results:
+            if result.measure == measure:
+                key = result.tenant_id, result.template
+                alarms[key] = alarms.get(key, 0) + result.alarms
+                expected[key] = expected.get(key, 0.0) + result.alarms_expected
+        counts = np.bincount(list(alarms.values()))
+        nominal = stats.poisson.pmf(np.arange(len(counts))[:, None], list(expected.values())).sum(axis=1)
+        panel.bar(range(len(counts)), counts, color="#9ecae1")
+        panel.plot(range(len(counts)), nominal, "o-", color="#2171b5", linewidth=1.2, markersize=4)
+        panel.set_title(measure, fontsize=9, loc="left")
+        panel.tick_params(labelsize=7)
+    return figure
+
+
+def _draw_threshold(panel: Any, trouble: Trouble, days: Sequence[BandDay], today: date) -> None:
+    if trouble.threshold is None or not days:
+        return
+    panel.axhline(trouble.threshold, color="#cb181d", linewidth=0.8, linestyle="--")
+    panel.axvline(today, color="#888888", linewidth=0.8)
+    crossed = [day for day in days if day.p_crossing is not None and day.p_crossing > 0.5]  # noqa: PLR2004 - more likely than not
+    if crossed:
+        first = crossed[0]
+        panel.plot([first.date], [trouble.threshold], "v", color="#cb181d", markersize=7)
+        panel.annotate(
+            f"{first.p_crossing:.0%}", (first.date, trouble.threshold), fontsize=7, xytext=(4, 4),
+            textcoords="offset points",
+        )

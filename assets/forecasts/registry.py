@@ -94,7 +94,7 @@ select
     tenant_id, template_id, %(measure)s, model_id, replaced_model_id,
     case
         when replaced_model_id is null then 'the first forecast'
-        else 'it forecast the last 90 days better by 3 % or more'
+        else 'it forecast the last 90 days better by 3 %% or more'
     end,
     'platform'
 from changed

@@ -5,7 +5,7 @@ what is in them (`judging`), the registry of models (`registry`).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import date, timedelta
 from typing import Any
 
@@ -18,12 +18,16 @@ from assets.forecasts.fingerprints import Hashes
 from assets.forecasts.history import Subject
 from assets.forecasts.judging import Calibration
 from assets.forecasts.panel import Bools, Floats, Measure, Panel
+from assets.forecasts.registry import RECIPE
 from assets.forecasts.replay import REMEMBERED, Memory, block_of
 from assets.forecasts.state import SIZE
 from storage.database import Connection
 
 Ints = npt.NDArray[np.int32]
+# PostgreSQL's dates are days since then.
+EPOCH = date(2000, 1, 1)
 
+_CALIBRATION_LAYOUT = f"{RECIPE}:{layout_of(Calibration)}"
 # Whoever forecasts holds it from reading to writing: two at once would write over each other's verdicts.
 _ONE_WRITER = "lock table ml.forecast_memory in share row exclusive mode"
 _STORED = """
@@ -167,6 +171,15 @@ class Rows:
     model_id: npt.NDArray[np.void]
     model_version: Ints
 
+    def with_models(
+        self, which: npt.NDArray[np.intp], model_ids: npt.NDArray[np.void], versions: Ints
+    ) -> "Rows":
+        """With the models that made them: of each row the number of its model, -1 for none."""
+        found = which >= 0
+        return replace(
+            self, model_id=model_ids[np.where(found, which, 0)], model_version=np.where(found, versions[which], 0)
+        )
+
 
 def one_writer(connection: Connection) -> None:
     """Until the transaction ends nobody else forecasts."""
@@ -217,16 +230,15 @@ def write_forecasts(
 
 def read_calibrations(connection: Connection, measure: Measure, since: date) -> dict[date, Calibration]:
     """The calibrations by which days have been judged, and today's."""
-    values = {"measure": measure, "layout": layout_of(Calibration), "since": since}
+    values = {"measure": measure, "layout": _CALIBRATION_LAYOUT, "since": since}
     rows = connection.execute(_CALIBRATIONS, values, binary=True)
     return {day: unpack(Calibration, content) for day, content in rows}
 
 
 def write_calibrations(connection: Connection, measure: Measure, calibrations: Mapping[date, Calibration]) -> None:
     """Store those that aren't stored yet."""
-    layout = layout_of(Calibration)
     rows = [
-        {"measure": measure, "date": day, "layout": layout, "content": pack(calibration)}
+        {"measure": measure, "date": day, "layout": _CALIBRATION_LAYOUT, "content": pack(calibration)}
         for day, calibration in calibrations.items()
     ]
     with connection.cursor() as cursor:
@@ -248,7 +260,7 @@ def read_memory(connection: Connection, measure: Measure, panel: Panel, hashes: 
         block, np.zeros(n, dtype=np.int64), np.zeros((n, SIZE)), np.full((n, REMEMBERED), np.nan, dtype=np.float32)
     )
     places = _places(panel.subjects)
-    values = {"measure": measure, "layout": row_layout(_per_template(memory)), "block": block}
+    values = {"measure": measure, "layout": _memory_layout(memory), "block": block}
     found: list[int] = []
     states: list[bytes] = []
     for tenant_id, template_id, judged_to, history_hash, state in connection.execute(_MEMORY, values, binary=True):
@@ -265,7 +277,7 @@ def write_memory(connection: Connection, measure: Measure, panel: Panel, memory:
     """Store what is remembered after a panel's last day; `hashes` (n) are of the days up to it."""
     judged_to = panel.first_day + timedelta(days=panel.values.shape[1] - 1)
     arrays = _per_template(memory)
-    values = {"measure": measure, "layout": row_layout(arrays), "block": memory.block, "judged_to": judged_to}
+    values = {"measure": measure, "layout": _memory_layout(memory), "block": memory.block, "judged_to": judged_to}
     contents = row_bytes(arrays, np.arange(len(panel.subjects)))
     with connection.cursor() as cursor:
         cursor.execute(_FRESH_MEMORY)
@@ -275,6 +287,10 @@ def write_memory(connection: Connection, measure: Measure, panel: Panel, memory:
                 copy.write_row((subject.tenant_id, subject.template_id, history_hash, content))
         cursor.execute(_WRITE_MEMORY, values)
         cursor.execute("drop table fresh_memory")
+
+
+def _memory_layout(memory: Memory) -> str:
+    return f"{RECIPE}:{row_layout(_per_template(memory))}"
 
 
 def _per_template(memory: Memory) -> dict[str, npt.NDArray[Any]]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from assets.selection.knowledge import ArmChange, ArmPrior
 from assets.selection.values import ArmValue
-from assets.selection.whole_table import replace_rows
+from assets.whole_table import replace_rows
 from storage.database import Connection
 
 _ARM = ("tenant_id", "template_id", "extractor_vendor", "extractor_model")

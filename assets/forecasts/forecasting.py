@@ -1,0 +1,199 @@
+"""A run of forecasts for one measure: read, judge what is new or has changed, store, all in the caller's transaction.
+
+What has been judged stands as long as the template's own days up to it are the same (`fingerprints`). So a run judges
+the newest day of all templates, what late data has changed of a few, and nothing at all where nothing has happened.
+
+Belongs here: which days are to be judged, and the order of reading and writing. Does not belong here: judging
+(`judging`), SQL (`reading`, `stored`, `registry`).
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import numpy as np
+
+from assets.forecasts import stored
+from assets.forecasts.fingerprints import Hashes, history_hashes, joined, text_number
+from assets.forecasts.judging import JUDGED_DAYS, METHODS, Calibration, Verdicts, judge
+from assets.forecasts.panel import Bools, Floats, Measure, Panel
+from assets.forecasts.reading import INACTIVE_AFTER, Histories, read_budgets, read_events, read_thresholds
+from assets.forecasts.registry import RECIPE, crown, register
+from assets.forecasts.replay import BLOCK, REPLAYED_DAYS, Memory
+from assets.forecasts.rows import Decided, ahead_rows, fits_of, joined_rows, judged_rows, learnt_parameters
+from storage.database import Connection
+
+HORIZON = 7
+_FOLLOWED = REPLAYED_DAYS + BLOCK
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run did for one measure, in numbers."""
+
+    templates: int = 0
+    templates_inactive: int = 0
+    templates_judged_anew: int = 0
+    days_judged: int = 0
+    rows_changed: int = 0
+    models_registered: int = 0
+    promotions: int = 0
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One call of `judge`: of which templates, on which days."""
+
+    rows: Bools
+    judged: Bools
+
+
+def forecast(connection: Connection, histories: Histories, measure: Measure, today: date) -> Outcome:
+    """Bring a measure's forecasts up to date.
+
+    Args:
+        connection: in a transaction that holds `stored.one_writer`.
+        histories: of all templates, up to yesterday.
+        measure: which of the two.
+        today: the current UTC date.
+    """
+    values = histories.values[measure]
+    active = ~np.isnan(values[:, -INACTIVE_AFTER.days :]).all(axis=1)
+    known = ~np.isnan(values).all(axis=1)
+    panel = histories.panel(measure, read_events(connection, histories, measure), active)
+    inactive = int((known & ~active).sum())
+    if not len(panel.subjects):
+        return Outcome(templates_inactive=inactive)
+    hashes = history_hashes(panel, _FOLLOWED)
+    thresholds = read_thresholds(connection, panel.subjects, measure)
+    budgets = read_budgets(connection, panel.subjects)
+    decided = Decided(measure, thresholds, budgets, hashes, _ahead_hashes(panel, hashes, thresholds, budgets))
+    stale, stale_ahead = _stale(connection, panel, decided, today)
+    calibrations = stored.read_calibrations(connection, measure, today - timedelta(days=JUDGED_DAYS))
+    memory = stored.read_memory(connection, measure, panel, hashes)
+    parts = _parts(panel, stale, stale_ahead, calibrations, memory, today)
+    parts_rows, verdicts_of = [], []
+    for part in parts:
+        of_part, decided_part = _chosen(panel, part.rows), decided.of(part.rows)
+        verdicts = judge(
+            of_part,
+            _remembered(memory, part.rows),
+            decided_part.budgets,
+            decided_part.thresholds_when_high_is_bad,
+            part.judged,
+            calibrations,
+        )
+        calibrations |= verdicts.calibrations
+        places = np.flatnonzero(part.rows)
+        parts_rows.append(judged_rows(of_part, verdicts, decided_part, places))
+        parts_rows.append(ahead_rows(of_part, verdicts, decided_part, places, today))
+        stored.write_memory(connection, measure, of_part, verdicts.memory, decided_part.hashes[:, -1])
+        verdicts_of.append((places, verdicts))
+    if not parts:
+        return Outcome(templates=len(panel.subjects), templates_inactive=inactive)
+    stored.write_calibrations(connection, measure, calibrations)
+    rows = joined_rows(parts_rows)
+    new = promoted = 0
+    if len(rows.place):
+        fits, which = fits_of(panel, rows, hashes)
+        if len(fits.place):
+            ids, versions, new = register(
+                connection, measure, panel.subjects, METHODS, fits, _parameters(panel, verdicts_of)
+            )
+            rows = rows.with_models(which, ids, versions)
+            promoted = _crown(connection, measure, panel, rows, today)
+    changed = stored.write_forecasts(connection, measure, panel.subjects, METHODS, rows)
+    return Outcome(
+        templates=len(panel.subjects),
+        templates_inactive=inactive,
+        templates_judged_anew=int(np.any([part.rows for part in parts], axis=0).sum()),
+        days_judged=int((~np.isnan(rows.actual)).sum()),
+        rows_changed=changed,
+        models_registered=new,
+        promotions=promoted,
+    )
+
+
+def _ahead_hashes(panel: Panel, hashes: Hashes, thresholds: Floats, budgets: Floats) -> Hashes:
+    """(n) what forecasts of coming days depend on: also on what people have set, and on known changes."""
+    days = np.arange(1.0, panel.events.shape[1] + 1.0)
+    changes = (panel.events * (panel.first_day.toordinal() + days)).sum(axis=1)
+    recipe = np.full(len(hashes), text_number(RECIPE))
+    return joined(hashes[:, -1], thresholds, budgets, changes, recipe)
+
+
+def _stale(connection: Connection, panel: Panel, decided: Decided, today: date) -> tuple[Bools, Bools]:
+    """(n, T) days to be judged, and (n) whose coming days are to be forecast."""
+    n, columns = panel.values.shape
+    newest = min(JUDGED_DAYS, columns)
+    first_day = today - timedelta(days=newest)
+    found, known = stored.read_hashes(connection, panel.subjects, decided.measure, first_day, newest + HORIZON)
+    stale = np.zeros((n, columns), dtype=np.bool_)
+    recent = slice(columns - newest, columns)
+    same = known[:, :newest] & (found[:, :newest] == decided.hashes[:, recent])
+    stale[:, recent] = ~same & ~np.isnan(panel.values[:, recent])
+    ahead = known[:, newest:] & (found[:, newest:] == decided.ahead_hashes[:, None])
+    return stale, ~ahead.all(axis=1)
+
+
+def _parts(
+    panel: Panel,
+    stale: Bools,
+    stale_ahead: Bools,
+    calibrations: Mapping[date, Calibration],
+    memory: Memory,
+    today: date,
+) -> list[_Part]:
+    """What to judge together: the fleet where a calibration is to be learnt, whoever late data has changed apart.
+
+    Those that are to be judged from their first day on would make the whole fleet begin there.
+    """
+    rows = stale.any(axis=1) | stale_ahead
+    if not rows.any():
+        return []
+    days = [panel.first_day + timedelta(days=column) for column in range(stale.shape[1])]
+    new = np.array([day not in calibrations for day in days], dtype=np.bool_)
+    new[int(memory.days.max(initial=0)) - panel.first_day.toordinal() + 1 :] = True
+    of_fleet, of_late = stale & new, stale & ~new
+    if today in calibrations and not (stale & [day not in calibrations for day in days]).any():
+        return [_Part(rows, stale[rows])]
+    late = of_late.any(axis=1)
+    fleet = _Part(np.ones(len(rows), dtype=np.bool_), of_fleet)
+    return [fleet, _Part(late, of_late[late])] if late.any() else [fleet]
+
+
+def _chosen(panel: Panel, rows: Bools) -> Panel:
+    if rows.all():
+        return panel
+    subjects = tuple(subject for subject, wanted in zip(panel.subjects, rows, strict=True) if wanted)
+    return Panel(subjects, panel.first_day, panel.values[rows], panel.counts[rows], panel.events[rows])
+
+
+def _remembered(memory: Memory, rows: Bools) -> Memory:
+    if rows.all():
+        return memory
+    return Memory(memory.block, memory.days[rows], memory.states[rows], memory.innovations[rows])
+
+
+def _parameters(panel: Panel, verdicts_of: list[tuple[np.ndarray, Verdicts]]) -> Floats:
+    parameters = None
+    for places, verdicts in verdicts_of:
+        learnt = learnt_parameters(verdicts)
+        if parameters is None:
+            parameters = np.full((len(panel.subjects), learnt.shape[1]), np.nan)
+        parameters[places] = learnt
+    assert parameters is not None  # noqa: S101 - there is at least one part
+    return parameters
+
+
+def _crown(connection: Connection, measure: Measure, panel: Panel, rows: stored.Rows, today: date) -> int:
+    first = (rows.day == (today - stored.EPOCH).days) & (rows.model_version > 0)
+    subjects = [panel.subjects[place] for place in rows.place[first]]
+    return crown(connection, measure, subjects, rows.model_id[first])
+
+
+def outcomes(found: Mapping[Measure, Outcome]) -> Iterator[tuple[str, int]]:
+    """The numbers of both measures by name, as metadata shows them."""
+    for measure, outcome in found.items():
+        for name, number in vars(outcome).items():
+            yield f"{measure}_{name}", number
