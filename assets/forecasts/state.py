@@ -26,6 +26,8 @@ _LAYOUT = {
     "age": 1,
     "held": 1,
     "log_count": 1,
+    "anchor": 1,
+    "anchor_variance": 1,
     "sums": MEMORIES,
     "weights": MEMORIES,
     "weekday_sum": WEEK,
@@ -50,6 +52,7 @@ class State:
         age: (n,) scored days.
         held: (n,) scored days in a row that were held back.
         log_count: (n,) running mean of log(evaluations).
+        anchor, anchor_variance: (n,) the level supposed before the first day, or before the newest event.
         sums, weights: (MEMORIES, n) of the deseasoned angles.
         weekday_sum, weekday_weight: (7, n) of what each weekday brought beyond its forecast without weekdays.
         noise_sum, noise_log: (K, n) squared errors, and logs of their factors, by each law of scale.HALF_COUNTS.
@@ -64,6 +67,8 @@ class State:
     age: Floats
     held: Floats
     log_count: Floats
+    anchor: Floats
+    anchor_variance: Floats
     sums: Floats
     weights: Floats
     weekday_sum: Floats
