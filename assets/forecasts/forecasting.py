@@ -15,7 +15,7 @@ import numpy as np
 
 from assets.forecasts import stored
 from assets.forecasts.fingerprints import Hashes, history_hashes, joined, text_number
-from assets.forecasts.judging import JUDGED_DAYS, METHODS, Calibration, Verdicts, judge
+from assets.forecasts.judging import JUDGED_DAYS, METHODS, MIN_DAYS, Calibration, Verdicts, judge
 from assets.forecasts.panel import Bools, Floats, Measure, Panel
 from assets.forecasts.reading import INACTIVE_AFTER, Histories, read_budgets, read_events, read_thresholds
 from assets.forecasts.registry import RECIPE, crown, register
@@ -85,7 +85,8 @@ def forecast(connection: Connection, histories: Histories, measure: Measure, tod
         )
         calibrations |= verdicts.calibrations
         places = np.flatnonzero(part.rows)
-        parts_rows.append(judged_rows(of_part, verdicts, decided_part, places))
+        if part.judged.any():
+            parts_rows.append(judged_rows(of_part, verdicts, decided_part, places))
         parts_rows.append(ahead_rows(of_part, verdicts, decided_part, places, today))
         stored.write_memory(connection, measure, of_part, verdicts.memory, decided_part.hashes[:, -1])
         verdicts_of.append((places, verdicts))
@@ -131,9 +132,11 @@ def _stale(connection: Connection, panel: Panel, decided: Decided, today: date) 
     stale = np.zeros((n, columns), dtype=np.bool_)
     recent = slice(columns - newest, columns)
     same = known[:, :newest] & (found[:, :newest] == decided.hashes[:, recent])
-    stale[:, recent] = ~same & ~np.isnan(panel.values[:, recent])
+    scored = ~np.isnan(panel.values)
+    ages = scored.cumsum(axis=1)
+    stale[:, recent] = ~same & scored[:, recent] & (ages[:, recent] > MIN_DAYS)
     ahead = known[:, newest:] & (found[:, newest:] == decided.ahead_hashes[:, None])
-    return stale, ~ahead.all(axis=1)
+    return stale, ~ahead.all(axis=1) & (ages[:, -1] >= MIN_DAYS)
 
 
 def _parts(

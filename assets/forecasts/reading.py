@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 
@@ -51,13 +52,9 @@ from (
 where first_date > begun and first_date >= %(first_day)s
 """
 _REBASELINES = """
-select rebaselines.tenant_id, templates.template_id, (rebaselines.from_at at time zone 'UTC')::date as date
+select tenant_id, template, (from_at at time zone 'UTC')::date as date
 from alerting.rebaselines
-inner join access.templates using (tenant_id, template)
-where
-    rebaselines.event_type = any(%(event_types)s)
-    and rebaselines.metric = any(%(metrics)s)
-    and rebaselines.from_at >= %(first_day)s
+where event_type = any(%(event_types)s) and metric = any(%(metrics)s) and from_at >= %(first_day)s
 """
 _REBASELINED: dict[Measure, tuple[list[str], list[str]]] = {
     "drift": (
@@ -78,12 +75,10 @@ where rule.event_type = %(event_type)s
 union all
 select own.tenant_id, own.template, rule.value
 from (
-    select distinct templates.tenant_id, templates.template
+    select distinct tenants.tenant_id, thresholds.template
     from alerting.thresholds
-    inner join access.templates
-        on thresholds.template = templates.template
-        and (thresholds.tenant_id is null or thresholds.tenant_id = templates.tenant_id)
-    where thresholds.event_type = %(event_type)s
+    inner join access.tenants on tenants.tenant_id = coalesce(thresholds.tenant_id, tenants.tenant_id)
+    where thresholds.event_type = %(event_type)s and thresholds.template is not null
 ) as own
 cross join lateral alerting.rules_for(own.tenant_id, own.template) as rule
 where rule.event_type = %(event_type)s
@@ -145,12 +140,14 @@ def read_events(connection: Connection, histories: Histories, measure: Measure) 
     event_types, metrics = _REBASELINED[measure]
     values = {"first_day": histories.first_day, "event_types": event_types, "metrics": metrics}
     found = [*connection.execute(_NEW_EXTRACTORS, values), *connection.execute(_REBASELINES, values)]
-    places = {subject[:2]: place for place, subject in enumerate(histories.subjects)}
-    events = np.zeros((len(places), histories.days), dtype=np.bool_)
-    for tenant_id, template_id, day in found:
+    places: dict[tuple[str, UUID | str], int] = {}
+    for place, (tenant_id, template_id, template) in enumerate(histories.subjects):
+        places |= {(tenant_id, template_id): place, (tenant_id, template): place}
+    events = np.zeros((len(histories.subjects), histories.days), dtype=np.bool_)
+    for tenant_id, which, day in found:
         column = (day - histories.first_day).days
-        if (place := places.get((tenant_id, template_id))) is not None and column < histories.days:
-            events[place, column] = True
+        if (at := places.get((tenant_id, which))) is not None and column < histories.days:
+            events[at, column] = True
     return events
 
 

@@ -108,9 +108,10 @@ def fits_of(panel: Panel, rows: Rows, hashes: Hashes) -> tuple[Fits, npt.NDArray
     Returns:
         The fits, and of each row which one it is, -1 where there were no days before that Monday.
     """
-    monday = rows.day - (rows.day + EPOCH.weekday()) % 7
     day_zero = panel.first_day.toordinal() - EPOCH.toordinal()
-    columns = np.minimum(monday - day_zero, panel.values.shape[1])
+    # What is ahead is forecast by this week's fit, into the next week too.
+    day = np.minimum(rows.day, day_zero + panel.values.shape[1])
+    columns = day - (day + EPOCH.weekday()) % 7 - day_zero
     known = np.zeros((4, len(columns)), dtype=np.int64)
     for column in np.unique(columns):
         of_week = columns == column
