@@ -56,6 +56,7 @@ def fill(
     connection: Connection, tenant: str, template: str, values: Sequence[float | None], last: date = YESTERDAY
 ) -> None:
     """Days up to `last`; their reliability is what is left of 1."""
+    days = [last - timedelta(days=ago) for ago in range(len(values))]
     with connection.cursor() as cursor:
         cursor.executemany(
             "insert into marts.drift_history values (%(key)s, %(day)s, %(tenant)s, %(id)s, %(template)s, %(drift)s,"
@@ -70,7 +71,7 @@ def fill(
                     "drift": value,
                     "count": 0 if value is None else 25,
                 }
-                for day, value in zip((last - timedelta(days=ago) for ago in range(len(values))), reversed(values), strict=True)
+                for day, value in zip(days, reversed(values), strict=True)
             ],
         )
 

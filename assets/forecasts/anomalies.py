@@ -115,7 +115,7 @@ def write_anomalies(connection: Connection, today: date) -> tuple[list[Anomaly],
         judged = list(of_day)
         shares = q_values(np.array([row[2] for row in judged]))
         found += [
-            Anomaly(*row[4:7], measure, day, *row[7:], row[2], share)
+            Anomaly(row[4], row[5], row[6], measure, day, row[7], row[8], row[9], row[2], share)
             for row, share in zip(judged, shares.tolist(), strict=True)
             if row[3]
         ]

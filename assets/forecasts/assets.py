@@ -68,7 +68,9 @@ def learn_of_templates(
         read = perf_counter()
         found = {measure: forecast(connection, histories, measure, today) for measure in MEASURES}
     seconds = {"seconds_reading": round(read - started, 3), "seconds": round(perf_counter() - started, 3)}
-    yield dg.MaterializeResult(asset_key="forecast_models", metadata=_of_each(found, ("models_registered", "promotions")))
+    yield dg.MaterializeResult(
+        asset_key="forecast_models", metadata=_of_each(found, ("models_registered", "promotions"))
+    )
     names = ("templates", "templates_inactive", "templates_judged_anew", "days_judged", "rows_changed")
     yield dg.MaterializeResult(asset_key="drift_forecasts", metadata={**_of_each(found, names), **seconds})
 
@@ -104,7 +106,9 @@ def forecast_backtests(
             metadata[f"{measure}_alarms_to_nominal"] = round(sums.alarms / sums.expected, 3)
     if results:
         ranked = sorted(results, key=_surplus)
-        metadata["more_alarms_than_allowed_for"] = dg.MetadataValue.table([_result(each) for each in ranked[:TABLE_ROWS]])
+        metadata["more_alarms_than_allowed_for"] = dg.MetadataValue.table(
+            [_result(each) for each in ranked[:TABLE_ROWS]]
+        )
         metadata["alarms_by_template"] = dg.MetadataValue.md(markdown(rates_figure(results), "alarms by template"))
     return dg.MaterializeResult(metadata=metadata)
 

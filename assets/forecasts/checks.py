@@ -63,12 +63,10 @@ def bounds_in_order(database: dg.ResourceParam[Database]) -> dg.AssetCheckResult
 
 @dg.asset_check(
     asset="forecast_backtests",
-    description="As many alarms in the last 90 days as the budgets let come without a cause, as far as chance goes (once "
-    "in a thousand). More of them may be true ones: then look who alarms. Fewer are bounds too wide.",
+    description="As many alarms in the last 90 days as the budgets let come without a cause, as far as chance goes "
+    "(once in a thousand). More of them may be true ones: then look who alarms. Fewer are bounds too wide.",
 )
-def coverage_within_band(
-    database: dg.ResourceParam[Database], clock: dg.ResourceParam[Clock]
-) -> dg.AssetCheckResult:
+def coverage_within_band(database: dg.ResourceParam[Database], clock: dg.ResourceParam[Clock]) -> dg.AssetCheckResult:
     """The realised rate of alarms is the nominal one."""
     with database.connect() as connection:
         results = read_backtests(connection, clock.now().date())

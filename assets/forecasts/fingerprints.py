@@ -31,12 +31,13 @@ def history_hashes(panel: Panel, window: int) -> Hashes:
         window: so many calendar days up to the day; earlier ones don't count.
     """
     first = panel.first_day.toordinal()
-    ordinals = np.arange(first, first + panel.values.shape[1], dtype=np.uint64)
+    ordinals: _Words = np.arange(first, first + panel.values.shape[1]).astype(np.uint64)
     found = np.empty(panel.values.shape, dtype=np.int64)
     for start in range(0, len(found), _CHUNK):
         rows = slice(start, start + _CHUNK)
         values = np.where(np.isnan(panel.values[rows]), 0.0, panel.values[rows])
-        words = mixed(_bits(values) ^ mixed(_bits(panel.counts[rows]) + ordinals * _GOLDEN))
+        days: _Words = _bits(panel.counts[rows]) + ordinals * _GOLDEN
+        words = mixed(_bits(values) ^ mixed(days))
         words[np.isnan(panel.values[rows])] = 0
         sums = np.cumsum(words, axis=1, dtype=np.uint64)
         if sums.shape[1] > window:
@@ -66,4 +67,5 @@ def mixed(words: _Words) -> _Words:
 
 
 def _bits(values: Floats) -> _Words:
-    return np.ascontiguousarray(values, dtype=np.float64).view(np.uint64)
+    words: _Words = np.ascontiguousarray(values, dtype=np.float64).view(np.uint64)
+    return words

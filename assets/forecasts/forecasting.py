@@ -7,7 +7,7 @@ Belongs here: which days are to be judged, and the order of reading and writing.
 (`judging`), SQL (`reading`, `stored`, `registry`).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -58,8 +58,9 @@ def forecast(connection: Connection, histories: Histories, measure: Measure, tod
         today: the current UTC date.
     """
     values = histories.values[measure]
-    active = ~np.isnan(values[:, -INACTIVE_AFTER.days :]).all(axis=1)
-    known = ~np.isnan(values).all(axis=1)
+    scored = ~np.isnan(values)
+    active: Bools = np.any(scored[:, -INACTIVE_AFTER.days :], axis=1)
+    known: Bools = np.any(scored, axis=1)
     panel = histories.panel(measure, read_events(connection, histories, measure), active)
     inactive = int((known & ~active).sum())
     if not len(panel.subjects):
@@ -151,7 +152,7 @@ def _parts(
 
     Those that are to be judged from their first day on would make the whole fleet begin there.
     """
-    rows = stale.any(axis=1) | stale_ahead
+    rows: Bools = np.any(stale, axis=1) | stale_ahead
     if not rows.any():
         return []
     days = [panel.first_day + timedelta(days=column) for column in range(stale.shape[1])]
@@ -160,7 +161,7 @@ def _parts(
     of_fleet, of_late = stale & new, stale & ~new
     if today in calibrations and not (stale & [day not in calibrations for day in days]).any():
         return [_Part(rows, stale[rows])]
-    late = of_late.any(axis=1)
+    late: Bools = np.any(of_late, axis=1)
     fleet = _Part(np.ones(len(rows), dtype=np.bool_), of_fleet)
     return [fleet, _Part(late, of_late[late])] if late.any() else [fleet]
 
@@ -193,10 +194,3 @@ def _crown(connection: Connection, measure: Measure, panel: Panel, rows: stored.
     first = (rows.day == (today - stored.EPOCH).days) & (rows.model_version > 0)
     subjects = [panel.subjects[place] for place in rows.place[first]]
     return crown(connection, measure, subjects, rows.model_id[first])
-
-
-def outcomes(found: Mapping[Measure, Outcome]) -> Iterator[tuple[str, int]]:
-    """The numbers of both measures by name, as metadata shows them."""
-    for measure, outcome in found.items():
-        for name, number in vars(outcome).items():
-            yield f"{measure}_{name}", number

@@ -18,7 +18,7 @@ SHOWN = timedelta(days=45)
 
 
 def forecast_figure(troubles: Sequence[Trouble], bands: Sequence[Sequence[BandDay]], today: date) -> "Figure":
-    """A panel a template: band and expectation, the days that came, anomalies in red, the threshold and its crossing."""
+    """A panel a template: band and expectation, what came, anomalies in red, the threshold and its crossing."""
     figure, panels = grid(len(troubles), "Forecast (band: the budget's bounds) and actual; dashed: the threshold")
     for panel, trouble, days in zip(panels, troubles, bands, strict=True):
         draw_forecast(
@@ -28,9 +28,7 @@ def forecast_figure(troubles: Sequence[Trouble], bands: Sequence[Sequence[BandDa
             [(day.date, day.actual) for day in days if day.is_anomaly and day.actual is not None],
         )
         _draw_threshold(panel, trouble, days, today)
-        panel.set_title(
-            f"{trouble.tenant_id} · {trouble.template[:40]} · {trouble.measure}", fontsize=9, loc="left"
-        )
+        panel.set_title(f"{trouble.tenant_id} · {trouble.template[:40]} · {trouble.measure}", fontsize=9, loc="left")
         panel.tick_params(axis="x", rotation=30)
     return figure
 
@@ -94,6 +92,9 @@ def _draw_threshold(panel: Any, trouble: Trouble, days: Sequence[BandDay], today
         first = crossed[0]
         panel.plot([first.date], [trouble.threshold], "v", color="#cb181d", markersize=7)
         panel.annotate(
-            f"{first.p_crossing:.0%}", (first.date, trouble.threshold), fontsize=7, xytext=(4, 4),
+            f"{first.p_crossing:.0%}",
+            (first.date, trouble.threshold),
+            fontsize=7,
+            xytext=(4, 4),
             textcoords="offset points",
         )

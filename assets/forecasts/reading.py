@@ -98,7 +98,7 @@ class Histories:
     @property
     def days(self) -> int:
         """How many calendar days there are."""
-        return self.values["drift"].shape[1]
+        return int(self.values["drift"].shape[1])
 
     def panel(self, measure: Measure, events: Bools, rows: Bools) -> Panel:
         """The chosen templates of a measure, high being bad.

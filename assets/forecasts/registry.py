@@ -85,7 +85,7 @@ with changed as (
             and fresh.template_id = present.template_id
             and present.measure = %(measure)s
     left join ml.forecast_models as before on present.model_id = before.model_id
-    where before.method is distinct from model.method
+    where before.method is distinct from model.method and not coalesce(present.is_pinned, false)
 )
 
 insert into ml.forecast_promotions
@@ -103,7 +103,7 @@ _POINT = """
 insert into ml.forecast_champions as present (tenant_id, template_id, measure, model_id)
 select tenant_id, template_id, %(measure)s, model_id from fresh_champions
 on conflict (tenant_id, template_id, measure) do update set model_id = excluded.model_id
-where present.model_id <> excluded.model_id
+where present.model_id <> excluded.model_id and not present.is_pinned
 """
 
 
@@ -158,9 +158,7 @@ def register(
             for place, (subject, row) in enumerate(zip(subjects, rows, strict=True)):
                 copy.write_row((place, subject.tenant_id, subject.template_id, row.tobytes()))
         cursor.execute("analyze fresh_models, fresh_owners")
-        new = cursor.execute(
-            _REGISTER, {"measure": measure, "methods": list(methods), "recipe": RECIPE}
-        ).rowcount
+        new = cursor.execute(_REGISTER, {"measure": measure, "methods": list(methods), "recipe": RECIPE}).rowcount
         versions = np.array([row[0] for row in cursor.execute(_VERSIONS)], dtype=np.int32)
         cursor.execute(_DROP_FRESH)
     return ids, versions, new

@@ -16,7 +16,7 @@ from assets.forecasts.panel import Bools, Floats, Measure, Panel
 from assets.forecasts.registry import Fits
 from assets.forecasts.replay import BLOCK, REPLAYED_DAYS, block_of
 from assets.forecasts.state import State
-from assets.forecasts.stored import EPOCH, Ints, Rows
+from assets.forecasts.stored import EPOCH, Rows
 
 _NO_MODEL = np.zeros(1, dtype="V16")
 
@@ -63,7 +63,11 @@ def judged_rows(panel: Panel, verdicts: Verdicts, decided: Decided, places: npt.
         chosen = np.flatnonzero(~np.isnan(verdicts.yhat[:, at]) & ~np.isnan(panel.values[:, column]))
         parts.append(
             _rows(
-                panel, decided, places, chosen, day,
+                panel,
+                decided,
+                places,
+                chosen,
+                day,
                 method=verdicts.method[chosen, at],
                 band=(verdicts.yhat[chosen, at], verdicts.lower[chosen, at], verdicts.upper[chosen, at]),
                 actual=panel.values[chosen, column],
@@ -81,12 +85,19 @@ def ahead_rows(panel: Panel, verdicts: Verdicts, decided: Decided, places: npt.N
     chosen = np.flatnonzero(~np.isnan(verdicts.ahead_yhat[:, 0]))
     none = np.full(len(chosen), np.nan)
     for step in range(verdicts.ahead_yhat.shape[1]):
-        band = (verdicts.ahead_yhat, verdicts.ahead_lower, verdicts.ahead_upper)
         parts.append(
             _rows(
-                panel, decided, places, chosen, today + timedelta(days=step),
+                panel,
+                decided,
+                places,
+                chosen,
+                today + timedelta(days=step),
                 method=verdicts.ahead_method[chosen],
-                band=tuple(part[chosen, step] for part in band),  # type: ignore[arg-type]
+                band=(
+                    verdicts.ahead_yhat[chosen, step],
+                    verdicts.ahead_lower[chosen, step],
+                    verdicts.ahead_upper[chosen, step],
+                ),
                 actual=none,
                 counts=np.zeros(len(chosen)),
                 p_value=none,
@@ -140,7 +151,7 @@ def learnt_parameters(verdicts: Verdicts) -> Floats:
     return np.concatenate([state.beta, state.within]).T
 
 
-def _rows(  # noqa: PLR0913 - a column each
+def _rows(
     panel: Panel,
     decided: Decided,
     places: npt.NDArray[np.intp],

@@ -171,9 +171,7 @@ class Rows:
     model_id: npt.NDArray[np.void]
     model_version: Ints
 
-    def with_models(
-        self, which: npt.NDArray[np.intp], model_ids: npt.NDArray[np.void], versions: Ints
-    ) -> "Rows":
+    def with_models(self, which: npt.NDArray[np.intp], model_ids: npt.NDArray[np.void], versions: Ints) -> "Rows":
         """With the models that made them: of each row the number of its model, -1 for none."""
         found = which >= 0
         return replace(

@@ -65,7 +65,9 @@ with watched as materialized (
     from ml.drift_forecasts
     where date >= (%(now)s - %(longest_age)s)::date and date <= %(now)s::date and is_anomaly
     union
-    select alerted.tenant_id, templates.template_id, alerted.template, replace(alerted.metric, '_score', ''), alerted.metric
+    select
+        alerted.tenant_id, templates.template_id, alerted.template, replace(alerted.metric, '_score', ''),
+        alerted.metric
     from ({_ALERTED}) as alerted
     inner join access.templates using (tenant_id, template)
 ),

@@ -61,7 +61,13 @@ def test_the_sql_of_every_alert_finds_its_number(connection: Connection, databas
     forecast(connection, tenant, noon, anomaly=True, actual=0.6, measure="reliability")
     predict(connection, tenant, now, 0.75)
     predict(connection, tenant, now, 0.625, "reliability", 0.8)
-    marts = ("batch_reconciliation", "feature_drift", "drift_forecasts", "reliability_forecasts", "int_evaluations_daily")
+    marts = (
+        "batch_reconciliation",
+        "feature_drift",
+        "drift_forecasts",
+        "reliability_forecasts",
+        "int_evaluations_daily",
+    )
     run_dbt(["run", "--select", *(f"+{mart}" for mart in marts)], database)
     scan(connection, now + timedelta(minutes=10))
     for template, later in (("invoice", 3), ("", 4)):

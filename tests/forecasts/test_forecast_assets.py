@@ -20,7 +20,9 @@ TABLES = {
     "drift_anomalies": "tenant_id, template_id, measure, date",
 }
 # What is another in each run is left out: names that a row gets by itself, and the clock.
-CONTENT = "select to_jsonb(stored) - '{forecast_id, promotion_id, promoted_at, computed_at}'::text[] from ml.%s as stored"
+CONTENT = (
+    "select to_jsonb(stored) - '{forecast_id, promotion_id, promoted_at, computed_at}'::text[] from ml.%s as stored"
+)
 
 
 def stored(connection: Connection) -> dict[str, list[tuple[object, ...]]]:
@@ -41,7 +43,8 @@ def test_templates_of_every_kind_are_judged_or_counted_and_every_check_passes(
 ) -> None:
     result, numbers = materialize(database)
     checks = {check.check_name: check.passed for check in result.get_asset_check_evaluations()}
-    assert checks["fitted_before_the_day_judged"] and checks["bounds_in_order"]
+    assert checks["fitted_before_the_day_judged"]
+    assert checks["bounds_in_order"]
     # All but the silent and the unscored one; three days are too few for a verdict.
     assert numbers["drift_forecasts.drift_templates"] == CALM + 5
     assert numbers["drift_forecasts.drift_templates_inactive"] == 1
@@ -52,15 +55,16 @@ def test_templates_of_every_kind_are_judged_or_counted_and_every_check_passes(
     ).fetchall()
     assert days == [("calm", 14, 7, TODAY + timedelta(days=6)), ("young", 14, 7, TODAY + timedelta(days=6))]
     found = connection.execute(
-        "select measure, template, date from ml.drift_forecasts where is_anomaly and template !~ '^calm' order by 1, 2, 3"
+        "select measure, template, date from ml.drift_forecasts where is_anomaly and template !~ '^calm' order by 1, 2"
     ).fetchall()
     for measure in ("drift", "reliability"):
         assert (measure, "spiking", YESTERDAY - timedelta(days=1)) in found
         assert (measure, "young", YESTERDAY) in found
         assert any(row[:2] == (measure, "climbing") for row in found)
-    assert numbers["drift_anomalies.anomalies"] == connection.execute(
-        "select count(*) from ml.drift_forecasts where is_anomaly"
-    ).fetchall()[0][0]
+    assert (
+        numbers["drift_anomalies.anomalies"]
+        == connection.execute("select count(*) from ml.drift_forecasts where is_anomaly").fetchall()[0][0]
+    )
     for asset in ("drift_anomalies.forecast_against_actual", "forecast_backtests.alarms_by_template"):
         assert "](data:image/png;base64,iVBORw0KGgo" in str(numbers[asset])
 
@@ -106,18 +110,23 @@ def test_memory_is_a_short_cut_alone_and_the_next_night_judges_what_was_ahead(
         fill(connection, TENANT, template, [value], last=TODAY)
     ahead = connection.execute(
         "select yhat, yhat_upper, model_version from ml.drift_forecasts where template = 'calm' and date = %s"
-        " and measure = 'drift'", (TODAY,)
+        " and measure = 'drift'",
+        (TODAY,),
     ).fetchone()
     _, numbers = materialize(database, NOW + timedelta(days=1))
     assert numbers["drift_forecasts.drift_days_judged"] == 3
     judged = connection.execute(
         "select yhat, yhat_upper, model_version, actual, is_anomaly from ml.drift_forecasts where template = 'calm'"
-        " and date = %s and measure = 'drift'", (TODAY,)
+        " and date = %s and measure = 'drift'",
+        (TODAY,),
     ).fetchone()
     assert judged == (*(ahead or ()), 0.7, True), "what was said ahead of a day is what it is judged by"
     resumed = content(connection)
     connection.execute("set session_replication_role = replica; truncate ml.forecast_memory, ml.forecast_calibrations")
-    connection.execute("delete from ml.drift_forecasts where date > %(day)s or (date = %(day)s and actual is not null)", {"day": TODAY})
+    connection.execute(
+        "delete from ml.drift_forecasts where date > %(day)s or (date = %(day)s and actual is not null)", {"day": TODAY}
+    )
+
     materialize(database, NOW + timedelta(days=1))
     anew = content(connection)
     assert set(anew["forecast_calibrations"]) <= set(resumed["forecast_calibrations"])
@@ -136,9 +145,7 @@ def test_a_late_record_restates_the_verdicts_of_its_template_and_of_no_other(
     _, numbers = materialize(database)
     changed = [row for row in stored(connection)["drift_forecasts"] if before.get(row[:6]) != row]
     # What the day is expected to be stands; what came, and all that follows, is made anew.
-    assert {row[3:6] for row in changed} == {
-        ("calm", "drift", late + timedelta(days=day)) for day in range(13)
-    }
+    assert {row[3:6] for row in changed} == {("calm", "drift", late + timedelta(days=day)) for day in range(13)}
     assert numbers["drift_forecasts.drift_templates_judged_anew"] == 1
     assert numbers["drift_forecasts.reliability_templates_judged_anew"] == 0
 

@@ -1,0 +1,97 @@
+"""`tidemark forecast`: which forecaster serves a template and why, rollbacks, and the budget of false alarms."""
+
+import getpass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Literal
+
+import typer
+
+from assets.forecasts.budgets import read_budget, set_budget
+from assets.forecasts.rollbacks import list_champions, list_promotions, list_versions, roll_back
+from assets.forecasts.rollbacks import unpin as unpin_version
+from orchestration.commands.shared import JsonOption, TenantOption, console, show, transaction
+from storage.database import Connection
+from storage.tenants import require_tenant
+
+app = typer.Typer(no_args_is_help=True, help="Forecasts: versions, rollbacks, and how often a template may alarm.")
+
+TemplateOption = Annotated[str, typer.Option("--template", help="Whose forecasts.")]
+MeasureOption = Annotated[Literal["drift", "reliability"], typer.Option(help="Which of a template's two scores.")]
+LimitOption = Annotated[int, typer.Option(min=1, help="So many at most.")]
+
+
+@app.command("list")
+def list_(tenant: TenantOption, as_json: JsonOption = False) -> None:
+    """Show which version serves each of a tenant's templates, since when and why."""
+    with _of_tenant(tenant) as connection:
+        rows = list_champions(connection, tenant)
+    show(rows, as_json, title=f"Forecasters of {tenant}", empty="none is registered yet: run `tidemark refresh`")
+
+
+@app.command("show")
+def show_(
+    tenant: TenantOption,
+    template: TemplateOption,
+    measure: MeasureOption = "drift",
+    limit: LimitOption = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a template's versions, the newest first: each fitted on the days before a Monday, and never changed."""
+    with _of_tenant(tenant) as connection:
+        show(list_versions(connection, tenant, template, measure, limit), as_json)
+
+
+@app.command()
+def history(
+    tenant: TenantOption, template: TemplateOption, measure: MeasureOption = "drift", as_json: JsonOption = False
+) -> None:
+    """Show when another method or version became the champion of a template, why, and who decided so."""
+    with _of_tenant(tenant) as connection:
+        show(list_promotions(connection, tenant, template, measure), as_json)
+
+
+@app.command()
+def rollback(
+    tenant: TenantOption,
+    template: TemplateOption,
+    version: Annotated[int, typer.Option("--to", help="The version that is to serve; `show` lists them.")],
+    reason: Annotated[str, typer.Option(help="Why; it is kept.")],
+    measure: MeasureOption = "drift",
+) -> None:
+    """Let an earlier version be the champion, and no back-test promote another, until `forecast unpin`."""
+    with _of_tenant(tenant) as connection:
+        roll_back(connection, tenant, template, measure, version=version, reason=reason, author=getpass.getuser())
+    console.print(f"{template}: version {version} of {measure} is pinned.", markup=False, highlight=False)
+
+
+@app.command()
+def unpin(tenant: TenantOption, template: TemplateOption, measure: MeasureOption = "drift") -> None:
+    """Take a rollback back: from the next refresh on what forecasts best serves again."""
+    with _of_tenant(tenant) as connection:
+        unpin_version(connection, tenant, template, measure, author=getpass.getuser())
+    console.print(f"{template}: {measure} is no longer pinned.", markup=False, highlight=False)
+
+
+@app.command()
+def budget(
+    tenant: TenantOption,
+    weeks: Annotated[float | None, typer.Option(help="One false alarm a template in so many weeks.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show or set how often a template may alarm without a cause, for each of its two scores.
+
+    What has been judged stands; days that are judged from now on, and those ahead, have the new bounds.
+    """
+    with _of_tenant(tenant) as connection:
+        if weeks is not None:
+            set_budget(connection, tenant, weeks)
+        row = {"tenant": tenant, "budget_weeks": read_budget(connection, tenant)}
+    show([row], as_json)
+
+
+@contextmanager
+def _of_tenant(tenant: str) -> Iterator[Connection]:
+    with transaction() as (_, connection):
+        require_tenant(connection, tenant)
+        yield connection

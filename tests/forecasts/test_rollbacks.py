@@ -1,0 +1,119 @@
+"""The registry of forecasters in people's hands, and a run that dies while it writes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from forecast_marts import NOW, TENANT, materialize, prepare
+from typer.testing import CliRunner
+
+from orchestration.cli import app
+from storage.database import Connection, Database
+from storage.settings import Settings
+
+pytestmark = pytest.mark.begins(after=prepare)
+
+PROJECT_ROOT = Path(__file__).parents[2]
+KNOWN = """
+insert into access.templates (template_id, tenant_id, template, first_batch_id, first_seen_at)
+select template_id, tenant_id, template, uuidv7(), now()
+from marts.drift_history group by template_id, tenant_id, template
+"""
+# Dies when all is written and nothing is committed.
+DOOMED = """
+import os, signal, sys
+from datetime import date
+from assets.forecasts import stored
+from assets.forecasts.forecasting import forecast
+from assets.forecasts.reading import read_histories
+from storage.database import connect
+from storage.postgres_url import PostgresUrl
+
+today = date.fromisoformat(sys.argv[2])
+with connect(PostgresUrl.parse(sys.argv[1])) as connection:
+    stored.one_writer(connection)
+    outcome = forecast(connection, read_histories(connection, today), "drift", today)
+    assert outcome.rows_changed > 500
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+WRITTEN = """
+select (select count(*) from ml.drift_forecasts), (select count(*) from ml.forecast_models),
+    (select count(*) from ml.forecast_calibrations), (select count(*) from ml.forecast_memory)
+"""
+SAID = """
+select template, measure, date, yhat, yhat_lower, yhat_upper, p_value, p_crossing, model_id, model_version
+from ml.drift_forecasts
+order by template, measure, date
+"""
+
+
+def forecast(*arguments: str) -> tuple[int, str]:
+    """The command's exit status and what it printed."""
+    result = CliRunner().invoke(app, ["forecast", *arguments, "--tenant", TENANT])
+    return result.exit_code, result.output + str(result.exception or "")
+
+
+def test_a_rollback_pins_an_earlier_version_keeps_both_and_leaves_its_trace(
+    database: Database, connection: Connection, settings: Settings
+) -> None:
+    connection.execute(KNOWN)
+    materialize(database)
+    subject = ("--template", "calm")
+    assert "calm" in forecast("list")[1]
+    assert forecast("rollback", *subject, "--to", "9", "--reason", "none such")[0] != 0
+    assert forecast("rollback", *subject, "--to", "2", "--reason", " ")[0] != 0
+    assert forecast("unpin", *subject)[0] != 0
+    assert forecast("rollback", *subject, "--to", "2", "--reason", "the newest follows a broken scanner")[0] == 0
+    versions = "select model_id, version, method from ml.forecast_models order by model_id"
+    before = connection.execute(versions).fetchall()
+    champion = """
+        select model.version, champion.is_pinned from ml.forecast_champions as champion
+        inner join ml.forecast_models as model using (model_id)
+        inner join access.templates using (template_id) where template = 'calm' and champion.measure = 'drift'
+    """
+    assert connection.execute(champion).fetchall() == [(2, True)]
+    connection.execute("update ml.drift_forecasts set history_hash = 0")
+    materialize(database, NOW)
+    assert connection.execute(champion).fetchall() == [(2, True)], "a refresh leaves what is pinned"
+    assert connection.execute(versions).fetchall() == before
+    assert forecast("unpin", *subject)[0] == 0
+    connection.execute("update ml.drift_forecasts set history_hash = 0")
+    materialize(database, NOW)
+    assert connection.execute(champion).fetchall() == [(3, False)]
+    assert connection.execute(
+        "select action, subject, detail ->> 'version' from access.audit_log where action like 'forecast.%' order by at"
+    ).fetchall() == [("forecast.rollback", "calm", "2"), ("forecast.unpin", "calm", "2")]
+    code, told = forecast("history", *subject)
+    assert code == 0
+    assert told.index("unpinned") < told.index("broken scanner") < told.index("the first forecast")
+
+
+def test_a_tenants_budget_is_set_within_reason_and_audited(connection: Connection, settings: Settings) -> None:
+    assert '"budget_weeks": 26.0' in forecast("budget", "--json")[1]
+    assert forecast("budget", "--weeks", "0.5")[0] != 0
+    assert '"budget_weeks": 4.0' in forecast("budget", "--weeks", "4", "--json")[1]
+    assert connection.execute("select detail from access.audit_log where action = 'forecast.budget'").fetchall() == [
+        ({"weeks": 4.0, "before": 26.0},)
+    ]
+
+
+def test_a_run_that_is_killed_while_it_writes_leaves_nothing_and_the_next_one_says_the_same(
+    database: Database, connection: Connection
+) -> None:
+    doomed = subprocess.run(
+        [sys.executable, "-c", DOOMED, database.platform.libpq(), NOW.date().isoformat()],
+        cwd=PROJECT_ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert doomed.returncode == -9, doomed.stderr
+    assert connection.execute(WRITTEN).fetchall() == [(0, 0, 0, 0)]
+    materialize(database)
+    first = connection.execute(SAID).fetchall()
+    assert len(first) > 500
+    connection.execute("delete from ml.drift_forecasts")
+    materialize(database)
+    assert connection.execute(SAID).fetchall() == first
