@@ -99,7 +99,7 @@ class State:
         return count
 
     def levels(self) -> Floats:
-        """(n,) the longest memory, without the fleet's help; NaN where nothing was seen."""
-        with np.errstate(invalid="ignore", divide="ignore"):
-            level: Floats = self.sums[-1] / self.weights[-1]
+        """(n,) the longest memory, without the fleet's help where there is one."""
+        seen = self.weights[-1] > 0
+        level: Floats = np.where(seen, self.sums[-1] / np.where(seen, self.weights[-1], 1.0), self.anchor)
         return level
