@@ -1,8 +1,9 @@
 """Calibration: how improbable an innovation is, by what the fleet's own past innovations were.
 
-The innovations of all templates are pooled by the age of the template at that day; their quantiles, with a generalised
-Pareto tail where they run out, turn an innovation into a normal score `u` and a one-sided p-value. Where few were seen
-the quantiles lean on those of all ages, and these on a heavy-tailed law, so that one template alone has usable bounds.
+The innovations of all templates are pooled by the template's age and tails at that day; their quantiles, with a
+generalised Pareto tail where they run out, turn an innovation into a normal score `u` and a one-sided p-value. Where few
+were seen the quantiles lean on those of all templates, and these on a heavy-tailed law, so that one template alone has
+usable bounds.
 Of a tenant's values nothing is shown to another: only these quantiles are shared.
 
 Belongs here: p-values and their inverse, the table that is stored, the digest of a day's discoveries. Does not belong
@@ -17,11 +18,13 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import t as student
 
 from assets.forecasts.panel import Bools, Floats
+from assets.forecasts.state import TAIL_CLASSES, Tails
 
 Ints = npt.NDArray[np.intp]
 
 AGES = np.array([7, 14, 30, 60, 120])  # scored days at which the next bucket begins
-BUCKETS = len(AGES) + 1
+OLD = 4  # from this bucket on templates are told apart by their tails
+BUCKETS = OLD + (len(AGES) + 1 - OLD) * TAIL_CLASSES
 GRID = np.linspace(-4.5, 4.5, 37)  # normal scores at which quantiles are kept: p from 3e-6 to 1 - 3e-6
 POOLED_DAYS = 400_000  # template-days a bucket: 1/360 is then met about a thousand times
 TAIL_SHARE = 0.025  # of the pooled days, for the Pareto tail
@@ -67,23 +70,18 @@ def normal_score_of(rate: Floats | float) -> Floats:
     return score
 
 
-def age_buckets(ages: Floats) -> Ints:
-    """The bucket of a template with so many scored days behind it."""
-    buckets: Ints = np.searchsorted(AGES, ages, side="right")
+def buckets_of(ages: Floats, tails: Tails) -> Ints:
+    """The bucket of templates with so many scored days behind them and tails of these classes (state.py)."""
+    by_age = np.searchsorted(AGES, ages, side="right")
+    buckets: Ints = np.where(by_age < OLD, by_age, OLD + (by_age - OLD) * TAIL_CLASSES + tails)
     return buckets
 
 
-def learn(innovations: Floats, ages: Floats) -> Quantiles:
-    """Learn the quantiles from past innovations.
-
-    Args:
-        innovations: (n, T), NaN where nothing was scored.
-        ages: (n, T), scored days behind each.
-    """
-    buckets = np.where(np.isnan(innovations), -1, age_buckets(ages))
-    pooled = _pooled(innovations, buckets >= 1)
+def learn(innovations: Floats, buckets: Ints) -> Quantiles:
+    """Learn the quantiles from past innovations (n, T), NaN where nothing was scored, in their buckets (n, T)."""
+    buckets = np.where(np.isnan(innovations), -1, buckets)
     prior = student.ppf(ndtr(GRID), PRIOR_FREEDOM) * np.sqrt((PRIOR_FREEDOM - 2.0) / PRIOR_FREEDOM)
-    fleet = _lean(pooled, prior)
+    fleet = _lean(_pooled(innovations, buckets >= 1), prior)
     table = np.array([_lean(_pooled(innovations, buckets == bucket), fleet) for bucket in range(BUCKETS)])
     return Quantiles(table)
 

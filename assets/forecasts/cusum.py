@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from assets.forecasts.calibration import BUCKETS, Ints, age_buckets, normal_score_of
+from assets.forecasts.calibration import BUCKETS, Ints, normal_score_of
 from assets.forecasts.panel import Floats
 
 DRIFT = 0.5
@@ -61,9 +61,9 @@ def critical(statistic: Floats, bounds: Floats) -> Floats:
     return score
 
 
-def learn(scores: Floats, ages: Floats) -> Bounds:
-    """Solve the bounds on past normal scores (n, D) of templates of `ages` (n, D)."""
-    alarms, days = _simulate(np.asfortranarray(scores), np.asfortranarray(age_buckets(ages)))
+def learn(scores: Floats, buckets: Ints) -> Bounds:
+    """Solve the bounds on past normal scores (n, D) of templates in `buckets` (n, D)."""
+    alarms, days = _simulate(np.asfortranarray(scores), np.asfortranarray(buckets))
     independent = _independent_rate(CANDIDATES)[:, None] * np.ones(len(RATES))
     everyone = (alarms.sum(axis=0) + LEAN_DAYS * independent) / (days.sum() + LEAN_DAYS)
     table = np.empty((BUCKETS, len(RATES)))

@@ -4,8 +4,8 @@ One step of the recursion forecasts a day from the state (mean and standard devi
 and lets the day into the state:
 
 - Days of few evaluations weigh less, by how much the template's own residuals say (scale.py).
-- A day more than HOLD standard deviations off is held back: it moves neither level, weekdays nor coefficients, and
-  counts as HOLD in the noise. After QUARANTINE such days in a row the new level is accepted: it is learnt afresh.
+- A day more than HOLD standard deviations off, or STILL_HELD in a run of them, is held back: it moves neither level, weekdays nor coefficients; the
+  first of a run counts as HOLD in the noise. After QUARANTINE such days in a row the new level is learnt afresh.
 - On the day of a known event the level is forgotten (weight EVENT_WEIGHT of a day is left), so that the forecast is
   honestly wide and the next days teach the new level; weekdays and coefficients stay, of the noise
   EVENT_NOISE_DAYS.
@@ -20,9 +20,10 @@ import numpy as np
 from assets.forecasts.fleet import Fleet
 from assets.forecasts.panel import Bools, Floats
 from assets.forecasts.scale import relative_variance
-from assets.forecasts.state import FEATURES, KEPT, MEMORIES, PAIRS, SIZE, WEEK, State
+from assets.forecasts.state import FEATURES, KEPT, MEMORIES, PAIRS, SIZE, WEEK, State, Tails
 
 HOLD = 3.0
+STILL_HELD = 1.5  # on the day after a held one: an incident's later days are told from noise more easily
 QUARANTINE = 14
 EVENT_WEIGHT = 0.05
 EVENT_NOISE_DAYS = 15.0  # a new extractor's noise may differ
@@ -36,10 +37,17 @@ MIN_SD = 0.0025  # a quarter of a point of drift at its steepest: below it all i
 
 @dataclass(frozen=True)
 class Outlook:
-    """A forecast of one day on the arcsine scale, each (n,): its mean, and the sd of a day of given evaluations."""
+    """A forecast of one day on the arcsine scale.
+
+    Attributes:
+        mean: (n,).
+        sd: (n,) of a day of given evaluations.
+        tails: (n,) class of the template's tails (state.py).
+    """
 
     mean: Floats
     sd: Floats
+    tails: Tails
 
 
 def fresh(n: int, fleet: Fleet) -> State:
@@ -85,9 +93,10 @@ class Recursion:
         noise, relative = self._noise(np.where(observed, counts, typical))
         sd = np.maximum(np.sqrt(noise + usual * uncertainty), MIN_SD)
         mean = base + season
+        tails = state.tails()
         z = (values - mean) / sd
         self._learn(weekday, values, counts, observed, z, sd, base, season, features, longest, usual, noise, relative)
-        return Outlook(mean, sd), z
+        return Outlook(mean, sd, tails), z
 
     def ahead(self, weekday: int, days: int) -> tuple[Floats, Floats]:
         """Forecast the coming `days` from a day of `weekday` on, each forecast fed back as if it had come true.
@@ -167,7 +176,8 @@ class Recursion:
         relative: Floats,
     ) -> None:
         state = self.state
-        held = observed & (np.abs(z) > HOLD)
+        after_held = state.held > 0
+        held = observed & (np.abs(z) > np.where(after_held, STILL_HELD, HOLD))
         state.held[:] = np.where(held, state.held + 1.0, np.where(observed, 0.0, state.held))
         weight = np.where(observed & ~held, np.clip(usual / noise, 0.02, 4.0), 0.0)
         error = np.where(observed, np.clip(z, -HOLD, HOLD) * sd, 0.0)
@@ -182,17 +192,23 @@ class Recursion:
         state.noise_sum[:] = state.noise_sum * kept + own / relative
         state.noise_log[:] = state.noise_log * kept + used * np.log(relative)
         state.noise_weight[:] = state.noise_weight * kept + used
+        size = used * np.minimum(np.abs(np.where(observed, z, 0.0)), HOLD)
+        state.size_sum[:] = state.size_sum * kept + size
+        state.square_sum[:] = state.square_sum * kept + np.square(size)
+        state.shape_weight[:] = state.shape_weight * kept + used
         gain = seen * np.maximum(0.05, 1.0 / np.maximum(state.age, 1.0))
         state.log_count[:] += gain * (np.log(np.maximum(counts, 1.0)) - state.log_count)
 
-        kept = np.where(weight > 0, REGRESSION_KEPT, 1.0)
-        scaled = weight / usual
+        # The fall after an incident would teach that nothing follows from yesterday.
+        learning = (weight > 0) & ~after_held
+        kept = np.where(learning, REGRESSION_KEPT, 1.0)
+        scaled = np.where(learning, weight / usual, 0.0)
         target = np.where(weight > 0, base + error - longest, 0.0)
         for row, (i, j) in enumerate(PAIRS):
             state.information[row] = state.information[row] * kept + scaled * features[i] * features[j]
         for row in range(FEATURES):
             state.cross[row] = state.cross[row] * kept + scaled * features[row] * target
-        state.regression_days[:] = state.regression_days * kept + (weight > 0)
+        state.regression_days[:] = state.regression_days * kept + learning
 
         kept = np.where(weight > 0, WEEKDAY_KEPT, 1.0)
         state.weekday_sum[weekday] = state.weekday_sum[weekday] * kept + weight * np.where(
@@ -202,6 +218,10 @@ class Recursion:
 
         state.sums[:] = state.sums * KEPT[:, None] + weight * deseasoned
         state.weights[:] = state.weights * KEPT[:, None] + weight
+        # Yesterday's memory takes the first of them, clipped: where days hang together the next will be high too.
+        first = held & ~after_held
+        state.sums[0] += np.where(first, base + error, 0.0)
+        state.weights[0] += first
         accept = state.held >= QUARANTINE
         if accept.any():
             self._forget(accept)

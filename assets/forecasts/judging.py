@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from assets.forecasts import calibration as calibrations
 from assets.forecasts import cusum, replay
-from assets.forecasts.calibration import Quantiles, age_buckets, normal_score_of, p_values
+from assets.forecasts.calibration import Quantiles, buckets_of, normal_score_of, p_values
 from assets.forecasts.crossing import HORIZON, probabilities
 from assets.forecasts.fleet import Fleet
 from assets.forecasts.innovations import HOLD, Recursion
@@ -180,11 +180,12 @@ def _lessons(panel: Panel, block: int, known: list[Calibration | None]) -> tuple
 def _calibrate(panel: Panel, replayed: Replay, fleet: Fleet, paths: Floats, column: int) -> Calibration:
     end = column - replayed.start
     start = max(end - REMEMBERED, 0)
-    past, ages = replayed.innovations[:, start:end], replayed.settled[:, start:end]
-    quantiles = calibrations.learn(past.astype(float), ages)
+    past = replayed.innovations[:, start:end].astype(float)
+    buckets = buckets_of(replayed.settled[:, start:end], replayed.tails[:, start:end])
+    quantiles = calibrations.learn(past, buckets)
     rows = replay.sample(panel, cusum.SIMULATED)
-    scores = quantiles.normal_scores(past[rows].astype(float), age_buckets(ages[rows]))
-    return Calibration(fleet, paths, quantiles, cusum.learn(scores, ages[rows]))
+    scores = quantiles.normal_scores(past[rows], buckets[rows])
+    return Calibration(fleet, paths, quantiles, cusum.learn(scores, buckets[rows]))
 
 
 def _judge_day(
@@ -200,7 +201,7 @@ def _judge_day(
     mean, sd = replayed.means[:, at], replayed.sds[:, at]
     age = replayed.ages[:, at]
     silent = age < MIN_DAYS
-    buckets = age_buckets(replayed.settled[:, at])
+    buckets = buckets_of(replayed.settled[:, at], replayed.tails[:, at])
     upper_score, slow = _upper_score(replayed, calibration, rates, buckets, at)
     yhat, lower, upper = _bounds(mean, sd, upper_score, calibration.quantiles, buckets, rates)
     z = replayed.innovations[:, at].astype(float)
@@ -219,7 +220,7 @@ def _upper_score(
 ) -> tuple[Floats, Floats]:
     """(n,) the normal score above which the day alarms by either channel, and the slow one's statistic before it."""
     start = max(at - SLOW_DAYS, 0)
-    past = age_buckets(replayed.settled[:, start:at])
+    past = buckets_of(replayed.settled[:, start:at], replayed.tails[:, start:at])
     scores = calibration.quantiles.normal_scores(replayed.innovations[:, start:at].astype(float), past)
     scores[past == 0] = np.nan
     bounds = np.empty(scores.shape)
@@ -253,7 +254,7 @@ def _ahead(
     state = replayed.state
     recursion = Recursion(state, calibration.fleet)
     means, sd = recursion.ahead(weekday, HORIZON)
-    buckets = age_buckets(state.age)
+    buckets = buckets_of(replay.settled_now(panel, replayed), state.tails())
     score, _ = _upper_score(replayed, calibration, rates, buckets, replayed.innovations.shape[1])
     yhat, lower, upper = (np.empty((n, HORIZON)) for _ in range(3))
     ordered = np.sort(calibration.paths, axis=0)

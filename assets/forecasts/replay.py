@@ -11,6 +11,7 @@ calibration.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,7 @@ from assets.forecasts.fleet import Fleet
 from assets.forecasts.innovations import Outlook, Recursion, fresh
 from assets.forecasts.panel import Floats, Panel
 from assets.forecasts.scale import to_scale
-from assets.forecasts.state import SIZE, WEEK, State
+from assets.forecasts.state import SIZE, WEEK, State, Tails
 
 BLOCK = 28  # days
 # Three years hold two full seasons and bound the cost, however old a template is.
@@ -34,6 +35,7 @@ GROWN_UP = 14  # scored days from which a template's errors teach others how err
 
 Singles = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.intp]
+Number = TypeVar("Number", np.float32, np.int8)
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,14 @@ class Memory:
         days: (n,) ordinal of the last day let in; 0 where nothing is remembered, which makes a template start anew.
         states: (n, SIZE).
         innovations: (n, REMEMBERED), the last column being that of `days`.
+        tails: (n, REMEMBERED) as Replay's.
     """
 
     block: int
     days: npt.NDArray[np.int64]
     states: Floats
     innovations: Singles
+    tails: Tails
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ class Replay:
             there at least.
         ages: (n, days) scored days behind each.
         settled: (n, days) as `ages`, since the newest known event.
+        tails: (n, days) class of a template's tails before each day (state.py).
         means, sds: (n, days) forecasts on the arcsine scale, of the days from the first judged one on; NaN before.
         state: after the last day.
     """
@@ -71,6 +76,7 @@ class Replay:
     innovations: Singles
     ages: Floats
     settled: Floats
+    tails: Tails
     means: Floats
     sds: Floats
     state: State
@@ -86,35 +92,44 @@ def replay(panel: Panel, block: int, fleet: Fleet, first: int, end: int, memory:
     start = _start(panel, block)
     n, days = len(panel.subjects), max(end - start, 0)
     innovations = np.full((n, days), np.nan, dtype=np.float32)
+    tails = np.zeros((n, days), dtype=np.int8)
     means, sds = np.full((n, days), np.nan), np.full((n, days), np.nan)
     table = np.empty((SIZE, n))
     for resumed, rows in _resumed(panel, memory, block, start, first):
         if memory is not None and resumed > start:
             kept = min(resumed - start, REMEMBERED)
-            innovations[rows, resumed - start - kept : resumed - start] = memory.innovations[rows, REMEMBERED - kept :]
+            known = slice(resumed - start - kept, resumed - start)
+            innovations[rows, known] = memory.innovations[rows, REMEMBERED - kept :]
+            tails[rows, known] = memory.tails[rows, REMEMBERED - kept :]
         for part in np.array_split(rows, -(-len(rows) // CHUNK)):
             state = fresh(len(part), fleet)
             if memory is not None and resumed > start:
                 state = State.of(np.ascontiguousarray(memory.states[part].T))
             recursion = Recursion(state, fleet)
             for column, outlook, z in _steps(panel, part, recursion, range(resumed, end)):
-                innovations[part, column - start] = z
+                innovations[part, column - start], tails[part, column - start] = z, outlook.tails
                 if column >= first:
                     means[part, column - start], sds[part, column - start] = outlook.mean, outlook.sd
             table[:, part] = state.table
     behind = ages(panel, start, end)
-    return Replay(start, innovations, behind, since_events(panel, start, behind), means, sds, State.of(table))
+    settled = since_events(panel, start, behind)
+    return Replay(start, innovations, behind, settled, tails, means, sds, State.of(table))
 
 
 def remember(panel: Panel, block: int, replayed: Replay) -> Memory:
     """What to keep of a replay that ran to the panel's end."""
-    n, days = replayed.innovations.shape
-    kept = np.full((n, REMEMBERED), np.nan, dtype=np.float32)
-    width = min(days, REMEMBERED)
-    if width:
-        kept[:, REMEMBERED - width :] = replayed.innovations[:, days - width :]
     last = panel.first_day.toordinal() + panel.values.shape[1] - 1
-    return Memory(block, np.full(n, last), np.ascontiguousarray(replayed.state.table.T), kept)
+    states = np.ascontiguousarray(replayed.state.table.T)
+    days = np.full(len(states), last)
+    return Memory(block, days, states, _newest(replayed.innovations, np.nan), _newest(replayed.tails, 0))
+
+
+def _newest(values: npt.NDArray[Number], gap: float) -> npt.NDArray[Number]:
+    """The REMEMBERED newest columns, with gaps before the first."""
+    newest = values[:, -REMEMBERED:]
+    filled = np.full((len(values), REMEMBERED), gap, dtype=values.dtype)
+    filled[:, REMEMBERED - newest.shape[1] :] = newest
+    return filled
 
 
 def ages(panel: Panel, start: int, end: int) -> Floats:
@@ -132,6 +147,14 @@ def since_events(panel: Panel, start: int, ages: Floats) -> Floats:
     events = panel.events[:, start : start + ages.shape[1]]
     at_event = np.maximum.accumulate(np.where(events, ages, 0.0), axis=1)
     settled: Floats = np.maximum(ages - at_event, np.minimum(ages, WEEK))
+    return settled
+
+
+def settled_now(panel: Panel, replayed: Replay) -> Floats:
+    """(n,) scored days since the newest known event, after the panel's last day."""
+    if not replayed.settled.shape[1]:
+        return np.zeros(len(panel.subjects))
+    settled: Floats = replayed.settled[:, -1] + ~np.isnan(panel.values[:, -1])
     return settled
 
 

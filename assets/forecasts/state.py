@@ -11,6 +11,7 @@ Belongs here: the layout of these sums, and reading them. Does not belong here: 
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from assets.forecasts.panel import Floats
 from assets.forecasts.scale import HALF_COUNTS
@@ -21,6 +22,12 @@ MEMORIES = len(KEPT)
 FEATURES = MEMORIES - 1
 PAIRS = [(i, j) for i in range(FEATURES) for j in range(i, FEATURES)]
 WEEK = 7
+# Geary's ratio at which a template's tails count as heavier, and where and with what weight it starts.
+SHAPE_LIMITS = (0.785, 0.755)
+SHAPE_START, SHAPE_DAYS = 0.78, 20.0
+TAIL_CLASSES = len(SHAPE_LIMITS) + 1
+
+Tails = npt.NDArray[np.int8]
 
 _LAYOUT = {
     "age": 1,
@@ -36,6 +43,9 @@ _LAYOUT = {
     "noise_log": len(HALF_COUNTS),
     "noise_weight": 1,
     "within": len(HALF_COUNTS),
+    "size_sum": 1,
+    "square_sum": 1,
+    "shape_weight": 1,
     "information": len(PAIRS),
     "cross": FEATURES,
     "regression_days": 1,
@@ -58,6 +68,7 @@ class State:
         noise_sum, noise_log: (K, n) squared errors, and logs of their factors, by each law of scale.HALF_COUNTS.
         noise_weight: (n,) their days.
         within: (K, n) probability of each of these laws.
+        size_sum, square_sum, shape_weight: (n,) of innovations: how heavy their tails are.
         information, cross: normal equations of the regression, in units of the noise.
         regression_days: (n,) their days.
         beta: (FEATURES, n) coefficients, renewed weekly.
@@ -77,6 +88,9 @@ class State:
     noise_log: Floats
     noise_weight: Floats
     within: Floats
+    size_sum: Floats
+    square_sum: Floats
+    shape_weight: Floats
     information: Floats
     cross: Floats
     regression_days: Floats
@@ -98,8 +112,19 @@ class State:
         count: Floats = np.exp(self.log_count)
         return count
 
+    def tails(self) -> Tails:
+        """(n,) the class of a template's tails, 0 (normal) to TAIL_CLASSES - 1 (heavy), by Geary's ratio.
+
+        Mean size over root mean square: 0.80 for normal innovations, less for heavy tails.
+        """
+        days = self.shape_weight + SHAPE_DAYS
+        size = (self.size_sum + SHAPE_DAYS * SHAPE_START) / days
+        ratio = size / np.sqrt((self.square_sum + SHAPE_DAYS) / days)
+        heavier: Tails = np.searchsorted(-np.array(SHAPE_LIMITS), -ratio).astype(np.int8)
+        return heavier
+
     def levels(self) -> Floats:
-        """(n,) the longest memory, without the fleet's help; NaN where nothing was seen."""
-        with np.errstate(invalid="ignore", divide="ignore"):
-            level: Floats = self.sums[-1] / self.weights[-1]
+        """(n,) the longest memory, without the fleet's help where there is one."""
+        seen = self.weights[-1] > 0
+        level: Floats = np.where(seen, self.sums[-1] / np.where(seen, self.weights[-1], 1.0), self.anchor)
         return level
