@@ -176,7 +176,7 @@ def _chosen(panel: Panel, rows: Bools) -> Panel:
 def _remembered(memory: Memory, rows: Bools) -> Memory:
     if rows.all():
         return memory
-    return Memory(memory.block, memory.days[rows], memory.states[rows], memory.innovations[rows])
+    return Memory(memory.block, memory.days[rows], memory.states[rows], memory.innovations[rows], memory.tails[rows])
 
 
 def _parameters(panel: Panel, verdicts_of: list[tuple[np.ndarray, Verdicts]]) -> Floats:

@@ -255,7 +255,11 @@ def read_memory(connection: Connection, measure: Measure, panel: Panel, hashes: 
     n, days = hashes.shape
     block = block_of(panel.first_day + timedelta(days=days))
     memory = Memory(
-        block, np.zeros(n, dtype=np.int64), np.zeros((n, SIZE)), np.full((n, REMEMBERED), np.nan, dtype=np.float32)
+        block,
+        np.zeros(n, dtype=np.int64),
+        np.zeros((n, SIZE)),
+        np.full((n, REMEMBERED), np.nan, dtype=np.float32),
+        np.zeros((n, REMEMBERED), dtype=np.int8),
     )
     places = _places(panel.subjects)
     values = {"measure": measure, "layout": _memory_layout(memory), "block": block}
@@ -292,7 +296,7 @@ def _memory_layout(memory: Memory) -> str:
 
 
 def _per_template(memory: Memory) -> dict[str, npt.NDArray[Any]]:
-    return {"states": memory.states, "innovations": memory.innovations}
+    return {"states": memory.states, "innovations": memory.innovations, "tails": memory.tails}
 
 
 def _places(subjects: Sequence[Subject]) -> Mapping[tuple[Any, ...], int]:

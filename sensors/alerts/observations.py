@@ -146,7 +146,7 @@ select
     watched.correlation_id
 from watched
 where watched.is_watched
-order by watched.position, watched.created_at, watched.evaluation_id
+order by watched.position, watched.created_at, watched.evaluation_id, watched.event_type
 """
 
 # A template whose first batch holds data older than max_age comes from a back-fill and is no news, then or later.

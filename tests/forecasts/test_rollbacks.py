@@ -70,7 +70,8 @@ def test_a_rollback_pins_an_earlier_version_keeps_both_and_leaves_its_trace(
     champion = """
         select model.version, champion.is_pinned from ml.forecast_champions as champion
         inner join ml.forecast_models as model using (model_id)
-        inner join access.templates using (template_id) where template = 'calm' and champion.measure = 'drift'
+        inner join access.templates on champion.template_id = templates.template_id
+        where templates.template = 'calm' and champion.measure = 'drift'
     """
     assert connection.execute(champion).fetchall() == [(2, True)]
     connection.execute("update ml.drift_forecasts set history_hash = 0")
