@@ -121,8 +121,16 @@ def fit(
         fits.beta[some, _SEASONAL:] = solution.smooth[:, 2 + terms :]
         fits.sigma_obs[some] = np.sqrt(solution.noise)
         fits.log_posterior[some] = solution.log_posterior
+        _tell_failed(fits, some[~solution.converged])
     fits.status[(fits.status == FITTED) & (fits.sigma_obs <= SIGMA_FLOOR)] = EXACT
     return fits
+
+
+def _tell_failed(fits: Fits, templates: Ints) -> None:
+    fits.status[templates] = FAILED
+    fits.errors[templates] = "the search for the maximum did not end"
+    for numbers in (fits.m, fits.sigma_obs, fits.log_posterior):
+        numbers[templates] = np.nan
 
 
 def _check(values: Floats, weights: Floats, regressors: Floats) -> None:
