@@ -176,6 +176,18 @@ def _changepoints(order: Ints, rows: Ints, settings: Settings) -> Ints:
     return found
 
 
+def rough_noise(values: Floats, frames: Frame) -> Floats:
+    """Variance (n,) of the noise in units of the scale, from second differences a week apart; NaN where there are none.
+
+    They know neither weekdays nor slopes.
+    """
+    bends = (values[:, 14:] - 2 * values[:, 7:-7] + values[:, :-14]) / frames.y_scale[:, None]
+    known = (~np.isnan(bends)).sum(axis=1)
+    squares = np.where(np.isnan(bends), 0.0, bends**2).sum(axis=1)
+    noise: Floats = np.divide(squares / 6, known, out=np.full(len(values), np.nan), where=squares > 0)
+    return noise
+
+
 def fourier(first_day: date, days: int, *, yearly: bool) -> Floats:
     """Weekly and, if asked, yearly Fourier terms (days, 6 or 26), in Prophet's order and from its epoch."""
     angle = np.pi * 2 * ((first_day - _EPOCH).days + np.arange(days, dtype=float))

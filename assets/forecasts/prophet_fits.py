@@ -23,8 +23,9 @@ from assets.forecasts.prophet_design import (
     fourier,
     frame,
     precisions,
+    rough_noise,
 )
-from assets.forecasts.prophet_solver import SIGMA_FLOOR, solve
+from assets.forecasts.prophet_solver import SIGMA_FLOOR, Solution, solve
 
 Texts = npt.NDArray[np.object_]
 
@@ -35,6 +36,9 @@ FITTED, CONSTANT, EXACT, POINT, EMPTY, FAILED = range(len(STATUSES))
 _CONSTANT_SIGMA = 1e-9
 _SEASONAL = 26
 _WEEKLY = 6
+# How many times less than the fit's noise a rough estimate must be to look for a lower peak, and what is a better one.
+_MORE_ALIKE = 4.0
+_BETTER = 1e-6
 # Templates whose equations are held at a time.
 _BLOCK = 512
 
@@ -113,6 +117,7 @@ def fit(
         if start is not None:
             near = start.sigma_obs[some] ** 2, np.where(fits.frame.changepoints[some] < NEVER, start.delta[some], 0.0)
         solution = solve(made, precision, settings.changepoint_prior_scale, near)
+        _look_lower(solution, made, precision, settings, rough_noise(values[some], fits.frame.of(some)))
         terms = len(precision) - 2 - fits.regressors.shape[1]
         fits.k[some] = solution.smooth[:, 1]
         fits.m[some] = solution.smooth[:, 0] + made.centre
@@ -124,6 +129,22 @@ def fit(
         _tell_failed(fits, some[~solution.converged])
     fits.status[(fits.status == FITTED) & (fits.sigma_obs <= SIGMA_FLOOR)] = EXACT
     return fits
+
+
+def _look_lower(solution: Solution, made: Equations, precision: Floats, settings: Settings, rough: Floats) -> None:
+    """Take a better peak with less noise, where days look that much more alike than the first peak has it.
+
+    Prophet begins high and mostly stays on the first peak. Where there are fewer days than coefficients it is right:
+    peaks below are the model's way of going through every point.
+    """
+    bounded = made.rows > len(precision) + solution.delta.shape[1]
+    some = np.flatnonzero(bounded & (rough < solution.noise / _MORE_ALIKE))
+    if not len(some):
+        return
+    lower = solve(made.of(some), precision, settings.changepoint_prior_scale, (rough[some], solution.delta[some]))
+    better = lower.log_posterior > solution.log_posterior[some] + _BETTER
+    for ours, its in zip(solution, lower, strict=True):
+        ours[some[better]] = its[better]
 
 
 def _tell_failed(fits: Fits, templates: Ints) -> None:
@@ -241,8 +262,9 @@ def design(fits: Fits, first_day: date, days: int, smooth: int) -> Floats:
     made = np.empty((len(fits), days, smooth + knees.shape[1] - 1))
     terms = smooth - 2 - known.shape[1]
     made[:, :, 0] = 1.0
-    made[:, :, 1] = hinges[:, :, 0]
+    made[:, :, 1] = 0.0 if fits.settings.growth == "flat" else hinges[:, :, 0]
     made[:, :, 2 : 2 + terms] = fourier(first_day, days, yearly=terms > _WEEKLY)
+    made[~fits.frame.weekly, :, 2 : 2 + _WEEKLY] = 0.0
     made[:, :, 2 + terms : smooth] = known.swapaxes(1, 2)
     made[:, :, smooth:] = hinges[:, :, 1:]
     return made
