@@ -69,7 +69,8 @@ def _by_prophet(values: Floats) -> object:
 
     frame = pd.DataFrame({"ds": pd.date_range(_FIRST_DAY, periods=len(values)), "y": values}).dropna()
     model = Prophet().fit(frame)
-    return model.predict(model.make_future_dataframe(_HORIZON, include_history=False))
+    # As the tutorials have it: the history is predicted too.
+    return model.predict(model.make_future_dataframe(_HORIZON))
 
 
 def _cpu(work: Callable[[], object]) -> float:
