@@ -1,0 +1,159 @@
+"""Calibration: how improbable an innovation is, by what the fleet's own past innovations were.
+
+The innovations of all templates are pooled by the age of the template at that day; their quantiles, with a generalised
+Pareto tail where they run out, turn an innovation into a normal score `u` and a one-sided p-value. Where few were seen
+the quantiles lean on those of all ages, and these on a heavy-tailed law, so that one template alone has usable bounds.
+Of a tenant's values nothing is shown to another: only these quantiles are shared.
+
+Belongs here: p-values and their inverse, the table that is stored, the digest of a day's discoveries. Does not belong
+here: the sequential test (cusum.py), the days used (judging.py).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import ndtr, ndtri
+from scipy.stats import t as student
+
+from assets.forecasts.panel import Bools, Floats
+
+Ints = npt.NDArray[np.intp]
+
+AGES = np.array([7, 14, 30, 60, 120])  # scored days at which the next bucket begins
+BUCKETS = len(AGES) + 1
+GRID = np.linspace(-4.5, 4.5, 37)  # normal scores at which quantiles are kept: p from 3e-6 to 1 - 3e-6
+POOLED_DAYS = 400_000  # template-days a bucket: 1/360 is then met about a thousand times
+TAIL_SHARE = 0.025  # of the pooled days, for the Pareto tail
+TAIL_AT_LEAST = 40
+ENOUGH_BEYOND = 30.0  # a quantile with fewer innovations beyond it is taken from the tail's law
+LEAN_DAYS, LEAN_TEMPLATES = 10.0, 5.0  # innovations beyond a quantile, and templates, that weigh as much as the prior
+PRIOR_FREEDOM = 8.0
+
+
+@dataclass(frozen=True)
+class Quantiles:
+    """(BUCKETS, len(GRID)) innovations at the normal scores of GRID, ascending in each row."""
+
+    table: Floats
+
+    def normal_scores(self, innovations: Floats, buckets: Ints) -> Floats:
+        """Innovations, of any shape, to normal scores; NaN stays NaN."""
+        return self._apply(innovations, buckets, forward=True)
+
+    def innovations(self, normal_scores: Floats, buckets: Ints) -> Floats:
+        """The inverse of normal_scores."""
+        return self._apply(normal_scores, buckets, forward=False)
+
+    def _apply(self, values: Floats, buckets: Ints, *, forward: bool) -> Floats:
+        result = np.full(values.shape, np.nan)
+        for bucket, row in enumerate(self.table):
+            chosen = buckets == bucket
+            if chosen.any():
+                source, target = (row, GRID) if forward else (GRID, row)
+                result[chosen] = _interpolate(values[chosen], source, target)
+        return result
+
+
+def p_values(normal_scores: Floats) -> Floats:
+    """The probability of an innovation at least as high."""
+    p: Floats = ndtr(-normal_scores)
+    return p
+
+
+def normal_score_of(rate: Floats | float) -> Floats:
+    """The normal score that is exceeded at this rate."""
+    score: Floats = -ndtri(np.asarray(rate, dtype=float))
+    return score
+
+
+def age_buckets(ages: Floats) -> Ints:
+    """The bucket of a template with so many scored days behind it."""
+    buckets: Ints = np.searchsorted(AGES, ages, side="right")
+    return buckets
+
+
+def learn(innovations: Floats, ages: Floats) -> Quantiles:
+    """Learn the quantiles from past innovations.
+
+    Args:
+        innovations: (n, T), NaN where nothing was scored.
+        ages: (n, T), scored days behind each.
+    """
+    buckets = np.where(np.isnan(innovations), -1, age_buckets(ages))
+    pooled = _pooled(innovations, buckets >= 1)
+    prior = student.ppf(ndtr(GRID), PRIOR_FREEDOM) * np.sqrt((PRIOR_FREEDOM - 2.0) / PRIOR_FREEDOM)
+    fleet = _lean(pooled, prior)
+    table = np.array([_lean(_pooled(innovations, buckets == bucket), fleet) for bucket in range(BUCKETS)])
+    return Quantiles(table)
+
+
+def discoveries(p: Floats, share: float) -> Bools:
+    """Which of a day's p-values stand out at a false-discovery share (Benjamini and Hochberg 1995); NaN never does."""
+    tested = np.flatnonzero(~np.isnan(p))
+    found = np.zeros(p.shape, dtype=bool)
+    if len(tested):
+        ordered = np.sort(p[tested])
+        passing = np.flatnonzero(ordered <= share * np.arange(1, len(tested) + 1) / len(tested))
+        if len(passing):
+            found[tested] = p[tested] <= ordered[passing[-1]]
+    return found
+
+
+def _pooled(innovations: Floats, chosen: Bools) -> tuple[Floats, int]:
+    """The newest POOLED_DAYS innovations, sorted, and of how many templates."""
+    by_day = chosen.sum(axis=0)[::-1].cumsum()
+    days = int(np.searchsorted(by_day, POOLED_DAYS)) + 1
+    recent = chosen[:, -days:]
+    return np.sort(innovations[:, -days:][recent]), int(recent.any(axis=1).sum())
+
+
+def _lean(pooled: tuple[Floats, int], prior: Floats) -> Floats:
+    ordered, templates = pooled
+    if not len(ordered):
+        return prior
+    beyond = len(ordered) * ndtr(-np.abs(GRID))
+    trust = beyond / (beyond + LEAN_DAYS) * templates / (templates + LEAN_TEMPLATES)
+    # Far beyond what was seen the tail's law is as good as the data it was fitted to.
+    fitted = min(len(ordered) / (len(ordered) + 2000.0), templates / (templates + LEAN_TEMPLATES))
+    trust = np.maximum(trust, np.where(beyond < ENOUGH_BEYOND, fitted * len(ordered) / (len(ordered) + 20_000.0), 0.0))
+    leaned: Floats = np.maximum.accumulate(trust * _quantiles(ordered) + (1.0 - trust) * prior)
+    return leaned
+
+
+def _quantiles(ordered: Floats) -> Floats:
+    n = len(ordered)
+    ranks = (n + 1) * ndtr(GRID) - 1.0
+    found = np.interp(ranks, np.arange(n), ordered)
+    sparse = n * ndtr(-np.abs(GRID)) < ENOUGH_BEYOND
+    upper, lower = sparse & (GRID > 0), sparse & (GRID < 0)
+    found[upper] = _tail(ordered, ndtr(-GRID[upper]))
+    found[lower] = -_tail(-ordered[::-1], ndtr(GRID[lower]))
+    return found
+
+
+def _tail(ordered: Floats, rates: Floats) -> Floats:
+    """Quantiles exceeded at `rates`, by a generalised Pareto law with probability-weighted moments (Hosking 1987)."""
+    n = len(ordered)
+    size = min(max(int(TAIL_SHARE * n), TAIL_AT_LEAST), max(n // 4, 1))
+    start = ordered[n - size - 1] if size < n else ordered[0]
+    beyond = ordered[n - size :] - start
+    first = max(float(beyond.mean()), 1e-9)
+    second = float(np.sum(beyond * (np.arange(size, 0, -1) - 0.65)) / size**2)
+    shape = float(np.clip(2.0 - first / max(first - 2.0 * second, 1e-9), -0.2, 0.5)) * size / (size + TAIL_AT_LEAST)
+    width = first * (1.0 - shape)
+    ratio = np.minimum(rates * n / size, 1.0)
+    growth = -np.log(ratio) if abs(shape) < 1e-6 else (ratio**-shape - 1.0) / shape  # noqa: PLR2004
+    quantiles: Floats = start + width * growth
+    return quantiles
+
+
+def _interpolate(values: Floats, source: Floats, target: Floats) -> Floats:
+    """Piecewise linear, both ends carried on with their last slopes."""
+    inside = np.interp(values, source, target)
+    low = (target[1] - target[0]) / max(source[1] - source[0], 1e-6)
+    high = (target[-1] - target[-2]) / max(source[-1] - source[-2], 1e-6)
+    below, above = values < source[0], values > source[-1]
+    inside = np.where(below, target[0] + low * (values - source[0]), inside)
+    result: Floats = np.where(above, target[-1] + high * (values - source[-1]), inside)
+    return result

@@ -1,0 +1,57 @@
+"""Ahead of time: the probability that a score crosses a threshold on or before each of the coming days.
+
+The errors of past seven-day forecasts of the whole fleet, each in standard deviations of its template's next day and
+each kept as one path, are laid on a template's forecast; the share of paths that have crossed by a day is the answer.
+Paths keep how errors of neighbouring days hang together, which marginal bounds would lose.
+
+Belongs here: choosing the paths, and the share. Does not belong here: forecasts (innovations.py).
+"""
+
+import numpy as np
+from scipy.special import ndtri
+
+from assets.forecasts.panel import Floats
+
+HORIZON = 7
+PATHS = 512
+CHUNK = 512  # templates at a time: 512 x 512 paths x 7 days are 15 MB
+
+
+def choose(errors: Floats) -> Floats:
+    """(PATHS, HORIZON) paths out of (m, HORIZON) errors, evenly over their order; those with gaps are left out.
+
+    Where there are fewer than PATHS, paths of independent normal errors, growing slowly, are put beside them: half as
+    many as PATHS at most, so that a small fleet's probabilities are neither 0 nor 1.
+    """
+    whole = errors[~np.isnan(errors).any(axis=1)]
+    if len(whole) >= PATHS:
+        chosen: Floats = whole[np.linspace(0, len(whole) - 1, PATHS).astype(int)]
+        return chosen
+    return np.concatenate([whole, _supposed(PATHS // 8)])
+
+
+def probabilities(means: Floats, sd: Floats, thresholds: Floats, paths: Floats) -> Floats:
+    """(n, HORIZON) probability that the score has been above the threshold on or before each day.
+
+    Args:
+        means: (n, HORIZON) forecasts.
+        sd: (n,) standard deviation of the first day.
+        thresholds: (n,) on the scale of the forecasts; NaN where there is none, which gives NaN.
+        paths: (m, HORIZON) errors in standard deviations.
+    """
+    room = (thresholds[:, None] - means) / sd[:, None]
+    result = np.empty(room.shape)
+    for start in range(0, len(room), CHUNK):
+        over = paths[None, :, :] > room[start : start + CHUNK, None, :]
+        result[start : start + CHUNK] = np.logical_or.accumulate(over, axis=2).mean(axis=1)
+    result[np.isnan(thresholds)] = np.nan
+    return result
+
+
+def _supposed(paths: int) -> Floats:
+    """Paths of independent normal errors, the same always: a Korobov lattice's points."""
+    multipliers = np.array([pow(27, step, paths) for step in range(HORIZON)])
+    uniform = ((np.arange(paths)[:, None] * multipliers) % paths + 0.5) / paths
+    growth: Floats = np.sqrt(1.0 + 0.1 * np.arange(HORIZON))
+    errors: Floats = ndtri(uniform) * growth
+    return errors

@@ -1,0 +1,106 @@
+"""What a fleet knows of templates in general: the empirical-Bayes start of those that are young.
+
+A template of which nothing is known starts with the fleet's level, noise, weekday pattern and dependence from day to
+day; each of its own days moves it away from them. There is no age at which one rule hands over to another.
+
+Belongs here: these priors and how they are learnt from templates' states. Does not belong here: the states (state.py).
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from assets.forecasts.panel import Floats
+from assets.forecasts.scale import HALF_COUNTS
+from assets.forecasts.state import FEATURES, PAIRS, State
+
+# A template younger than this says too little of its own noise to teach others.
+TEACHING_DAYS = 20
+MIN_TEACHERS = 5
+NOISE_DAYS = (3.0, 60.0)  # a template's own noise outweighs the fleet's after so many days, at least and at most
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Priors of a template on the arcsine scale.
+
+    Attributes:
+        level, level_variance: of templates' levels.
+        noise: (K,) variance between days, if within-day noise follows each of scale.HALF_COUNTS.
+        noise_days: weight of `noise` in days.
+        within: (K,) share of templates that follow each of scale.HALF_COUNTS.
+        weekday_share: variance of weekday effects in units of the noise.
+        beta: (F,) how a forecast follows the newest days (state.py), and `information` (F, F) of one day about it.
+    """
+
+    level: float
+    level_variance: float
+    noise: Floats
+    noise_days: float
+    within: Floats
+    weekday_share: float
+    beta: Floats
+    information: Floats
+
+
+# Drift of about 0.15, noise of two to three points, some dependence from day to day: where nothing else is known.
+DEFAULT: Final = Fleet(
+    level=0.4,
+    level_variance=0.06,
+    noise=0.05**2 / (1.0 + HALF_COUNTS / 100.0),
+    noise_days=5.0,
+    within=np.array([0.4, 0.3, 0.2, 0.1]),
+    weekday_share=0.2,
+    beta=np.array([0.5, 0.4, 0.3]),
+    information=np.diag([0.1, 0.2, 0.6]),
+)
+
+
+def learn(state: State) -> Fleet:
+    """Learn the priors from templates' states, the same to the bit in whatever order they come."""
+    teachers = np.flatnonzero(state.age >= TEACHING_DAYS)
+    if len(teachers) < MIN_TEACHERS:
+        return DEFAULT
+    weight = state.noise_weight[teachers]
+    noises = np.log(np.maximum(state.noise_sum[:, teachers] / weight, 1e-8))
+    likely = state.within[:, teachers]
+    spread = _mean(np.square(noises[0] - _mean(noises[0]))) - 2.0 / _mean(weight)
+    information, cross = _pooled_regression(state, teachers)
+    noise_typical = np.sum(
+        likely * np.exp(noises) * (1.0 + HALF_COUNTS[:, None] / state.typical_count[teachers]), axis=0
+    )
+    levels = state.levels()[teachers]
+    return Fleet(
+        level=_mean(levels),
+        level_variance=max(_mean(np.square(levels - _mean(levels))), 0.01),
+        noise=np.exp([_mean(row) for row in noises]),
+        noise_days=float(np.clip(2.0 / max(spread, 1e-3), *NOISE_DAYS)),
+        within=np.array([_mean(row) for row in likely]),
+        weekday_share=_weekday_share(state, teachers, noise_typical),
+        beta=np.clip(np.linalg.solve(information + 1e-6 * np.eye(FEATURES), cross), 0.0, 1.5),
+        information=information,
+    )
+
+
+def _pooled_regression(state: State, teachers: np.ndarray) -> tuple[Floats, Floats]:
+    days = np.maximum(state.regression_days[teachers], 1.0)
+    information = np.empty((FEATURES, FEATURES))
+    for row, (i, j) in enumerate(PAIRS):
+        information[i, j] = information[j, i] = _mean(state.information[row, teachers] / days)
+    cross = np.array([_mean(row[teachers] / days) for row in state.cross])
+    return information, cross
+
+
+def _weekday_share(state: State, teachers: np.ndarray, noise: Floats) -> float:
+    visits = np.maximum(state.weekday_weight[:, teachers], 1e-9)
+    effects = state.weekday_sum[:, teachers] / visits
+    effects = effects - effects.mean(axis=0)
+    # What 7 means of pure noise would spread is taken off.
+    excess = (np.square(effects).sum(axis=0) / 6.0 - np.mean(noise / visits, axis=0)) / np.maximum(noise, 1e-12)
+    return float(np.clip(_mean(excess), 1e-3, 100.0))
+
+
+def _mean(values: Floats) -> float:
+    """A mean that doesn't depend on the order of its values."""
+    return float(np.sort(values).sum() / len(values))

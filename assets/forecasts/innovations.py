@@ -1,0 +1,227 @@
+"""Innovations: each day's score against what the days before it let expect, for all templates at once.
+
+One step of the recursion forecasts a day from the state (mean and standard deviation on the arcsine scale), compares,
+and lets the day into the state:
+
+- Days of few evaluations weigh less, by how much the template's own residuals say (scale.py).
+- A day more than HOLD standard deviations off is held back: it moves neither level, weekdays nor coefficients, and
+  counts as HOLD in the noise. After QUARANTINE such days in a row the new level is accepted: it is learnt afresh.
+- On the day of a known event the level is forgotten (weight EVENT_WEIGHT of a day is left), so that the forecast is
+  honestly wide and the next days teach the new level; noise, weekdays and coefficients stay.
+
+Belongs here: the recursion. Does not belong here: how improbable an innovation is (calibration.py).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from assets.forecasts.fleet import Fleet
+from assets.forecasts.panel import Bools, Floats
+from assets.forecasts.scale import relative_variance
+from assets.forecasts.state import FEATURES, KEPT, MEMORIES, PAIRS, SIZE, WEEK, State
+
+HOLD = 3.0
+QUARANTINE = 14
+EVENT_WEIGHT = 0.05
+NOISE_KEPT = 0.99  # noise is that of the last months
+REGRESSION_KEPT = 0.995
+WEEKDAY_KEPT = 0.97  # a visit a week: the pattern of the last half year
+BETA_DAYS = 25.0  # weight of the fleet's coefficients, in days
+NEIGHBOUR = 0.1  # weight with which each memory leans on the next longer one: it carries gaps and first days
+MIN_SD = 0.0025  # a quarter of a point of drift at its steepest: below it all is rounding
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """A forecast of one day on the arcsine scale, each (n,): its mean, and the sd of a day of given evaluations."""
+
+    mean: Floats
+    sd: Floats
+
+
+def fresh(n: int, fleet: Fleet) -> State:
+    """States of `n` templates of which nothing is known."""
+    state = State.of(np.zeros((SIZE, n)))
+    state.within[:] = fleet.within[:, None]
+    state.beta[:] = fleet.beta[:, None]
+    state.log_count[:] = np.log(50.0)
+    return state
+
+
+class Recursion:
+    """Steps templates' states through days, under one fleet's priors."""
+
+    def __init__(self, state: State, fleet: Fleet) -> None:
+        self.state = state
+        self.fleet = fleet
+
+    def step(self, weekday: int, values: Floats, counts: Floats, events: Bools) -> tuple[Outlook, Floats]:
+        """Forecast a day, then learn from it.
+
+        Args:
+            weekday: 0 for Monday.
+            values: (n,) angles, NaN where nothing was scored.
+            counts: (n,) evaluations.
+            events: (n,) whether a known change takes effect.
+
+        Returns:
+            The forecast for a day of `counts` evaluations (typical ones where nothing was scored), and (n,) innovations
+            in standard deviations, NaN where nothing was scored.
+        """
+        state = self.state
+        if weekday == 0:
+            self._refresh()
+        if events.any():
+            self._forget(events)
+        observed = ~np.isnan(values)
+        typical = state.typical_count
+        usual, _ = self._noise(typical)
+        base, features, longest, uncertainty = self._level(usual)
+        season = self._season(weekday)
+        noise, relative = self._noise(np.where(observed, counts, typical))
+        sd = np.maximum(np.sqrt(noise + usual * uncertainty), MIN_SD)
+        mean = base + season
+        z = (values - mean) / sd
+        self._learn(weekday, values, counts, observed, z, sd, base, season, features, longest, usual, noise, relative)
+        return Outlook(mean, sd), z
+
+    def ahead(self, weekday: int, days: int) -> tuple[Floats, Floats]:
+        """Forecast the coming `days` from a day of `weekday` on, each forecast fed back as if it had come true.
+
+        Returns:
+            (days, n) means, and (n,) the sd of the first day, both for typical numbers of evaluations.
+        """
+        state = self.state
+        usual, _ = self._noise(state.typical_count)
+        sums, weights = state.sums.copy(), state.weights.copy()
+        sd = np.maximum(np.sqrt(usual * (1.0 + self._uncertainty(weights, usual))), MIN_SD)
+        means = np.empty((days, sums.shape[1]))
+        for step in range(days):
+            memories = self._memories(sums, weights, usual)
+            base = memories[-1] + self._pull(memories)
+            means[step] = base + self._season((weekday + step) % WEEK)
+            sums = sums * KEPT[:, None] + base
+            weights = weights * KEPT[:, None] + 1.0
+        return means, sd
+
+    def _noise(self, counts: Floats) -> tuple[Floats, Floats]:
+        """(n,) variance of a day of `counts` evaluations, and (K, n) what each law of within-day noise multiplies."""
+        state, fleet = self.state, self.fleet
+        between = (fleet.noise_days * fleet.noise[:, None] + state.noise_sum) / (fleet.noise_days + state.noise_weight)
+        relative = relative_variance(counts)
+        return np.sum(state.within * between * relative, axis=0), relative
+
+    def _memories(self, sums: Floats, weights: Floats, noise: Floats) -> list[Floats]:
+        prior = self._prior_weight(noise)
+        longer = (sums[-1] + prior * self.fleet.level) / (weights[-1] + prior)
+        memories = [longer]
+        for row in range(MEMORIES - 2, -1, -1):
+            longer = (sums[row] + NEIGHBOUR * longer) / (weights[row] + NEIGHBOUR)
+            memories.insert(0, longer)
+        return memories
+
+    def _prior_weight(self, noise: Floats) -> Floats:
+        weight: Floats = noise / self.fleet.level_variance + 1e-6
+        return weight
+
+    def _uncertainty(self, weights: Floats, noise: Floats) -> Floats:
+        uncertain: Floats = 1.0 / (weights[-1] + self._prior_weight(noise))
+        return uncertain
+
+    def _pull(self, memories: list[Floats]) -> Floats:
+        pull: Floats = np.zeros_like(memories[0])
+        for row in range(FEATURES):
+            pull = pull + self.state.beta[row] * (memories[row] - memories[row + 1])
+        return pull
+
+    def _level(self, noise: Floats) -> tuple[Floats, list[Floats], Floats, Floats]:
+        state = self.state
+        memories = self._memories(state.sums, state.weights, noise)
+        features = [memories[row] - memories[row + 1] for row in range(FEATURES)]
+        return memories[-1] + self._pull(memories), features, memories[-1], self._uncertainty(state.weights, noise)
+
+    def _season(self, weekday: int) -> Floats:
+        state = self.state
+        prior = 1.0 / self.fleet.weekday_share
+        season: Floats = state.weekday_sum[weekday] / (state.weekday_weight[weekday] + prior)
+        return season
+
+    def _learn(
+        self,
+        weekday: int,
+        values: Floats,
+        counts: Floats,
+        observed: Bools,
+        z: Floats,
+        sd: Floats,
+        base: Floats,
+        season: Floats,
+        features: list[Floats],
+        longest: Floats,
+        usual: Floats,
+        noise: Floats,
+        relative: Floats,
+    ) -> None:
+        state = self.state
+        held = observed & (np.abs(z) > HOLD)
+        state.held[:] = np.where(held, state.held + 1.0, np.where(observed, 0.0, state.held))
+        weight = np.where(observed & ~held, np.clip(usual / noise, 0.02, 4.0), 0.0)
+        error = np.where(observed, np.clip(z, -HOLD, HOLD) * sd, 0.0)
+        deseasoned = np.where(weight > 0, values - season, 0.0)
+
+        seen = observed.astype(float)
+        state.age[:] += seen
+        kept = np.where(observed, NOISE_KEPT, 1.0)
+        own = np.square(error) * noise / np.square(sd)
+        state.noise_sum[:] = state.noise_sum * kept + own / relative
+        state.noise_log[:] = state.noise_log * kept + seen * np.log(relative)
+        state.noise_weight[:] = state.noise_weight * kept + seen
+        gain = seen * np.maximum(0.05, 1.0 / np.maximum(state.age, 1.0))
+        state.log_count[:] += gain * (np.log(np.maximum(counts, 1.0)) - state.log_count)
+
+        kept = np.where(weight > 0, REGRESSION_KEPT, 1.0)
+        scaled = weight / usual
+        target = np.where(weight > 0, base + error - longest, 0.0)
+        for row, (i, j) in enumerate(PAIRS):
+            state.information[row] = state.information[row] * kept + scaled * features[i] * features[j]
+        for row in range(FEATURES):
+            state.cross[row] = state.cross[row] * kept + scaled * features[row] * target
+        state.regression_days[:] = state.regression_days * kept + (weight > 0)
+
+        kept = np.where(weight > 0, WEEKDAY_KEPT, 1.0)
+        state.weekday_sum[weekday] = state.weekday_sum[weekday] * kept + weight * np.where(
+            weight > 0, values - base, 0.0
+        )
+        state.weekday_weight[weekday] = state.weekday_weight[weekday] * kept + weight
+
+        state.sums[:] = state.sums * KEPT[:, None] + weight * deseasoned
+        state.weights[:] = state.weights * KEPT[:, None] + weight
+        accept = state.held >= QUARANTINE
+        if accept.any():
+            self._forget(accept)
+            state.held[accept] = 0.0
+
+    def _forget(self, which: Bools) -> None:
+        """Leave EVENT_WEIGHT of a day of the level."""
+        state = self.state
+        left = np.where(which, np.minimum(1.0, EVENT_WEIGHT / np.maximum(state.weights[-1], EVENT_WEIGHT)), 1.0)
+        state.sums[:] *= left
+        state.weights[:] *= left
+
+    def _refresh(self) -> None:
+        """Once a week: each template's coefficients, and which law its within-day noise follows."""
+        state, fleet = self.state, self.fleet
+        n = state.age.shape[0]
+        information = np.empty((n, FEATURES, FEATURES))
+        for row, (i, j) in enumerate(PAIRS):
+            information[:, i, j] = information[:, j, i] = state.information[row] + BETA_DAYS * fleet.information[i, j]
+        information += 1e-6 * np.eye(FEATURES)
+        cross = state.cross.T + BETA_DAYS * (fleet.information @ fleet.beta)
+        state.beta[:] = np.clip(np.linalg.solve(information, cross[:, :, None])[:, :, 0].T, -0.3, 1.5)
+        weight = fleet.noise_days + state.noise_weight
+        between = (fleet.noise_days * fleet.noise[:, None] + state.noise_sum) / weight
+        likelihood = -0.5 * (state.noise_weight * np.log(between) + state.noise_log)
+        likelihood -= likelihood.max(axis=0)
+        likely = fleet.within[:, None] * np.exp(likelihood)
+        state.within[:] = likely / likely.sum(axis=0)

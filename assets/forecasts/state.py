@@ -1,0 +1,100 @@
+"""What is remembered of a template from day to day: sums that forget, one column a template.
+
+A level is remembered four times over (yesterday, days, weeks, months); a forecast is the longest memory plus a
+regression on the differences between neighbouring ones. Coefficients of 0 make it a mean, of 1 a random walk, between
+them an autoregression or an exponentially weighted mean; above 1 it follows a slope. Every sum starts at nought and is
+filled up by the fleet's priors, so that one rule serves every age.
+
+Belongs here: the layout of these sums, and reading them. Does not belong here: how a day changes them (innovations.py).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from assets.forecasts.panel import Floats
+from assets.forecasts.scale import HALF_COUNTS
+
+# Weight that a day keeps on the next: only yesterday; three days; ten days; a hundred days.
+KEPT = np.array([0.02, 0.65, 0.9, 0.99])
+MEMORIES = len(KEPT)
+FEATURES = MEMORIES - 1
+PAIRS = [(i, j) for i in range(FEATURES) for j in range(i, FEATURES)]
+WEEK = 7
+
+_LAYOUT = {
+    "age": 1,
+    "held": 1,
+    "log_count": 1,
+    "sums": MEMORIES,
+    "weights": MEMORIES,
+    "weekday_sum": WEEK,
+    "weekday_weight": WEEK,
+    "noise_sum": len(HALF_COUNTS),
+    "noise_log": len(HALF_COUNTS),
+    "noise_weight": 1,
+    "within": len(HALF_COUNTS),
+    "information": len(PAIRS),
+    "cross": FEATURES,
+    "regression_days": 1,
+    "beta": FEATURES,
+}
+SIZE = sum(_LAYOUT.values())
+
+
+@dataclass(frozen=True)
+class State:
+    """Views into one table (SIZE, n); changing them in place changes it.
+
+    Attributes:
+        age: (n,) scored days.
+        held: (n,) scored days in a row that were held back.
+        log_count: (n,) running mean of log(evaluations).
+        sums, weights: (MEMORIES, n) of the deseasoned angles.
+        weekday_sum, weekday_weight: (7, n) of what each weekday brought beyond its forecast without weekdays.
+        noise_sum, noise_log: (K, n) squared errors, and logs of their factors, by each law of scale.HALF_COUNTS.
+        noise_weight: (n,) their days.
+        within: (K, n) probability of each of these laws.
+        information, cross: normal equations of the regression, in units of the noise.
+        regression_days: (n,) their days.
+        beta: (FEATURES, n) coefficients, renewed weekly.
+    """
+
+    table: Floats
+    age: Floats
+    held: Floats
+    log_count: Floats
+    sums: Floats
+    weights: Floats
+    weekday_sum: Floats
+    weekday_weight: Floats
+    noise_sum: Floats
+    noise_log: Floats
+    noise_weight: Floats
+    within: Floats
+    information: Floats
+    cross: Floats
+    regression_days: Floats
+    beta: Floats
+
+    @classmethod
+    def of(cls, table: Floats) -> "State":
+        """Name the parts of a table."""
+        ends = np.cumsum(list(_LAYOUT.values()))
+        blocks = np.split(table, ends[:-1])
+        named = {
+            name: block[0] if rows == 1 else block for (name, rows), block in zip(_LAYOUT.items(), blocks, strict=True)
+        }
+        return cls(table=table, **named)
+
+    @property
+    def typical_count(self) -> Floats:
+        """(n,) the number of evaluations that a day of the template has."""
+        count: Floats = np.exp(self.log_count)
+        return count
+
+    def levels(self) -> Floats:
+        """(n,) the longest memory, without the fleet's help; NaN where nothing was seen."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            level: Floats = self.sums[-1] / self.weights[-1]
+        return level
