@@ -93,11 +93,14 @@ def _pooled_regression(state: State, teachers: np.ndarray) -> tuple[Floats, Floa
 
 
 def _weekday_share(state: State, teachers: np.ndarray, noise: Floats) -> float:
-    visits = np.maximum(state.weekday_weight[:, teachers], 1e-9)
-    effects = state.weekday_sum[:, teachers] / visits
-    effects = effects - effects.mean(axis=0)
-    # What 7 means of pure noise would spread is taken off.
-    excess = (np.square(effects).sum(axis=0) / 6.0 - np.mean(noise / visits, axis=0)) / np.maximum(noise, 1e-12)
+    visits = state.weekday_weight[:, teachers]
+    known = visits >= 1.0
+    effects = np.where(known, state.weekday_sum[:, teachers] / np.maximum(visits, 1.0), 0.0)
+    days = np.maximum(known.sum(axis=0), 2)
+    effects = np.where(known, effects - effects.sum(axis=0) / days, 0.0)
+    # What means of pure noise would spread is taken off.
+    chance = np.where(known, noise / np.maximum(visits, 1.0), 0.0).sum(axis=0) / days
+    excess = (np.square(effects).sum(axis=0) / (days - 1) - chance) / np.maximum(noise, 1e-12)
     return float(np.clip(_mean(excess), 1e-3, 100.0))
 
 

@@ -7,7 +7,8 @@ and lets the day into the state:
 - A day more than HOLD standard deviations off is held back: it moves neither level, weekdays nor coefficients, and
   counts as HOLD in the noise. After QUARANTINE such days in a row the new level is accepted: it is learnt afresh.
 - On the day of a known event the level is forgotten (weight EVENT_WEIGHT of a day is left), so that the forecast is
-  honestly wide and the next days teach the new level; noise, weekdays and coefficients stay.
+  honestly wide and the next days teach the new level; weekdays and coefficients stay, of the noise
+  EVENT_NOISE_DAYS.
 
 Belongs here: the recursion. Does not belong here: how improbable an innovation is (calibration.py).
 """
@@ -24,6 +25,7 @@ from assets.forecasts.state import FEATURES, KEPT, MEMORIES, PAIRS, SIZE, WEEK, 
 HOLD = 3.0
 QUARANTINE = 14
 EVENT_WEIGHT = 0.05
+EVENT_NOISE_DAYS = 15.0  # a new extractor's noise may differ
 NOISE_KEPT = 0.99  # noise is that of the last months
 REGRESSION_KEPT = 0.995
 WEEKDAY_KEPT = 0.97  # a visit a week: the pattern of the last half year
@@ -46,6 +48,7 @@ def fresh(n: int, fleet: Fleet) -> State:
     state.within[:] = fleet.within[:, None]
     state.beta[:] = fleet.beta[:, None]
     state.log_count[:] = np.log(50.0)
+    state.anchor[:], state.anchor_variance[:] = fleet.level, fleet.level_variance
     return state
 
 
@@ -114,7 +117,7 @@ class Recursion:
 
     def _memories(self, sums: Floats, weights: Floats, noise: Floats) -> list[Floats]:
         prior = self._prior_weight(noise)
-        longer = (sums[-1] + prior * self.fleet.level) / (weights[-1] + prior)
+        longer = (sums[-1] + prior * self.state.anchor) / (weights[-1] + prior)
         memories = [longer]
         for row in range(MEMORIES - 2, -1, -1):
             longer = (sums[row] + NEIGHBOUR * longer) / (weights[row] + NEIGHBOUR)
@@ -122,7 +125,7 @@ class Recursion:
         return memories
 
     def _prior_weight(self, noise: Floats) -> Floats:
-        weight: Floats = noise / self.fleet.level_variance + 1e-6
+        weight: Floats = noise / self.state.anchor_variance + 1e-6
         return weight
 
     def _uncertainty(self, weights: Floats, noise: Floats) -> Floats:
@@ -172,11 +175,13 @@ class Recursion:
 
         seen = observed.astype(float)
         state.age[:] += seen
-        kept = np.where(observed, NOISE_KEPT, 1.0)
-        own = np.square(error) * noise / np.square(sd)
+        # The first held day of a run is noise, perhaps; those after it are an incident's.
+        used = (observed & (state.held <= 1.0)).astype(float)
+        kept = np.where(used > 0, NOISE_KEPT, 1.0)
+        own = used * np.square(error) * noise / np.square(sd)
         state.noise_sum[:] = state.noise_sum * kept + own / relative
-        state.noise_log[:] = state.noise_log * kept + seen * np.log(relative)
-        state.noise_weight[:] = state.noise_weight * kept + seen
+        state.noise_log[:] = state.noise_log * kept + used * np.log(relative)
+        state.noise_weight[:] = state.noise_weight * kept + used
         gain = seen * np.maximum(0.05, 1.0 / np.maximum(state.age, 1.0))
         state.log_count[:] += gain * (np.log(np.maximum(counts, 1.0)) - state.log_count)
 
@@ -203,11 +208,17 @@ class Recursion:
             state.held[accept] = 0.0
 
     def _forget(self, which: Bools) -> None:
-        """Leave EVENT_WEIGHT of a day of the level."""
+        """Leave of the level what EVENT_WEIGHT of a day would tell."""
         state = self.state
-        left = np.where(which, np.minimum(1.0, EVENT_WEIGHT / np.maximum(state.weights[-1], EVENT_WEIGHT)), 1.0)
-        state.sums[:] *= left
-        state.weights[:] *= left
+        usual, _ = self._noise(state.typical_count)
+        level = self._memories(state.sums, state.weights, usual)[-1]
+        variance = np.maximum(usual, MIN_SD**2) / EVENT_WEIGHT
+        state.anchor[which], state.anchor_variance[which] = level[which], variance[which]
+        state.sums[:, which] = 0.0
+        state.weights[:, which] = 0.0
+        left = np.minimum(1.0, EVENT_NOISE_DAYS / np.maximum(state.noise_weight, 1.0))
+        for sums in (state.noise_sum, state.noise_log, state.noise_weight):
+            sums[..., which] *= left[which]
 
     def _refresh(self) -> None:
         """Once a week: each template's coefficients, and which law its within-day noise follows."""

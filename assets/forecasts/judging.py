@@ -180,7 +180,7 @@ def _lessons(panel: Panel, block: int, known: list[Calibration | None]) -> tuple
 def _calibrate(panel: Panel, replayed: Replay, fleet: Fleet, paths: Floats, column: int) -> Calibration:
     end = column - replayed.start
     start = max(end - REMEMBERED, 0)
-    past, ages = replayed.innovations[:, start:end], replayed.ages[:, start:end]
+    past, ages = replayed.innovations[:, start:end], replayed.settled[:, start:end]
     quantiles = calibrations.learn(past.astype(float), ages)
     rows = replay.sample(panel, cusum.SIMULATED)
     scores = quantiles.normal_scores(past[rows].astype(float), age_buckets(ages[rows]))
@@ -200,7 +200,7 @@ def _judge_day(
     mean, sd = replayed.means[:, at], replayed.sds[:, at]
     age = replayed.ages[:, at]
     silent = age < MIN_DAYS
-    buckets = age_buckets(age)
+    buckets = age_buckets(replayed.settled[:, at])
     upper_score, slow = _upper_score(replayed, calibration, rates, buckets, at)
     yhat, lower, upper = _bounds(mean, sd, upper_score, calibration.quantiles, buckets, rates)
     z = replayed.innovations[:, at].astype(float)
@@ -219,7 +219,7 @@ def _upper_score(
 ) -> tuple[Floats, Floats]:
     """(n,) the normal score above which the day alarms by either channel, and the slow one's statistic before it."""
     start = max(at - SLOW_DAYS, 0)
-    past = age_buckets(replayed.ages[:, start:at])
+    past = age_buckets(replayed.settled[:, start:at])
     scores = calibration.quantiles.normal_scores(replayed.innovations[:, start:at].astype(float), past)
     scores[past == 0] = np.nan
     bounds = np.empty(scores.shape)

@@ -21,7 +21,7 @@ from assets.forecasts.fleet import Fleet
 from assets.forecasts.innovations import Outlook, Recursion, fresh
 from assets.forecasts.panel import Floats, Panel
 from assets.forecasts.scale import to_scale
-from assets.forecasts.state import SIZE, State
+from assets.forecasts.state import SIZE, WEEK, State
 
 BLOCK = 28  # days
 # Three years hold two full seasons and bound the cost, however old a template is.
@@ -62,6 +62,7 @@ class Replay:
         innovations: (n, days), NaN where nothing was scored; the newest REMEMBERED days before the first judged one are
             there at least.
         ages: (n, days) scored days behind each.
+        settled: (n, days) as `ages`, since the newest known event.
         means, sds: (n, days) forecasts on the arcsine scale, of the days from the first judged one on; NaN before.
         state: after the last day.
     """
@@ -69,6 +70,7 @@ class Replay:
     start: int
     innovations: Singles
     ages: Floats
+    settled: Floats
     means: Floats
     sds: Floats
     state: State
@@ -100,7 +102,8 @@ def replay(panel: Panel, block: int, fleet: Fleet, first: int, end: int, memory:
                 if column >= first:
                     means[part, column - start], sds[part, column - start] = outlook.mean, outlook.sd
             table[:, part] = state.table
-    return Replay(start, innovations, ages(panel, start, end), means, sds, State.of(table))
+    behind = ages(panel, start, end)
+    return Replay(start, innovations, behind, since_events(panel, start, behind), means, sds, State.of(table))
 
 
 def remember(panel: Panel, block: int, replayed: Replay) -> Memory:
@@ -119,6 +122,17 @@ def ages(panel: Panel, start: int, end: int) -> Floats:
     scored = ~np.isnan(panel.values[:, start:end])
     before: Floats = np.cumsum(scored, axis=1) - scored.astype(float)
     return before
+
+
+def since_events(panel: Panel, start: int, ages: Floats) -> Floats:
+    """As `ages`, counted from the newest known event on: after it a level is as uncertain as a young template's.
+
+    Not under a week where a template was older: weekdays and noise are known.
+    """
+    events = panel.events[:, start : start + ages.shape[1]]
+    at_event = np.maximum.accumulate(np.where(events, ages, 0.0), axis=1)
+    settled: Floats = np.maximum(ages - at_event, np.minimum(ages, WEEK))
+    return settled
 
 
 def learn(panel: Panel, block: int) -> tuple[Fleet, Floats]:

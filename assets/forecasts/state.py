@@ -26,6 +26,8 @@ _LAYOUT = {
     "age": 1,
     "held": 1,
     "log_count": 1,
+    "anchor": 1,
+    "anchor_variance": 1,
     "sums": MEMORIES,
     "weights": MEMORIES,
     "weekday_sum": WEEK,
@@ -50,6 +52,7 @@ class State:
         age: (n,) scored days.
         held: (n,) scored days in a row that were held back.
         log_count: (n,) running mean of log(evaluations).
+        anchor, anchor_variance: (n,) the level supposed before the first day, or before the newest event.
         sums, weights: (MEMORIES, n) of the deseasoned angles.
         weekday_sum, weekday_weight: (7, n) of what each weekday brought beyond its forecast without weekdays.
         noise_sum, noise_log: (K, n) squared errors, and logs of their factors, by each law of scale.HALF_COUNTS.
@@ -64,6 +67,8 @@ class State:
     age: Floats
     held: Floats
     log_count: Floats
+    anchor: Floats
+    anchor_variance: Floats
     sums: Floats
     weights: Floats
     weekday_sum: Floats
@@ -94,7 +99,7 @@ class State:
         return count
 
     def levels(self) -> Floats:
-        """(n,) the longest memory, without the fleet's help; NaN where nothing was seen."""
-        with np.errstate(invalid="ignore", divide="ignore"):
-            level: Floats = self.sums[-1] / self.weights[-1]
+        """(n,) the longest memory, without the fleet's help where there is one."""
+        seen = self.weights[-1] > 0
+        level: Floats = np.where(seen, self.sums[-1] / np.where(seen, self.weights[-1], 1.0), self.anchor)
         return level
