@@ -62,7 +62,7 @@ AFTER_INCIDENT: Sequence[tuple[Change, Change, int]] = (
 )
 PLAIN = "plain Prophet"
 # Rates between which the one that meets the budget is looked for, and how often the range between them is halved.
-_RAREST, _MOST_OFTEN, _HALVINGS = 1e-12, 0.2, 12
+_RAREST, _MOST_OFTEN, _HALVINGS = 1e-8, 0.05, 9
 
 
 class Share(NamedTuple):
