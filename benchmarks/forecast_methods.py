@@ -1,51 +1,62 @@
-"""What is compared: the judgement of assets.forecasts, the plain rule (Prophet), a z-score; all through one face.
+"""What is compared: the judgement of assets.forecasts, the plain rule (Prophet's bound), a z-score; with one face.
 
 Belongs here: adapting each to `Method`. Does not belong here: what is asked of them (bench_detection.py).
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import timedelta
 from hashlib import blake2b
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from scipy import stats
 
-from assets.forecasts.panel import Floats, Panel
-from benchmarks.plain_prophet import forecast
+from assets.forecasts import prophet_map
+from assets.forecasts.judging import judge
+from assets.forecasts.panel import Bools, Floats, Panel
 
 WINDOW = 30
 _FEWEST = 7
 
 
 class Watched(NamedTuple):
-    """What a method says of the newest days, (n, days) each, NaN where it says nothing.
+    """What a method says of the newest days, (n, days) each.
 
     Attributes:
-        p_value: one-sided, of the day alone; high scores have small ones.
-        excess: how far the score is above the method's bound, in about sd; positive exactly where it alarms. Its order
-            tells what would alarm at another budget.
+        p_value: one-sided, of the day alone; high scores have small ones. NaN where it says nothing.
+        alarms: false where it says nothing.
     """
 
     p_value: Floats
-    excess: Floats
+    alarms: Bools
+
+    @property
+    def judged(self) -> Bools:
+        """Where it says something."""
+        return np.isfinite(self.p_value)
 
 
 class Ahead(NamedTuple):
-    """Point forecast and upper bound of the days after the newest; (n, days)."""
+    """Point forecasts of the days after the newest and the ends of their intervals; (n, days)."""
 
     yhat: Floats
+    lower: Floats
     upper: Floats
 
 
 class Method(Protocol):
-    """Something that judges."""
+    """Something that judges, having learnt what it takes from a whole fleet."""
 
-    def watch(self, panel: Panel, days: int, rate: float) -> Watched:
-        """Judge the newest `days` at a nominal `rate` of false alarms a template-day."""
+    def watch(self, panel: Panel, rate: float) -> Watched:
+        """Judge the newest days at a nominal `rate` of false alarms a template-day."""
 
-    def ahead(self, panel: Panel, days: int, level: float) -> Ahead:
-        """Forecast the `days` after the panel's newest; the upper bound holds with probability `level`."""
+    def ahead(self, panel: Panel, level: float) -> Ahead:
+        """Forecast the days after the panel's newest; the interval holds each with probability `level`."""
+
+
+# From a fleet into which nothing was put, and how many of its newest days will be judged.
+Maker = Callable[[Panel, int], Method]
 
 
 def before(panel: Panel, days: int) -> Panel:
@@ -54,71 +65,92 @@ def before(panel: Panel, days: int) -> Panel:
     return replace(panel, values=panel.values[:, :end], counts=panel.counts[:, :end], events=panel.events[:, :end])
 
 
-def some_of(panel: Panel, rows: slice) -> Panel:
-    """The panel of some templates."""
-    return replace(
-        panel,
-        subjects=panel.subjects[rows],
-        values=panel.values[rows],
-        counts=panel.counts[rows],
-        events=panel.events[rows],
-    )
+class Judgement:
+    """assets.forecasts.judging, calibrated on the calm fleet: a change in one of many templates hardly moves that."""
 
+    def __init__(self, calm: Panel, days: int) -> None:
+        self._days = days
+        self._calibrations = judge(calm, judged=days).calibrations
 
-def _by_normal_law(z: Floats, rate: float) -> Watched:
-    return Watched(stats.norm.sf(z), z - stats.norm.isf(rate))
+    def watch(self, panel: Panel, rate: float) -> Watched:
+        """Both channels' alarms."""
+        verdicts = judge(panel, budget=1 / (7 * rate), judged=self._days, calibration=self._calibrations)
+        return Watched(verdicts.p_value, verdicts.is_anomaly)
+
+    def ahead(self, panel: Panel, level: float) -> Ahead:
+        """Half of the budget is the one-day channel's, whose bounds enclose the days ahead."""
+        verdicts = judge(panel, budget=1 / (7 * (1 - level)), judged=0, calibration=self._calibrations)
+        return Ahead(verdicts.ahead_yhat, verdicts.ahead_lower, verdicts.ahead_upper)
 
 
 class PlainProphet:
-    """Default Prophet's bound: one fit before the days judged, which are up to two weeks.
+    """Default Prophet, fitted anew each day on the days before it, and its own bound.
 
-    Fitted weekly it would learn from a change within the second week, so this is the kinder way. A fit is remembered,
-    because what is put into the judged days doesn't reach it.
+    The fits are the batched ones, which `prophet` answers for (bench_prophet.py): the package itself would take hours.
     """
 
-    def __init__(self) -> None:
-        self._fits: dict[bytes, tuple[Floats, Floats]] = {}
+    def __init__(self, _: Panel, days: int) -> None:
+        self._days = days
+        self._forecasts: dict[bytes, tuple[Floats, Floats]] = {}
 
-    def watch(self, panel: Panel, days: int, rate: float) -> Watched:
+    def watch(self, panel: Panel, rate: float) -> Watched:
         """(actual - yhat) / sd against the normal law."""
-        yhat, sd = self._forecast(before(panel, days), days)
-        return _by_normal_law((panel.values[:, -days:] - yhat) / sd, rate)
+        parts = [self._forecast(before(panel, ago), 1) for ago in range(self._days, 0, -1)]
+        yhat, sd = (np.concatenate(some, axis=1) for some in zip(*parts, strict=True))
+        return _by_normal_law((panel.values[:, -self._days :] - yhat) / sd, rate)
 
-    def ahead(self, panel: Panel, days: int, level: float) -> Ahead:
-        """Prophet's yhat and its bound in closed form."""
-        yhat, sd = self._forecast(panel, days)
-        return Ahead(yhat, yhat + stats.norm.ppf(level) * sd)
+    def ahead(self, panel: Panel, level: float) -> Ahead:
+        """Prophet's yhat and its interval."""
+        yhat, sd = self._forecast(panel, self._days)
+        return _around(yhat, sd, level)
 
     def _forecast(self, panel: Panel, days: int) -> tuple[Floats, Floats]:
+        """Remembered, because the same days are judged at many rates."""
         key = blake2b(panel.values.tobytes() + bytes([days]), digest_size=16).digest()
-        if key not in self._fits:
-            self._fits[key] = forecast(panel.values, panel.first_day, days)
-        return self._fits[key]
+        if key not in self._forecasts:
+            fits = prophet_map.fit(panel.values, panel.first_day)
+            first = panel.first_day + timedelta(days=panel.values.shape[1])
+            self._forecasts[key] = prophet_map.predict(fits, first, days), prophet_map.spread(fits, first, days)
+        return self._forecasts[key]
 
 
 class ZScore:
-    """Mean and sd of the 30 days before."""
+    """Mean and sd of the 30 days before, of which 7 must have a score."""
 
-    def watch(self, panel: Panel, days: int, rate: float) -> Watched:
-        """Each day by the 30 before it, of which 7 must have a score."""
-        total = panel.values.shape[1]
-        parts = [self._moments(panel.values[:, max(day - WINDOW, 0) : day]) for day in range(total - days, total)]
-        mean, sd = (np.stack(some, axis=1) for some in zip(*parts, strict=True))
-        return _by_normal_law((panel.values[:, -days:] - mean) / sd, rate)
+    def __init__(self, _: Panel, days: int) -> None:
+        self._days = days
 
-    def ahead(self, panel: Panel, days: int, level: float) -> Ahead:
+    def watch(self, panel: Panel, rate: float) -> Watched:
+        """Against the normal law."""
+        parts = [_moments(before(panel, ago).values) for ago in range(self._days, 0, -1)]
+        mean, sd = (np.concatenate(some, axis=1) for some in zip(*parts, strict=True))
+        return _by_normal_law((panel.values[:, -self._days :] - mean) / sd, rate)
+
+    def ahead(self, panel: Panel, level: float) -> Ahead:
         """The mean, for every day."""
-        mean, sd = (np.repeat(some[:, None], days, axis=1) for some in self._moments(panel.values[:, -WINDOW:]))
-        return Ahead(mean, mean + stats.norm.ppf(level) * sd)
-
-    @staticmethod
-    def _moments(window: Floats) -> tuple[Floats, Floats]:
-        known = np.isfinite(window)
-        count = known.sum(axis=1)
-        enough = np.where(count >= _FEWEST, count, np.nan)
-        mean = np.where(known, window, 0.0).sum(axis=1) / enough
-        square = np.where(known, (window - mean[:, None]) ** 2, 0.0).sum(axis=1) / (enough - 1)
-        return mean, np.sqrt(square)
+        mean, sd = (np.repeat(some, self._days, axis=1) for some in _moments(panel.values))
+        return _around(mean, sd, level)
 
 
-METHODS: Mapping[str, Callable[[], Method]] = {"plain Prophet": PlainProphet, "z-score": ZScore}
+def _moments(values: Floats) -> tuple[Floats, Floats]:
+    """(n, 1) mean and sd of the newest days."""
+    window = values[:, -WINDOW:]
+    known = np.isfinite(window)
+    count = known.sum(axis=1, keepdims=True)
+    enough = np.where(count >= _FEWEST, count, np.nan)
+    mean = np.where(known, window, 0.0).sum(axis=1, keepdims=True) / enough
+    square = np.where(known, (window - mean) ** 2, 0.0).sum(axis=1, keepdims=True) / (enough - 1)
+    return mean, np.sqrt(square)
+
+
+def _by_normal_law(z: Floats, rate: float) -> Watched:
+    with np.errstate(invalid="ignore"):
+        return Watched(stats.norm.sf(z), z > stats.norm.isf(rate))
+
+
+def _around(yhat: Floats, sd: Floats, level: float) -> Ahead:
+    half = stats.norm.ppf((1 + level) / 2) * sd
+    return Ahead(yhat, yhat - half, yhat + half)
+
+
+METHODS: Mapping[str, Maker] = {"judgement": Judgement, "plain Prophet": PlainProphet, "z-score": ZScore}

@@ -1,9 +1,9 @@
 """Calibration: how improbable an innovation is, by what the fleet's own past innovations were.
 
 The innovations of all templates are pooled by the template's age and tails at that day; their quantiles, with a
-generalised Pareto tail where they run out, turn an innovation into a normal score `u` and a one-sided p-value. Where few
-were seen the quantiles lean on those of all templates, and these on a heavy-tailed law, so that one template alone has
-usable bounds.
+generalised Pareto tail where they run out, turn an innovation into a normal score `u` and a one-sided p-value. Where
+few were seen the quantiles lean on those of all templates, and these on a heavy-tailed law, so that one template alone
+has usable bounds.
 Of a tenant's values nothing is shown to another: only these quantiles are shared.
 
 Belongs here: p-values and their inverse, the table that is stored, the digest of a day's discoveries. Does not belong
@@ -127,7 +127,8 @@ def _quantiles(ordered: Floats) -> Floats:
     upper, lower = sparse & (GRID > 0), sparse & (GRID < 0)
     found[upper] = _tail(ordered, ndtr(-GRID[upper]))
     found[lower] = -_tail(-ordered[::-1], ndtr(GRID[lower]))
-    return found
+    quantiles: Floats = found
+    return quantiles
 
 
 def _tail(ordered: Floats, rates: Floats) -> Floats:

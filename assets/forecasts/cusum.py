@@ -77,7 +77,7 @@ def learn(scores: Floats, buckets: Ints) -> Bounds:
 
 def _simulate(scores: Floats, buckets: Ints) -> tuple[Floats, Floats]:
     """Alarms (BUCKETS, CANDIDATES, RATES) on days that the one-day channel leaves, and days (BUCKETS,) looked at."""
-    alarms = np.zeros((BUCKETS, len(CANDIDATES), len(RATES)))
+    alarms = np.zeros((BUCKETS, len(CANDIDATES), len(RATES) + 1))
     days = np.zeros(BUCKETS)
     statistic = np.zeros((len(CANDIDATES), scores.shape[0]))
     single_day = normal_score_of(RATES / 2.0)
@@ -91,10 +91,11 @@ def _simulate(scores: Floats, buckets: Ints) -> tuple[Floats, Floats]:
         candidate, template = np.nonzero(over)
         statistic[over] = 0.0
         days += np.bincount(bucket[seen], minlength=BUCKETS)
-        if len(template):
-            slow_only = score[template][:, None] <= single_day
-            np.add.at(alarms, (bucket[template], candidate), slow_only)
-    return alarms, days
+        # At this rate and all rarer ones the one-day channel leaves the day to the slow one.
+        first = np.searchsorted(single_day, score[template])
+        where = np.ravel_multi_index((bucket[template], candidate, np.minimum(first, len(RATES))), alarms.shape)
+        alarms += np.bincount(where, minlength=alarms.size).reshape(alarms.shape)
+    return np.cumsum(alarms, axis=2)[:, :, :-1], days
 
 
 def _independent_rate(bounds: Floats) -> Floats:

@@ -4,8 +4,9 @@ One step of the recursion forecasts a day from the state (mean and standard devi
 and lets the day into the state:
 
 - Days of few evaluations weigh less, by how much the template's own residuals say (scale.py).
-- A day more than HOLD standard deviations off, or STILL_HELD in a run of them, is held back: it moves neither level, weekdays nor coefficients; the
-  first of a run counts as HOLD in the noise. After QUARANTINE such days in a row the new level is learnt afresh.
+- A day more than HOLD standard deviations off, or STILL_HELD in a run of them, is held back: it moves neither level,
+  weekdays nor coefficients; the first of a run counts as HOLD in the noise. After QUARANTINE such days in a row the new
+  level is learnt afresh.
 - On the day of a known event the level is forgotten (weight EVENT_WEIGHT of a day is left), so that the forecast is
   honestly wide and the next days teach the new level; weekdays and coefficients stay, of the noise
   EVENT_NOISE_DAYS.
@@ -21,6 +22,7 @@ from assets.forecasts.fleet import Fleet
 from assets.forecasts.panel import Bools, Floats
 from assets.forecasts.scale import relative_variance
 from assets.forecasts.state import FEATURES, KEPT, MEMORIES, PAIRS, SIZE, WEEK, State, Tails
+from assets.forecasts.structure import FAR_OFF, Structure
 
 HOLD = 3.0
 STILL_HELD = 1.5  # on the day after a held one: an incident's later days are told from noise more easily
@@ -43,11 +45,13 @@ class Outlook:
         mean: (n,).
         sd: (n,) of a day of given evaluations.
         tails: (n,) class of the template's tails (state.py).
+        by_prophet: (n,) whether Prophet had a part in the mean.
     """
 
     mean: Floats
     sd: Floats
     tails: Tails
+    by_prophet: Bools
 
 
 def fresh(n: int, fleet: Fleet) -> State:
@@ -67,7 +71,9 @@ class Recursion:
         self.state = state
         self.fleet = fleet
 
-    def step(self, weekday: int, values: Floats, counts: Floats, events: Bools) -> tuple[Outlook, Floats]:
+    def step(
+        self, weekday: int, values: Floats, counts: Floats, events: Bools, structure: Structure | None = None
+    ) -> tuple[Outlook, Floats]:
         """Forecast a day, then learn from it.
 
         Args:
@@ -75,6 +81,7 @@ class Recursion:
             values: (n,) angles, NaN where nothing was scored.
             counts: (n,) evaluations.
             events: (n,) whether a known change takes effect.
+            structure: Prophet's forecasts of the week, if it has a part in the day's.
 
         Returns:
             The forecast for a day of `counts` evaluations (typical ones where nothing was scored), and (n,) innovations
@@ -85,6 +92,8 @@ class Recursion:
             self._refresh()
         if events.any():
             self._forget(events)
+            if structure is not None:
+                structure.forget(events)
         observed = ~np.isnan(values)
         typical = state.typical_count
         usual, _ = self._noise(typical)
@@ -93,12 +102,19 @@ class Recursion:
         noise, relative = self._noise(np.where(observed, counts, typical))
         sd = np.maximum(np.sqrt(noise + usual * uncertainty), MIN_SD)
         mean = base + season
+        if structure is not None:
+            mean = structure.blend(weekday, mean, state.beta)
+        by_prophet = np.zeros(len(mean), dtype=bool) if structure is None else ~np.isnan(structure.expected[weekday])
         tails = state.tails()
-        z = (values - mean) / sd
-        self._learn(weekday, values, counts, observed, z, sd, base, season, features, longest, usual, noise, relative)
-        return Outlook(mean, sd, tails), z
+        z = ((values - mean) / sd).astype(np.float32).astype(float)
+        if structure is not None:
+            structure.learn(weekday, values, np.abs(z) > FAR_OFF)
+        self._learn(
+            weekday, values, counts, observed, z, sd, mean, base, season, features, longest, usual, noise, relative
+        )
+        return Outlook(mean, sd, tails, by_prophet), z
 
-    def ahead(self, weekday: int, days: int) -> tuple[Floats, Floats]:
+    def ahead(self, weekday: int, days: int, structure: Structure | None = None) -> tuple[Floats, Floats]:
         """Forecast the coming `days` from a day of `weekday` on, each forecast fed back as if it had come true.
 
         Returns:
@@ -115,6 +131,8 @@ class Recursion:
             means[step] = base + self._season((weekday + step) % WEEK)
             sums = sums * KEPT[:, None] + base
             weights = weights * KEPT[:, None] + 1.0
+        if structure is not None:
+            means = structure.ahead(weekday, means, state.beta)
         return means, sd
 
     def _noise(self, counts: Floats) -> tuple[Floats, Floats]:
@@ -167,6 +185,7 @@ class Recursion:
         observed: Bools,
         z: Floats,
         sd: Floats,
+        mean: Floats,
         base: Floats,
         season: Floats,
         features: list[Floats],
@@ -203,7 +222,7 @@ class Recursion:
         learning = (weight > 0) & ~after_held
         kept = np.where(learning, REGRESSION_KEPT, 1.0)
         scaled = np.where(learning, weight / usual, 0.0)
-        target = np.where(weight > 0, base + error - longest, 0.0)
+        target = np.where(weight > 0, mean + error - season - longest, 0.0)
         for row, (i, j) in enumerate(PAIRS):
             state.information[row] = state.information[row] * kept + scaled * features[i] * features[j]
         for row in range(FEATURES):
@@ -220,7 +239,7 @@ class Recursion:
         state.weights[:] = state.weights * KEPT[:, None] + weight
         # Yesterday's memory takes the first of them, clipped: where days hang together the next will be high too.
         first = held & ~after_held
-        state.sums[0] += np.where(first, base + error, 0.0)
+        state.sums[0] += np.where(first, mean + error - season, 0.0)
         state.weights[0] += first
         accept = state.held >= QUARANTINE
         if accept.any():

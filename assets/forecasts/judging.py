@@ -204,6 +204,7 @@ def _judge_day(
     buckets = buckets_of(replayed.settled[:, at], replayed.tails[:, at])
     upper_score, slow = _upper_score(replayed, calibration, rates, buckets, at)
     yhat, lower, upper = _bounds(mean, sd, upper_score, calibration.quantiles, buckets, rates)
+    verdicts["method"][:, place] = _method(replayed.prophets[:, at])
     z = replayed.innovations[:, at].astype(float)
     actual = panel.values[:, column]
     with np.errstate(invalid="ignore"):
@@ -213,6 +214,10 @@ def _judge_day(
     found = {"yhat": yhat, "lower": lower, "upper": upper, "p_value": p, "slow": slow, "innovations": z}
     for name, values in found.items():
         verdicts[name][:, place] = np.where(silent, np.nan, values)
+
+
+def _method(prophets: Bools) -> npt.NDArray[np.int8]:
+    return np.where(prophets, METHODS.index("prophet"), METHODS.index("ewma")).astype(np.int8)
 
 
 def _upper_score(
@@ -253,7 +258,7 @@ def _ahead(
     weekday = _date(panel, columns).weekday()
     state = replayed.state
     recursion = Recursion(state, calibration.fleet)
-    means, sd = recursion.ahead(weekday, HORIZON)
+    means, sd = recursion.ahead(weekday, HORIZON, replayed.structure)
     buckets = buckets_of(replay.settled_now(panel, replayed), state.tails())
     score, _ = _upper_score(replayed, calibration, rates, buckets, replayed.innovations.shape[1])
     yhat, lower, upper = (np.empty((n, HORIZON)) for _ in range(3))
@@ -274,6 +279,6 @@ def _ahead(
         "ahead_yhat": yhat,
         "ahead_lower": lower,
         "ahead_upper": upper,
-        "ahead_method": np.full(n, METHODS.index("ewma"), dtype=np.int8),
+        "ahead_method": _method(~np.isnan(replayed.structure.expected[weekday])),
         "p_crossing": crossing,
     }

@@ -26,6 +26,8 @@ _YEARLY_COLUMNS = 2 * YEARLY[1]
 # Standard deviation of Prophet's priors on offset and growth; that of the noise is its half-normal's.
 TREND_PRIOR_SCALE = 5.0
 NOISE_PRIOR_SCALE = 0.5
+_WEEK = 7
+_YEAR = 365
 _EPOCH = date(1970, 1, 1)
 # A slice's products stay below the size from which OpenBLAS starts threads, whose waiting costs more than they bring.
 _SLICE_DAYS = 128
@@ -138,20 +140,18 @@ def frame(values: Floats, settings: Settings) -> Frame:
     last = np.where(some, days - 1 - seen[:, ::-1].argmax(axis=1), 0)
     y_scale = np.abs(np.where(seen, values, 0.0)).max(axis=1, initial=0.0)
     y_scale[y_scale == 0] = 1.0
-    # The day of each observed row, rows first: changepoints are placed by row.
-    order = np.argsort(~seen, axis=1, kind="stable")
-    closest = np.full(templates, days, dtype=np.int64)
-    if days > 1:
-        steps = np.where(np.arange(1, days) < rows[:, None], np.diff(order, axis=1), days)
-        closest = steps.min(axis=1)
-    weekly = _enabled(settings.weekly_seasonality, (last - start >= 14) & (closest < 7))  # noqa: PLR2004
-    yearly = _enabled(settings.yearly_seasonality, last - start >= 730)  # noqa: PLR2004
+    template, day = np.nonzero(seen)
+    close = (np.diff(day) < _WEEK) & (template[1:] == template[:-1])
+    often = np.zeros(templates, dtype=bool)
+    often[template[1:][close]] = True
+    weekly = _enabled(settings.weekly_seasonality, (last - start >= 2 * _WEEK) & often)
+    yearly = _enabled(settings.yearly_seasonality, last - start >= 2 * _YEAR)
     return Frame(
         start=start,
         span=np.maximum(last - start, 1),
         rows=rows,
         y_scale=y_scale,
-        changepoints=_changepoints(order, rows, settings),
+        changepoints=_changepoints(day, rows, settings),
         weekly=weekly,
         yearly=yearly,
     )
@@ -161,10 +161,12 @@ def _enabled(setting: bool | Literal["auto"], auto: Bools) -> Bools:
     return auto if setting == "auto" else np.full_like(auto, setting)
 
 
-def _changepoints(order: Ints, rows: Ints, settings: Settings) -> Ints:
+def _changepoints(day: Ints, rows: Ints, settings: Settings) -> Ints:
+    """Placed evenly by observed day; `day` holds all templates' observed days, one template after the other."""
     found = np.full((len(rows), settings.n_changepoints), NEVER, dtype=np.int64)
     if settings.growth == "flat":
         return found
+    first = np.cumsum(rows) - rows
     # As many different answers as there are different numbers of rows.
     for count in np.unique(rows):
         history = int(np.floor(count * settings.changepoint_range))
@@ -172,8 +174,20 @@ def _changepoints(order: Ints, rows: Ints, settings: Settings) -> Ints:
         if number > 0:
             chosen = np.linspace(0, history - 1, number + 1).round().astype(int)[1:]
             same = np.flatnonzero(rows == count)
-            found[same, :number] = order[same[:, None], chosen]
+            found[same, :number] = day[first[same, None] + chosen]
     return found
+
+
+def rough_noise(values: Floats, frames: Frame) -> Floats:
+    """Variance (n,) of the noise in units of the scale, from second differences a week apart; NaN where there are none.
+
+    They know neither weekdays nor slopes.
+    """
+    bends = (values[:, 2 * _WEEK :] - 2 * values[:, _WEEK:-_WEEK] + values[:, : -2 * _WEEK]) / frames.y_scale[:, None]
+    known = (~np.isnan(bends)).sum(axis=1)
+    squares = np.where(np.isnan(bends), 0.0, bends**2).sum(axis=1)
+    noise: Floats = np.divide(squares / 6, known, out=np.full(len(values), np.nan), where=squares > 0)
+    return noise
 
 
 def fourier(first_day: date, days: int, *, yearly: bool) -> Floats:

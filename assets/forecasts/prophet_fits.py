@@ -10,8 +10,10 @@ from datetime import date
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from assets.forecasts.prophet_design import (
+    NEVER,
     Equations,
     Floats,
     Frame,
@@ -21,16 +23,22 @@ from assets.forecasts.prophet_design import (
     fourier,
     frame,
     precisions,
+    rough_noise,
 )
-from assets.forecasts.prophet_solver import SIGMA_FLOOR, solve
+from assets.forecasts.prophet_solver import SIGMA_FLOOR, Solution, solve
+
+Texts = npt.NDArray[np.object_]
 
 # What became of a history; `Fits.status` holds positions in here.
-STATUSES = ("fitted", "constant", "exact", "point", "empty")
-_FITTED, _CONSTANT, _EXACT, _POINT, _EMPTY = range(len(STATUSES))
+STATUSES = ("fitted", "constant", "exact", "point", "empty", "failed")
+FITTED, CONSTANT, EXACT, POINT, EMPTY, FAILED = range(len(STATUSES))
 # Prophet's own for a constant history.
 _CONSTANT_SIGMA = 1e-9
 _SEASONAL = 26
 _WEEKLY = 6
+# How many times less than the fit's noise a rough estimate must be to look for a lower peak, and what is a better one.
+_MORE_ALIKE = 4.0
+_BETTER = 1e-6
 # Templates whose equations are held at a time.
 _BLOCK = 512
 
@@ -50,6 +58,8 @@ class Fits:
         log_posterior: (n,) as Prophet's Stan program counts it; NaN where nothing was maximised.
         status: (n,) positions in STATUSES.
         regressors: (n, R, days) as given; R is 0 if there are none.
+        models: (n,) Prophet's own models as JSON where the settings need it, else "".
+        errors: (n,) why Prophet failed, else "".
     """
 
     settings: Settings
@@ -63,6 +73,8 @@ class Fits:
     log_posterior: Floats
     status: Ints
     regressors: Floats
+    models: Texts
+    errors: Texts
 
     def __len__(self) -> int:
         return len(self.k)
@@ -97,15 +109,16 @@ def fit(
     start: Fits | None,
 ) -> Fits:
     """As `prophet_map.fit`, in process."""
-    values = np.array(values, dtype=float, ndmin=2)
-    given = np.ones(values.shape) if weights is None else weights
-    extra = np.empty((len(values), 0, values.shape[1])) if regressors is None else regressors
-    _check(values, given, extra, start)
-    fits = _unfitted(np.where(given > 0, values, np.nan), first_day, extra, settings)
+    fits = begin(values, first_day, weights, regressors, settings)
+    if start is not None and start.delta.shape != fits.delta.shape:
+        raise ValueError(f"start has delta of shape {start.delta.shape}, wanted {fits.delta.shape}: one fit a template")
     for some, made, precision in normal_equations(fits, values, weights):
-        begin = None if start is None else (start.sigma_obs[some] ** 2, start.delta[some])
-        solution = solve(made, precision, settings.changepoint_prior_scale, begin)
-        terms = len(precision) - 2 - extra.shape[1]
+        near = None
+        if start is not None:
+            near = start.sigma_obs[some] ** 2, np.where(fits.frame.changepoints[some] < NEVER, start.delta[some], 0.0)
+        solution = solve(made, precision, settings.changepoint_prior_scale, near)
+        _look_lower(solution, made, precision, settings, rough_noise(values[some], fits.frame.of(some)))
+        terms = len(precision) - 2 - fits.regressors.shape[1]
         fits.k[some] = solution.smooth[:, 1]
         fits.m[some] = solution.smooth[:, 0] + made.centre
         fits.delta[some] = solution.delta
@@ -113,11 +126,35 @@ def fit(
         fits.beta[some, _SEASONAL:] = solution.smooth[:, 2 + terms :]
         fits.sigma_obs[some] = np.sqrt(solution.noise)
         fits.log_posterior[some] = solution.log_posterior
-    fits.status[(fits.status == _FITTED) & (fits.sigma_obs <= SIGMA_FLOOR)] = _EXACT
+        _tell_failed(fits, some[~solution.converged])
+    fits.status[(fits.status == FITTED) & (fits.sigma_obs <= SIGMA_FLOOR)] = EXACT
     return fits
 
 
-def _check(values: Floats, weights: Floats, regressors: Floats, start: Fits | None) -> None:
+def _look_lower(solution: Solution, made: Equations, precision: Floats, settings: Settings, rough: Floats) -> None:
+    """Take a better peak with less noise, where days look that much more alike than the first peak has it.
+
+    Prophet begins high and mostly stays on the first peak. Where there are fewer days than coefficients it is right:
+    peaks below are the model's way of going through every point.
+    """
+    bounded = made.rows > len(precision) + solution.delta.shape[1]
+    some = np.flatnonzero(bounded & (rough < solution.noise / _MORE_ALIKE))
+    if not len(some):
+        return
+    lower = solve(made.of(some), precision, settings.changepoint_prior_scale, (rough[some], solution.delta[some]))
+    better = lower.log_posterior > solution.log_posterior[some] + _BETTER
+    for ours, its in zip(solution, lower, strict=True):
+        ours[some[better]] = its[better]
+
+
+def _tell_failed(fits: Fits, templates: Ints) -> None:
+    fits.status[templates] = FAILED
+    fits.errors[templates] = "the search for the maximum did not end"
+    for numbers in (fits.m, fits.sigma_obs, fits.log_posterior):
+        numbers[templates] = np.nan
+
+
+def _check(values: Floats, weights: Floats, regressors: Floats) -> None:
     infinite = np.argwhere(np.isinf(values))
     if len(infinite):
         template, day = infinite[0]
@@ -131,20 +168,29 @@ def _check(values: Floats, weights: Floats, regressors: Floats, start: Fits | No
         raise ValueError(f"regressors have shape {regressors.shape}, wanted ({templates}, R, {days} or more)")
     if not np.isfinite(regressors).all():
         raise ValueError("regressors hold values that are not finite: give every day a number")
-    if start is not None and len(start) != templates:
-        raise ValueError(f"start holds {len(start)} fits, values {templates} templates: give one for each")
 
 
-def _unfitted(values: Floats, first_day: date, regressors: Floats, settings: Settings) -> Fits:
-    """Frames, and the answers that need no solver."""
+def begin(
+    values: Floats, first_day: date, weights: Floats | None, regressors: Floats | None, settings: Settings
+) -> Fits:
+    """Check what is given; frames, and the answers that need no solver. The rest has status FITTED, and no numbers yet.
+
+    Raises:
+        ValueError: as `prophet_map.fit`.
+    """
+    values = np.array(values, dtype=float, ndmin=2)
+    weights = np.ones(values.shape) if weights is None else weights
+    regressors = np.empty((len(values), 0, values.shape[1])) if regressors is None else regressors
+    _check(values, weights, regressors)
+    values[weights == 0] = np.nan
     templates = len(values)
     made = frame(values, settings)
     seen = ~np.isnan(values)
     highest = np.where(seen, values, -np.inf).max(axis=1, initial=-np.inf)
     lowest = np.where(seen, values, np.inf).min(axis=1, initial=np.inf)
-    status = np.where(highest == lowest, _CONSTANT, _FITTED)
-    status[made.rows == 1] = _POINT
-    status[made.rows == 0] = _EMPTY
+    status = np.where(highest == lowest, CONSTANT, FITTED)
+    status[made.rows == 1] = POINT
+    status[made.rows == 0] = EMPTY
     return Fits(
         settings=settings,
         first_day=first_day,
@@ -153,10 +199,12 @@ def _unfitted(values: Floats, first_day: date, regressors: Floats, settings: Set
         m=np.where(made.rows > 0, highest / made.y_scale, np.nan),
         delta=np.zeros(made.changepoints.shape),
         beta=np.zeros((templates, _SEASONAL + regressors.shape[1])),
-        sigma_obs=np.where(status == _CONSTANT, _CONSTANT_SIGMA, np.nan),
+        sigma_obs=np.where(status == CONSTANT, _CONSTANT_SIGMA, np.nan),
         log_posterior=np.full(templates, np.nan),
         status=status,
         regressors=regressors,
+        models=np.full(templates, "", dtype=object),
+        errors=np.full(templates, "", dtype=object),
     )
 
 
@@ -172,7 +220,7 @@ def normal_equations(
     """
     seen = np.isnan(values) == 0
     given = np.where(seen, 1.0 if weights is None else weights, 0.0)
-    solved = (fits.status == _FITTED) | (fits.status == _EXACT)
+    solved = ((fits.status == FITTED) | (fits.status == EXACT)) & (fits.models == "")
     for yearly in (False, True):
         alike = np.flatnonzero(solved & (fits.frame.yearly == yearly))
         precision = precisions(fits.regressors.shape[1], fits.settings, yearly=yearly)
@@ -214,8 +262,9 @@ def design(fits: Fits, first_day: date, days: int, smooth: int) -> Floats:
     made = np.empty((len(fits), days, smooth + knees.shape[1] - 1))
     terms = smooth - 2 - known.shape[1]
     made[:, :, 0] = 1.0
-    made[:, :, 1] = hinges[:, :, 0]
+    made[:, :, 1] = 0.0 if fits.settings.growth == "flat" else hinges[:, :, 0]
     made[:, :, 2 : 2 + terms] = fourier(first_day, days, yearly=terms > _WEEKLY)
+    made[~fits.frame.weekly, :, 2 : 2 + _WEEKLY] = 0.0
     made[:, :, 2 + terms : smooth] = known.swapaxes(1, 2)
     made[:, :, smooth:] = hinges[:, :, 1:]
     return made

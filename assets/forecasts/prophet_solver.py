@@ -3,8 +3,11 @@
 Given the noise s = sigma^2, what Prophet maximises is a lasso in the changes of the slope and a ridge in the rest. The
 rest is eliminated (a Schur complement); the lasso is solved by an active set that adds the most violated changepoint
 and steps back where a sign would turn (feature-sign search, Lee et al. 2006), until the conditions for a maximum hold.
-Given the coefficients, the best s solves 4 s^2 + T s = SSE. The two are one fixed point in log s, found by secant steps
-that are taken only where the fixed point draws near.
+Given the coefficients, the best s solves 4 s^2 + T s = SSE.
+
+The two are a fixed point of an increasing map: from the variance of y it falls to the highest one and cannot pass it.
+Secant steps shorten the way, but only with more days than coefficients: with fewer the density grows without bound as
+s falls, a peak of its own may be shallow, and a long step would leap over it.
 
 Each template's numbers come from operations on its own arrays alone: they are the same in whatever company it is.
 """
@@ -17,10 +20,10 @@ from assets.forecasts.prophet_design import NOISE_PRIOR_SCALE, Bools, Equations,
 
 # The density has no maximum where a model goes through every point: the noise stops here, in units of the scale.
 SIGMA_FLOOR = 1e-5
-_MAX_NOISE_STEPS = 200
+_MAX_NOISE_STEPS = 5000
 _NOISE_TOLERANCE = 1e-9
 _KKT_TOLERANCE = 1e-9
-# Beyond this slope of the fixed point's map a secant step may leap over the stationary point that comes first.
+# A secant step multiplies a step of the fixed point's by up to 1 / (1 - slope).
 _STEEPEST = 0.97
 
 
@@ -72,7 +75,8 @@ def solve(equations: Equations, precision: Floats, tau: float, start: tuple[Floa
         done = np.abs(gap) <= _NOISE_TOLERANCE
         found.converged[left[done]] = ended[done]
         slope = 1.0 + (gap - before[1, left]) / (here - before[0, left])
-        secant = (slope > 0) & (slope < _STEEPEST)  # False where there is no step before
+        # Not on the first step, which has no slope.
+        secant = (slope > 0) & (slope < _STEEPEST) & (part.rows > q + delta.shape[1])
         step = gap / np.where(secant, 1.0 - slope, 1.0)
         before[0, left], before[1, left] = here, gap
         found.noise[left] = np.where(done, found.noise[left], np.maximum(np.exp(here + step), SIGMA_FLOOR**2))

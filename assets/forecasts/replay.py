@@ -20,9 +20,10 @@ from assets.forecasts import fleet as fleets
 from assets.forecasts.crossing import HORIZON, choose
 from assets.forecasts.fleet import Fleet
 from assets.forecasts.innovations import Outlook, Recursion, fresh
-from assets.forecasts.panel import Floats, Panel
+from assets.forecasts.panel import Bools, Floats, Panel
 from assets.forecasts.scale import to_scale
 from assets.forecasts.state import SIZE, WEEK, State, Tails
+from assets.forecasts.structure import FAR_OFF, Structure, assemble, fit
 
 BLOCK = 28  # days
 # Three years hold two full seasons and bound the cost, however old a template is.
@@ -69,7 +70,9 @@ class Replay:
         settled: (n, days) as `ages`, since the newest known event.
         tails: (n, days) class of a template's tails before each day (state.py).
         means, sds: (n, days) forecasts on the arcsine scale, of the days from the first judged one on; NaN before.
+        prophets: (n, days) whether Prophet had a part in them.
         state: after the last day.
+        structure: Prophet's forecasts from the panel's end on, if the days ran to there.
     """
 
     start: int
@@ -79,12 +82,14 @@ class Replay:
     tails: Tails
     means: Floats
     sds: Floats
+    prophets: Bools
     state: State
+    structure: Structure
 
 
 def block_of(day: date) -> int:
-    """The number of the block that a day lies in."""
-    return day.toordinal() // BLOCK
+    """The number of the block that a day lies in; blocks begin on Mondays, as day 1 of the calendar was one."""
+    return (day.toordinal() - 1) // BLOCK
 
 
 def replay(panel: Panel, block: int, fleet: Fleet, first: int, end: int, memory: Memory | None) -> Replay:
@@ -94,7 +99,9 @@ def replay(panel: Panel, block: int, fleet: Fleet, first: int, end: int, memory:
     innovations = np.full((n, days), np.nan, dtype=np.float32)
     tails = np.zeros((n, days), dtype=np.int8)
     means, sds = np.full((n, days), np.nan), np.full((n, days), np.nan)
+    prophets = np.zeros((n, days), dtype=bool)
     table = np.empty((SIZE, n))
+    structures: list[tuple[Rows, Structure | None]] = []
     for resumed, rows in _resumed(panel, memory, block, start, first):
         if memory is not None and resumed > start:
             kept = min(resumed - start, REMEMBERED)
@@ -106,14 +113,20 @@ def replay(panel: Panel, block: int, fleet: Fleet, first: int, end: int, memory:
             if memory is not None and resumed > start:
                 state = State.of(np.ascontiguousarray(memory.states[part].T))
             recursion = Recursion(state, fleet)
-            for column, outlook, z in _steps(panel, part, recursion, range(resumed, end)):
-                innovations[part, column - start], tails[part, column - start] = z, outlook.tails
+            weeks = _Weeks(panel, part, innovations, start, _column(panel, block))
+            for column, outlook, z in _steps(panel, part, recursion, range(resumed, end), weeks):
+                at = column - start
+                innovations[part, at], tails[part, at] = z, outlook.tails
                 if column >= first:
-                    means[part, column - start], sds[part, column - start] = outlook.mean, outlook.sd
+                    means[part, at], sds[part, at], prophets[part, at] = outlook.mean, outlook.sd, outlook.by_prophet
             table[:, part] = state.table
+            if end == panel.values.shape[1]:
+                structures.append((part, weeks.structure(end)))
     behind = ages(panel, start, end)
     settled = since_events(panel, start, behind)
-    return Replay(start, innovations, behind, settled, tails, means, sds, State.of(table))
+    return Replay(
+        start, innovations, behind, settled, tails, means, sds, prophets, State.of(table), assemble(n, structures)
+    )
 
 
 def remember(panel: Panel, block: int, replayed: Replay) -> Memory:
@@ -196,14 +209,18 @@ def _paths(panel: Panel, rows: Rows, fleet: Fleet, start: int, end: int) -> Floa
     return np.concatenate([np.empty((0, HORIZON)), *errors])
 
 
-def _steps(panel: Panel, rows: Rows, recursion: Recursion, columns: range) -> Iterator[tuple[int, Outlook, Floats]]:
+def _steps(
+    panel: Panel, rows: Rows, recursion: Recursion, columns: range, weeks: "_Weeks | None" = None
+) -> Iterator[tuple[int, Outlook, Floats]]:
     """Step a recursion through a panel's columns: each with its forecast and innovations."""
     part = panel.values[rows, columns.start : columns.stop], panel.counts[rows, columns.start : columns.stop]
     values, counts = np.asfortranarray(to_scale(part[0])), np.asfortranarray(part[1])
     events = np.asfortranarray(panel.events[rows, columns.start : columns.stop])
     weekday = (panel.first_day + timedelta(days=columns.start)).weekday() if columns else 0
     for step, column in enumerate(columns):
-        outlook, z = recursion.step((weekday + step) % 7, values[:, step], counts[:, step], events[:, step])
+        structure = weeks.structure(column) if weeks is not None else None
+        day = (weekday + step) % WEEK
+        outlook, z = recursion.step(day, values[:, step], counts[:, step], events[:, step], structure)
         yield column, outlook, z
 
 
@@ -220,8 +237,39 @@ def _resumed(panel: Panel, memory: Memory | None, block: int, start: int, first:
 
 def _column(panel: Panel, block: int) -> int:
     """The column of a block's first day, within the panel."""
-    return min(max(block * BLOCK - panel.first_day.toordinal(), 0), int(panel.values.shape[1]))
+    return min(max(block * BLOCK + 1 - panel.first_day.toordinal(), 0), int(panel.values.shape[1]))
 
 
 def _start(panel: Panel, block: int) -> int:
-    return max(block * BLOCK - panel.first_day.toordinal() - REPLAYED_DAYS, 0)
+    return max(block * BLOCK + 1 - panel.first_day.toordinal() - REPLAYED_DAYS, 0)
+
+
+class _Weeks:
+    """Prophet's forecasts for one chunk of templates, week after week, from a block's first Monday on."""
+
+    def __init__(self, panel: Panel, rows: Rows, innovations: Singles, start: int, block_start: int) -> None:
+        self.panel, self.rows, self.innovations = panel, rows, innovations
+        self.start, self.block_start = start, block_start
+        self.monday = -1
+        self.current: Structure | None = None
+
+    def structure(self, column: int) -> Structure | None:
+        """What is known of a day's week before the day; all days before it must have been replayed."""
+        monday = column - (self.panel.first_day + timedelta(days=column)).weekday()
+        if monday < self.block_start or monday <= self.start:
+            return None
+        if monday != self.monday:
+            self.monday, self.current = monday, self._fitted(monday, column)
+        return self.current
+
+    def _fitted(self, monday: int, column: int) -> Structure:
+        past = slice(self.start, monday)
+        values = to_scale(self.panel.values[self.rows, past])
+        innovations = self.innovations[self.rows, : monday - self.start]
+        first_day = self.panel.first_day + timedelta(days=self.start)
+        structure = fit(values, innovations, self.panel.events[self.rows, past], first_day)
+        for day in range(monday, column):
+            structure.forget(self.panel.events[self.rows, day])
+            far_off = np.abs(self.innovations[self.rows, day - self.start]) > FAR_OFF
+            structure.learn(day - monday, to_scale(self.panel.values[self.rows, day]), far_off)
+        return structure

@@ -6,47 +6,45 @@ import numpy as np
 import pytest
 
 from assets.forecasts.panel import Panel
-from benchmarks.bench_detection import BUDGET, JUDGED, SOUGHT, equal_budget, recall
+from benchmarks.bench_detection import BUDGET, JUDGED, SOUGHT, Trial, equal_budget, recall, watch_change
 from benchmarks.forecast_methods import Ahead, Watched
 from benchmarks.forecast_series import FAMILIES, Change, make_fleet
 
 FLEET = make_fleet("mixture", 2000, 60, seed=7)
 
 
-@dataclass
 class Oracle:
     """Knows the scores without the change, so that whatever differs is one."""
 
-    def watch(self, panel: Panel, days: int, rate: float) -> Watched:
-        change = np.abs(panel.values - FLEET.panel.values)[:, -days:]
-        return Watched(np.where(change > 0, rate, 0.5), change - 1e-9)
+    def watch(self, panel: Panel, rate: float) -> Watched:
+        change = (panel.values != FLEET.panel.values) & np.isfinite(panel.values)
+        p_value = np.where(np.isfinite(panel.values), rate, np.nan)
+        return Watched(p_value[:, -JUDGED:], change[:, -JUDGED:])
 
-    def ahead(self, panel: Panel, days: int, level: float) -> Ahead:
+    def ahead(self, panel: Panel, level: float) -> Ahead:
         raise NotImplementedError
 
 
 @dataclass
 class Coin:
-    """Alarms by chance; told the same day twice it says the same."""
+    """Alarms by chance, and far more often than it was asked to."""
 
     seed: int
 
-    def watch(self, panel: Panel, days: int, rate: float) -> Watched:
-        p_value = np.random.default_rng(self.seed).random(panel.values.shape)[:, -days:]
-        return Watched(p_value, rate - p_value)
+    def watch(self, panel: Panel, rate: float) -> Watched:
+        p_value = np.random.default_rng(self.seed).random((len(panel.values), JUDGED))
+        return Watched(p_value, p_value < np.sqrt(rate))
 
-    def ahead(self, panel: Panel, days: int, level: float) -> Ahead:
+    def ahead(self, panel: Panel, level: float) -> Ahead:
         raise NotImplementedError
 
 
 @pytest.mark.parametrize(("change", "window"), [(change, window) for change, window, _ in SOUGHT])
 def test_who_knows_the_change_finds_all_of_it_and_a_coin_its_budget(change: Change, window: int) -> None:
-    oracle = Oracle()
-    calm = equal_budget([oracle.watch(FLEET.panel, JUDGED, BUDGET)])
-    share, days = recall(oracle, FLEET, change, window, calm)
+    share, days = recall(watch_change(Trial(FLEET, Oracle()), change, BUDGET), window)
     assert (share.hits, len(days)) == (share.of, share.of)
-    cut = equal_budget([Coin(1).watch(FLEET.panel, JUDGED, BUDGET)])
-    share, _ = recall(Coin(2), FLEET, change, window, cut)
+    rate = equal_budget([Trial(FLEET, Coin(1))])
+    share, _ = recall(watch_change(Trial(FLEET, Coin(2)), change, rate), window)
     expected = 1 - (1 - BUDGET) ** window
     assert share.hits / share.of == pytest.approx(expected, abs=4 * np.sqrt(expected / share.of) + 0.1 * expected)
 

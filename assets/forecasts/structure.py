@@ -1,0 +1,135 @@
+"""Prophet's part in a forecast: its fit of each week's Monday, with what its newest errors say put right.
+
+Real scores hang together from day to day, which Prophet's noise does not: its forecast is moved by a regression on its
+own newest errors, the same that the recursion makes on its memories (state.py), and averaged with the recursion's. A
+fit sees only what came before its Monday, without the days that were far off, and only since the newest known event.
+
+Belongs here: fitting, the errors, their correction. Does not belong here: Prophet itself (prophet_map.py).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+
+import numpy as np
+import numpy.typing as npt
+
+from assets.forecasts import prophet_map
+from assets.forecasts.panel import Bools, Floats
+from assets.forecasts.state import FEATURES, KEPT, WEEK
+
+# Prophet's share of a forecast, reached gradually: at RAMP_DAYS of history it has half of it. On half a year and less its
+# turning points cost more than its trend brings.
+SHARE, RAMP_DAYS = 0.5, 180.0
+LEAST_DAYS = 21  # scored days for a fit: three of each weekday
+HORIZON_DAYS = 2 * WEEK
+ERROR_DAYS = 60
+# A day so far off, in standard deviations, is left out; of the newest ERROR_DAYS more than MOST_LEFT_OUT such days are
+# a new level, of which Prophet knows nothing.
+FAR_OFF = 3.0
+MOST_LEFT_OUT = 10
+LOOKED_AT = 180  # days in which far-off ones are looked for
+NEIGHBOUR = 0.1
+
+
+@dataclass
+class Structure:
+    """Prophet's forecasts of a week and the next one, and its errors so far.
+
+    Attributes:
+        expected: (HORIZON_DAYS, n) on the arcsine scale, NaN where there is no fit.
+        share: (n,) of the forecast.
+        sums, weights: (FEATURES, n) of its newest errors, forgetting as the state's shorter memories do.
+    """
+
+    expected: Floats
+    share: Floats
+    sums: Floats
+    weights: Floats
+
+    def blend(self, day: int, own: Floats, beta: Floats) -> Floats:
+        """(n,) average of the recursion's forecast of a day of the two weeks with Prophet's."""
+        return _blend(own, self.expected[day], self.share, self._correction(self.sums, self.weights, beta))
+
+    def learn(self, day: int, values: Floats, far_off: Bools) -> None:
+        """Let a day's error in."""
+        error = values - self.expected[day]
+        known = ~np.isnan(error) & ~far_off
+        kept = KEPT[:FEATURES, None]
+        self.sums = self.sums * kept + np.where(known, error, 0.0)
+        self.weights = self.weights * kept + known
+
+    def ahead(self, day: int, own: Floats, beta: Floats) -> Floats:
+        """(days, n) averages with the recursion's forecasts `own` of days from `day` on."""
+        sums, weights = self.sums, self.weights
+        blended = np.empty(own.shape)
+        for step, forecast in enumerate(own):
+            correction = self._correction(sums, weights, beta)
+            blended[step] = _blend(forecast, self.expected[day + step], self.share, correction)
+            sums, weights = sums * KEPT[:FEATURES, None] + correction, weights * KEPT[:FEATURES, None] + 1.0
+        return blended
+
+    def forget(self, which: Bools) -> None:
+        """Leave templates to the recursion, at a known event."""
+        self.expected[:, which] = np.nan
+
+    @staticmethod
+    def _correction(sums: Floats, weights: Floats, beta: Floats) -> Floats:
+        longer = np.zeros(sums.shape[1])
+        correction = np.zeros(sums.shape[1])
+        for row in range(FEATURES - 1, -1, -1):
+            memory = (sums[row] + NEIGHBOUR * longer) / (weights[row] + NEIGHBOUR)
+            correction = correction + beta[row] * (memory - longer)
+            longer = memory
+        return correction
+
+
+def fit(values: Floats, innovations: npt.NDArray[np.float32], events: Bools, first_day: date) -> Structure:
+    """Fit Prophet to histories that end the day before a Monday.
+
+    Args:
+        values: (n, T) angles, NaN where nothing was scored.
+        innovations: (n, T) of the same days.
+        events: (n, T) known changes.
+        first_day: the date of the first column.
+    """
+    n, days = values.shape
+    far_off = np.zeros(values.shape, dtype=bool)
+    far_off[:, -LOOKED_AT:] = np.abs(innovations[:, -LOOKED_AT:]) > FAR_OFF
+    after: npt.NDArray[np.int64] = np.cumsum(events[:, ::-1], axis=1)[:, ::-1] - events
+    since_event: Bools = after == 0
+    history = np.where(since_event & ~far_off, values, np.nan)
+    scored = (~np.isnan(history)).sum(axis=1)
+    usable = (scored >= LEAST_DAYS) & (far_off[:, -ERROR_DAYS:].sum(axis=1) <= MOST_LEFT_OUT)
+    newest = min(ERROR_DAYS, days)
+    expected = np.full((newest + HORIZON_DAYS, n), np.nan)
+    if usable.any():
+        fits = prophet_map.fit(history[usable], first_day)
+        start = first_day + timedelta(days=days - newest)
+        expected[:, usable] = prophet_map.predict(fits, start, newest + HORIZON_DAYS).T
+    structure = Structure(
+        expected=expected[newest:],
+        share=SHARE * scored / (scored + RAMP_DAYS),
+        sums=np.zeros((FEATURES, n)),
+        weights=np.zeros((FEATURES, n)),
+    )
+    errors = replace(structure, expected=expected[:newest])
+    for day in range(newest):
+        errors.learn(day, history[:, days - newest + day], far_off[:, days - newest + day])
+    structure.sums, structure.weights = errors.sums, errors.weights
+    return structure
+
+
+def assemble(n: int, parts: Iterable[tuple[npt.NDArray[np.intp], Structure | None]]) -> Structure:
+    """One structure of `n` templates from those of some; the others have no fit."""
+    whole = Structure(np.full((HORIZON_DAYS, n), np.nan), np.zeros(n), np.zeros((FEATURES, n)), np.zeros((FEATURES, n)))
+    for rows, part in parts:
+        if part is not None:
+            whole.expected[:, rows], whole.share[rows] = part.expected, part.share
+            whole.sums[:, rows], whole.weights[:, rows] = part.sums, part.weights
+    return whole
+
+
+def _blend(own: Floats, expected: Floats, share: Floats, correction: Floats) -> Floats:
+    blended: Floats = np.where(np.isnan(expected), own, own + share * (expected + correction - own))
+    return blended
