@@ -7,6 +7,7 @@ from assets.cadence import NIGHTLY
 from assets.drop_folder.assets import dropped_files
 from assets.evaluations.assets import landing_assets
 from assets.forecasts.assets import definitions as forecasts
+from assets.forecasts.reference import agrees_with_prophet
 from assets.reports.assets import definitions as reports
 from assets.selection.assets import definitions as selection
 from assets.warehouse.assets import care_assets, warehouse_assets
@@ -76,9 +77,10 @@ def build_definitions(
             declared_batches_arrived,
             evaluations_are_judged,
             deliveries_arrive,
+            agrees_with_prophet,
         ],
         jobs=[
-            refresh_job([*warehouse, *care]),
+            refresh_job([*warehouse, *care, agrees_with_prophet]),
             ALERT_MARTS_JOB,
             RECONCILE_BATCHES_JOB,
             NIGHTLY_JOB_DEFINITION,

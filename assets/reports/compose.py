@@ -100,7 +100,8 @@ def _drift_section(report: Report) -> Section:
         return Section(title, f"No template was active in {WINDOW}.")
     lead = (
         f"Most days above the upper bound of their forecast in {WINDOW} first, then the largest change over a week. "
-        "Dots are days, the line is the forecast with its band of two sigma, red diamonds are days above it."
+        "Dots are days, the line is the forecast with its band, as wide as the budget of false alarms wants it, red "
+        "diamonds are days above it."
     )
     if not any(curve.forecasts for curve in report.curves):
         lead += " There are no forecasts of these templates yet."

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _STEPS = 13
 _COLUMNS = (SpinnerColumn(), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
 _LOOK_NEXT = """
-Look next:  make up, then {page} (asset drift_forecasts shows the templates most in trouble)
+Look next:  make up, then {page} (asset drift_anomalies shows the templates most in trouble)
             tidemark psql -c "select * from marts.overview"   (in .venv/bin)
             tidemark recommend --tenant demo-northwind-insurance --template claim-form
             README.md: push your own records

@@ -18,7 +18,9 @@ where tenant_id = %(tenant_id)s and template = %(template)s and date between %(f
 ANOMALOUS_DAYS = """
 select date
 from ml.drift_forecasts
-where tenant_id = %(tenant_id)s and template = %(template)s and date between %(first)s and %(last)s and is_anomaly
+where
+    tenant_id = %(tenant_id)s and template = %(template)s and measure = 'drift'
+    and date between %(first)s and %(last)s and is_anomaly
 order by date
 """
 

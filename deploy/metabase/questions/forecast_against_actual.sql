@@ -7,8 +7,11 @@ select
     yhat,
     lower,
     upper,
+    p_value,
     is_anomaly,
-    method
+    p_crossing,
+    method,
+    model_version
 from marts.drift_forecasts
 where date > (now() at time zone 'utc')::date - 60
 order by tenant_id, template, date
