@@ -7,7 +7,7 @@ from assets.cadence import NIGHTLY
 from assets.drop_folder.assets import dropped_files
 from assets.evaluations.assets import landing_assets
 from assets.forecasts.assets import definitions as forecasts
-from assets.forecasts.reference import agrees_with_prophet
+from assets.forecasts.checks import agrees_with_prophet
 from assets.reports.assets import definitions as reports
 from assets.selection.assets import definitions as selection
 from assets.warehouse.assets import care_assets, warehouse_assets
