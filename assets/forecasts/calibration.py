@@ -31,6 +31,7 @@ TAIL_SHARE = 0.025  # of the pooled days, for the Pareto tail
 TAIL_AT_LEAST = 40
 ENOUGH_BEYOND = 30.0  # a quantile with fewer innovations beyond it is taken from the tail's law
 LEAN_DAYS, LEAN_TEMPLATES = 10.0, 5.0  # innovations beyond a quantile, and templates, that weigh as much as the prior
+CENTRE_DAYS, TAIL_DAYS = 2000.0, 5000.0  # template-days at which its width, and its tail's law, are half believed
 PRIOR_FREEDOM = 8.0
 
 
@@ -113,10 +114,20 @@ def _lean(pooled: tuple[Floats, int], prior: Floats) -> Floats:
     beyond = len(ordered) * ndtr(-np.abs(GRID))
     trust = beyond / (beyond + LEAN_DAYS) * templates / (templates + LEAN_TEMPLATES)
     # Far beyond what was seen the tail's law is as good as the data it was fitted to.
-    fitted = min(len(ordered) / (len(ordered) + 2000.0), templates / (templates + LEAN_TEMPLATES))
-    trust = np.maximum(trust, np.where(beyond < ENOUGH_BEYOND, fitted * len(ordered) / (len(ordered) + 20_000.0), 0.0))
+    fitted = min(len(ordered) / (len(ordered) + CENTRE_DAYS), templates / (templates + LEAN_TEMPLATES))
+    trust = np.maximum(trust, np.where(beyond < ENOUGH_BEYOND, fitted * len(ordered) / (len(ordered) + TAIL_DAYS), 0.0))
+    prior = _moved(prior, ordered, fitted)
     leaned: Floats = np.maximum.accumulate(trust * _quantiles(ordered) + (1.0 - trust) * prior)
     return leaned
+
+
+def _moved(prior: Floats, ordered: Floats, trust: float) -> Floats:
+    """The prior's shape, with centre and width moved towards those of what was seen."""
+    low, centre, high = np.interp(ndtr([-1.0, 0.0, 1.0]) * (len(ordered) - 1), np.arange(len(ordered)), ordered)
+    before = np.interp([-1.0, 0.0, 1.0], GRID, prior)
+    width = float(np.clip((high - low) / max(before[2] - before[0], 1e-6), 0.2, 5.0)) ** trust
+    moved: Floats = before[1] + trust * (centre - before[1]) + width * (prior - before[1])
+    return moved
 
 
 def _quantiles(ordered: Floats) -> Floats:

@@ -39,14 +39,15 @@ class Bounds:
         return bounds
 
 
-def run(scores: Floats, bounds: Floats) -> Floats:
+def run(scores: Floats, bounds: Floats, start: Floats | None = None) -> Floats:
     """(n,) the statistic after the last of the days.
 
     Args:
         scores: (n, D) normal scores, NaN where nothing was scored: the statistic then stays.
         bounds: (n, D) the bound on each day.
+        start: (n,) the statistic before them; 0 if None.
     """
-    statistic = np.zeros(scores.shape[0])
+    statistic = np.zeros(scores.shape[0]) if start is None else start
     for day in range(scores.shape[1]):
         moved = np.maximum(0.0, statistic + np.minimum(scores[:, day], CLIP) - DRIFT)
         moved = np.where(moved > bounds[:, day], 0.0, moved)

@@ -121,7 +121,10 @@ def judge(
     """
     n, columns = panel.values.shape
     wanted = _wanted(judged, n, columns)
-    days = [int(column) for column in np.flatnonzero(wanted.any(axis=0))]
+    asked = (
+        np.flatnonzero(wanted.any(axis=0)) if not isinstance(judged, int) else range(max(columns - judged, 0), columns)
+    )
+    days = [int(column) for column in asked]
     known = dict(calibration or {})
     rates = np.broadcast_to(1.0 / (7.0 * np.asarray(budget, dtype=float)), (n,))
     levels = np.broadcast_to(np.asarray(thresholds, dtype=float), (n,))
@@ -148,12 +151,14 @@ def judge(
     )
 
 
-def _wanted(judged: Bools | int, n: int, columns: int) -> Bools:
+def _wanted(judged: Bools | int, n: int, columns: int) -> tuple[Bools, list[int]]:
+    """(n, T) cells asked for, and the columns that hold them."""
     if not isinstance(judged, int):
-        return judged
+        return judged, [int(column) for column in np.flatnonzero(judged.any(axis=0))]
+    days = list(range(max(columns - judged, 0), columns))
     wanted = np.zeros((n, columns), dtype=bool)
-    wanted[:, max(columns - judged, 0) :] = judged > 0
-    return wanted
+    wanted[:, days] = True
+    return wanted, days
 
 
 def _date(panel: Panel, column: int) -> date:

@@ -18,8 +18,8 @@ from assets.forecasts import prophet_map
 from assets.forecasts.panel import Bools, Floats
 from assets.forecasts.state import FEATURES, KEPT, WEEK
 
-# Prophet's share of a forecast, reached gradually: at RAMP_DAYS of history it has half of it. On half a year and less its
-# turning points cost more than its trend brings.
+# Prophet's share of a forecast, reached gradually: at RAMP_DAYS of history it has half of it. On half a year and less
+# its turning points cost more than its trend brings.
 SHARE, RAMP_DAYS = 0.5, 180.0
 LEAST_DAYS = 21  # scored days for a fit: three of each weekday
 HORIZON_DAYS = 2 * WEEK

@@ -1,0 +1,209 @@
+"""Promises of the judgement of a fleet: what an anomaly is, what a verdict may depend on, and how often it errs."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import numpy as np
+import pytest
+from forecast_panels import calm, panel_of, rows_of, until
+from scipy.stats import binom
+
+from assets.forecasts.judging import METHODS, MIN_DAYS, Verdicts, judge
+
+DAYS = 130
+PANEL = panel_of(calm(60, DAYS))
+SAID = ("yhat", "lower", "upper", "p_value", "is_anomaly", "method", "innovations", "slow", "down_weighted")
+AHEAD = ("ahead_yhat", "ahead_lower", "ahead_upper", "ahead_method", "p_crossing")
+
+
+@pytest.fixture(scope="module")
+def whole() -> Verdicts:
+    return judge(PANEL, thresholds=0.3)
+
+
+def assert_same(one: Verdicts, other: Verdicts, rows: np.ndarray | slice = slice(None), days: int = 14) -> None:
+    """Bit for bit, the newest `days`, rows of `one` against all of `other`."""
+    for name in SAID:
+        assert getattr(one, name)[rows][:, -days:].tobytes() == getattr(other, name)[:, -days:].tobytes(), name
+    for name in AHEAD:
+        assert getattr(one, name)[rows].tobytes() == getattr(other, name).tobytes(), name
+
+
+def test_an_anomaly_is_a_day_above_its_upper_bound(whole: Verdicts) -> None:
+    values = PANEL.values.copy()
+    values[::3, -5] += 0.15
+    verdict = judge(replace(PANEL, values=values), calibration=whole.calibrations)
+    with np.errstate(invalid="ignore"):
+        above = values[:, -14:] > verdict.upper
+    assert (verdict.is_anomaly == above).all()
+    assert verdict.is_anomaly[::3, -5].mean() > 0.9
+    said = ~np.isnan(verdict.yhat)
+    assert (verdict.lower[said] <= verdict.yhat[said]).all()
+    assert (verdict.yhat[said] <= verdict.upper[said]).all()
+    assert (verdict.lower[said] >= 0).all()
+    assert (verdict.upper[said] <= 1).all()
+
+
+def test_the_order_of_templates_and_a_second_run_change_no_bit(whole: Verdicts) -> None:
+    order = np.random.default_rng(3).permutation(len(PANEL.subjects))
+    assert_same(whole, judge(rows_of(PANEL, order), thresholds=0.3), order)
+
+
+def test_a_tenants_verdicts_are_the_same_when_judged_apart_with_the_fleets_calibration(whole: Verdicts) -> None:
+    rows = np.arange(1, len(PANEL.subjects), 2)
+    assert_same(whole, judge(rows_of(PANEL, rows), thresholds=0.3, calibration=whole.calibrations), rows)
+
+
+def test_a_verdict_does_not_look_at_its_own_or_later_days(whole: Verdicts) -> None:
+    changed = PANEL.values.copy()
+    changed[:, -6:] = np.random.default_rng(5).uniform(size=(len(changed), 6))
+    verdict = judge(replace(PANEL, values=changed, counts=np.where(np.isnan(changed), 0.0, 100.0)))
+    for name in ("yhat", "lower", "upper"):
+        before, after = getattr(whole, name)[:, :-5], getattr(verdict, name)[:, :-5]
+        # The day's own count of evaluations says how exact it is, so a day must have come for its bound to be the same.
+        came = ~np.isnan(PANEL.values[:, -14:-5])
+        assert before[came].tobytes() == after[came].tobytes(), name
+
+
+def test_nights_with_memory_say_what_one_run_from_the_start_says(whole: Verdicts) -> None:
+    night = judge(until(PANEL, DAYS - 14), thresholds=0.3)
+    said = []
+    for day in range(DAYS - 13, DAYS + 1):
+        night = judge(until(PANEL, day), night.memory, thresholds=0.3, judged=1, calibration=night.calibrations)
+        said.append(night)
+    for name in SAID:
+        nightly = np.concatenate([getattr(each, name) for each in said], axis=1)
+        assert nightly.tobytes() == getattr(whole, name).tobytes(), name
+    for name in AHEAD:
+        assert getattr(night, name).tobytes() == getattr(whole, name).tobytes(), name
+
+
+def test_late_days_restate_only_their_template(whole: Verdicts) -> None:
+    late = PANEL.values.copy()
+    late[4, -20] = 0.5
+    days = whole.memory.days.copy()
+    days[4] = 0
+    panel = replace(PANEL, values=late)
+    again = judge(panel, replace(whole.memory, days=days), thresholds=0.3, calibration=whole.calibrations)
+    others = np.arange(len(PANEL.subjects)) != 4
+    assert_same(whole, replace_rows(again, others), others)
+    assert not np.array_equal(again.upper[4], whole.upper[4], equal_nan=True)
+
+
+def replace_rows(verdict: Verdicts, rows: np.ndarray) -> Verdicts:
+    return replace(verdict, **{name: getattr(verdict, name)[rows] for name in (*SAID, *AHEAD)})
+
+
+def test_false_alarms_come_as_rarely_as_asked_for_and_coverage_is_nominal() -> None:
+    panel = panel_of(calm(1000, 120, seed=11))
+    verdict = judge(panel, budget=180 / 7)
+    judged = ~np.isnan(verdict.p_value)
+    days = int(judged.sum())
+    for alarms, rate in (
+        (verdict.is_anomaly.sum(), 1 / 180),
+        ((verdict.p_value[judged] < 1 / 60).sum(), 1 / 60),
+        ((verdict.p_value[judged] < 0.02275).sum(), 0.02275),
+        ((verdict.p_value[judged] > 0.97725).sum(), 0.02275),
+    ):
+        # Days of one template hang together a little: 4 binomial deviations, and a tenth of the rate.
+        assert abs(alarms - rate * days) < 4 * binom.std(days, rate) + 0.1 * rate * days
+
+
+def test_a_lasting_shift_is_found_though_no_day_of_it_stands_out() -> None:
+    values = calm(150, 120, seed=2, correlation=0.0)
+    noise = np.nanstd(values[:, 60:106], axis=1, keepdims=True)
+    calibrated = judge(panel_of(values), budget=26.0)
+    values[:, -14:] = np.clip(values[:, -14:] + 2.0 * noise, 0, 1)
+    shifted = judge(panel_of(values), budget=26.0, calibration=calibrated.calibrations)
+    assert shifted.is_anomaly[:, :5].any(axis=1).mean() > calibrated.is_anomaly[:, :5].any(axis=1).mean() + 0.5
+
+
+def test_after_a_known_event_a_new_level_is_no_anomaly() -> None:
+    values = calm(100, 120, seed=4)
+    calibrated = judge(panel_of(values)).calibrations
+    values[:, -10:] = np.clip(values[:, -10:] + 0.1, 0, 1)
+    unknown = panel_of(values)
+    events = unknown.events.copy()
+    events[:, -10] = True
+    found = [
+        judge(panel, calibration=calibrated).is_anomaly[:, -10:].mean()
+        for panel in (replace(unknown, events=events), unknown)
+    ]
+    assert found[0] < 0.02
+    assert found[1] > 0.3
+
+
+def test_an_incident_neither_hides_the_next_nor_lasts_for_ever() -> None:
+    values = calm(100, 140, seed=6)
+    calibrated = judge(panel_of(values), judged=40).calibrations
+    values[:, -40:-33] += 0.15
+    values[:, -25] += 0.15
+    values[:, -20:] += 0.15
+    values = np.clip(values, 0, 1)
+    verdict = judge(panel_of(values), judged=40, calibration=calibrated)
+    scored = ~np.isnan(values[:, -40:])
+    share = np.array([verdict.is_anomaly[scored[:, day], day].mean() for day in range(40)])
+    assert share[:7].min() > 0.85
+    assert share[8:14].max() < 0.1
+    assert share[15] > 0.85
+    assert share[20:30].min() > 0.85
+    assert share[-2:].max() < 0.2
+
+
+TIDY = calm(6, 100, seed=8)
+TIDY[:, :3] = 0.2
+DAY = np.arange(100)
+UNTIDY = {
+    "no templates": TIDY[:0],
+    "one template": TIDY[:1],
+    "one day": TIDY[:, :1],
+    "no day": TIDY[:, :0],
+    "nothing scored": np.full((3, 50), np.nan),
+    "constant": np.full((3, 90), 0.2),
+    "zeros": np.zeros((3, 90)),
+    "ones": np.ones((3, 90)),
+    "silent for months": np.where((DAY >= 20) & (DAY < 95), np.nan, TIDY),
+    "gone": np.where(DAY >= 40, np.nan, TIDY),
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", UNTIDY)
+@pytest.mark.parametrize("count", [0, 100])
+def test_untidy_histories_get_bounds_or_silence_and_no_false_alarm(name: str, count: int) -> None:
+    values = UNTIDY[name]
+    verdict = judge(panel_of(values, np.where(np.isnan(values), 0.0, count)), thresholds=0.5)
+    assert not verdict.is_anomaly.any()
+    ages = np.cumsum(~np.isnan(values), axis=1) - ~np.isnan(values)
+    assert (np.isnan(verdict.upper) == (ages[:, -14:] < MIN_DAYS)).all()
+    assert (np.isnan(verdict.ahead_yhat[:, 0]) == ((~np.isnan(values)).sum(axis=1) < MIN_DAYS)).all()
+    assert set(np.unique(verdict.method)) <= set(range(len(METHODS)))
+
+
+def test_a_constant_history_alarms_on_a_change_and_not_on_rounding() -> None:
+    values = np.full((3, 90), 0.2)
+    values[:, -1] = [0.2 + 1e-12, 0.204, 0.3]
+    verdict = judge(panel_of(values))
+    assert verdict.is_anomaly[:, -1].tolist() == [False, False, True]
+
+
+def test_days_asked_for_by_name_are_those_judged(whole: Verdicts) -> None:
+    asked = np.zeros(PANEL.values.shape, dtype=bool)
+    asked[3, -2] = asked[5, -9] = True
+    verdict = judge(PANEL, judged=asked, calibration=whole.calibrations)
+    assert verdict.days == (whole.days[-9], whole.days[-2])
+    assert verdict.days[1] == PANEL.first_day + timedelta(days=DAYS - 2)
+    assert verdict.upper[5, 0] == whole.upper[5, -9]
+    assert verdict.upper[3, 1] == whole.upper[3, -2]
+    assert np.isnan(verdict.upper).sum() == verdict.upper.size - 2
+
+
+def test_a_crossing_is_foreseen_where_a_level_nears_its_threshold(whole: Verdicts) -> None:
+    probability = whole.p_crossing
+    said = ~np.isnan(probability[:, 0])
+    assert (np.diff(probability[said], axis=1) >= 0).all()
+    assert ((probability[said] >= 0) & (probability[said] <= 1)).all()
+    near = judge(PANEL, thresholds=np.where(np.arange(60) % 2, 0.0, 1.0), judged=1, calibration=whole.calibrations)
+    certain = near.p_crossing[said][:, -1]
+    assert set(certain) == {0.0, 1.0}
+    assert np.isnan(judge(PANEL, judged=1, calibration=whole.calibrations).p_crossing).all()
