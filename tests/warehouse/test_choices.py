@@ -3,7 +3,8 @@
 from datetime import UTC, date, datetime
 from typing import Any
 
-from mart_records import rows_of
+import pytest
+from mart_records import empty_marts, rows_of
 from selection_rows import plant_shares
 
 from assets.warehouse.build import run_dbt
@@ -23,6 +24,7 @@ def _said(record_id: str, day: int, **said: Any) -> dict[str, Any]:
     return {"record_id": record_id, "created_at": f"2026-05-{day:02}T12:00:00Z"} | said
 
 
+@pytest.mark.begins(after=empty_marts)
 def test_late_and_corrected_feedback_restates_its_day_alone_and_what_cannot_be_used_is_told(
     database: Database, connection: Connection, tenant: str, push: Any, an_evaluation: Any
 ) -> None:
