@@ -47,9 +47,9 @@ LONGEST_FIRST = (
     "warehouse/test_batches.py",
 )
 # Where Linux keeps files in memory: to make a database's 600 files takes a fortieth of a second there and up to half a
-# second on a disk. A test process's server has held 600 MB at most.
+# second on a disk. A server holds some 200 MB.
 _IN_MEMORY = Path("/dev/shm")  # noqa: S108
-_ROOM_BYTES = 4 * 1024**3
+_ROOM_BYTES = 2 * 1024**3
 Prepare = Callable[[Database], None]
 Prepared = Callable[..., Database]
 
