@@ -3,27 +3,30 @@
 Belongs here: Dagster's view of them. Does not belong here: the mathematics, SQL (but the checks' own).
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 import dagster as dg
 
-from assets.figures import markdown
 from assets.selection.findings import write_changes, write_priors, write_values
 from assets.selection.history import read_groups
 from assets.selection.knowledge import ArmChange, ArmPrior, know
-from assets.selection.plots import density_figure
 from assets.selection.policies import read_policies, read_rulings
 from assets.selection.publishing import publish
-from assets.selection.recommendations import Publication
+from assets.selection.refusals import Refused, whose
 from assets.selection.snapshots import TemplatePosteriors, one_learner, read_posteriors, write_posteriors
+from assets.selection.told import (
+    posterior_metadata,
+    prior_metadata,
+    recommendation_metadata,
+    refusal_check,
+    value_metadata,
+)
 from assets.selection.values import estimate_values
 from storage.database import Database
 
 EXTRACTOR_PERFORMANCE_DAILY = dg.AssetKey(["marts", "extractor_performance_daily"])
-TABLE_ROWS = 10
-PANELS = 4
-CLEAR = 0.95
+DAILY_SUMS_CAN_BE = "daily_sums_can_be"
+LOGGED_SUMS_CAN_BE = "logged_sums_can_be"
 _GROUP = "selection"
 _OWNERS = ["team:tidemark"]
 _KINDS = {"python", "postgres"}
@@ -86,12 +89,25 @@ from (
             kinds=_KINDS,
         ),
     ],
+    check_specs=[
+        dg.AssetCheckSpec(
+            DAILY_SUMS_CAN_BE,
+            asset="extractor_posteriors",
+            description="Every day's sums of feedback can be. Of a template where they can't nothing new is learnt.",
+        )
+    ],
 )
-def learn_of_extractors(database: dg.ResourceParam[Database]) -> Iterator[dg.MaterializeResult[None]]:
-    """Learn from all daily feedback, and store priors, posteriors and changes in one transaction."""
+def learn_of_extractors(
+    database: dg.ResourceParam[Database],
+) -> Iterator[dg.MaterializeResult[None]]:
+    """Learn from all daily feedback, and store priors, posteriors and changes in one transaction.
+
+    What was known of a template whose sums can't be stays as it is.
+    """
     templates: list[TemplatePosteriors] = []
     priors: list[ArmPrior] = []
     changes: list[ArmChange] = []
+    refused: list[Refused] = []
     silent = 0
     with database.connect() as connection:
         one_learner(connection)
@@ -101,15 +117,22 @@ def learn_of_extractors(database: dg.ResourceParam[Database]) -> Iterator[dg.Mat
             templates += found.templates
             priors += found.priors
             changes += found.changes
+            refused += found.refused
             silent += group.templates_without_feedback
-        rewritten = write_priors(connection, priors)
-        changed = write_posteriors(connection, templates)
-        write_changes(connection, changes)
-    yield dg.MaterializeResult(asset_key="extractor_prior", metadata=_prior_metadata(priors, rewritten))
+        kept = whose(refused)
+        rewritten = write_priors(connection, priors, kept)
+        changed = write_posteriors(connection, templates, kept)
+        write_changes(connection, changes, kept)
+    yield dg.MaterializeResult(asset_key="extractor_prior", metadata=prior_metadata(priors, templates, rewritten))
     yield dg.MaterializeResult(
         asset_key="extractor_posteriors",
-        metadata=_posterior_metadata(templates, changes)
-        | {"templates_changed": changed, "templates_without_feedback": silent},
+        metadata=posterior_metadata(templates, changes)
+        | {
+            "templates_changed": changed,
+            "templates_without_feedback": silent,
+            "templates_refused": len(refused),
+        },
+        check_results=[refusal_check(DAILY_SUMS_CAN_BE, refused)],
     )
 
 
@@ -127,22 +150,7 @@ def extractor_recommendations(database: dg.ResourceParam[Database]) -> dg.Materi
     """Publish what follows from the posteriors and from what people decided."""
     with database.connect() as connection:
         published = publish(connection)
-    counts = {
-        f"decided_{kind}": sum(each.decision.decision == kind for each in published)
-        for kind in ("promote", "keep", "explore", "stop", "insufficient", "alarm")
-    }
-    contested = [each for each in published if len(each.shares) > 1]
-    metadata: dict[str, Any] = {
-        "templates": len(published),
-        "templates_with_a_choice": len(contested),
-        "templates_with_a_clear_best": sum(max(share.p_best for share in each.shares) >= CLEAR for each in contested),
-        "templates_overridden": sum(each.is_overridden for each in published),
-        **counts,
-    }
-    if published:
-        ranked = sorted(published, key=_urgency)
-        metadata["recommendations"] = dg.MetadataValue.table([_recommended(each) for each in ranked[:TABLE_ROWS]])
-    return dg.MaterializeResult(metadata=metadata)
+    return dg.MaterializeResult(metadata=recommendation_metadata(published))
 
 
 @dg.asset(
@@ -154,102 +162,22 @@ def extractor_recommendations(database: dg.ResourceParam[Database]) -> dg.Materi
     group_name=_GROUP,
     owners=_OWNERS,
     kinds=_KINDS,
+    check_specs=[
+        dg.AssetCheckSpec(
+            LOGGED_SUMS_CAN_BE,
+            asset="policy_value",
+            description="Every template's sums over logged decisions can be. Where they can't the estimates stay as "
+            "they were.",
+        )
+    ],
 )
-def policy_value(database: dg.ResourceParam[Database]) -> dg.MaterializeResult[None]:
+def policy_value(database: dg.ResourceParam[Database]) -> Iterator[dg.MaterializeResult[None]]:
     """Estimate what other choices would have been worth, and store it."""
     with database.connect() as connection:
-        values = estimate_values(connection, read_posteriors(connection))
-        changed = write_values(connection, values)
-    told = [value for value in values if value.estimator == "dr" and value.gain is not None]
-    gains = sorted(told, key=lambda value: -(value.gain or 0))
-    metadata: dict[str, Any] = {
-        "extractors": len(values) // 3,
-        "extractors_estimated": len(told),
-        "surely_better_than_what_was_done": sum((value.gain_lower or 0) > 0 for value in told),
-        "rows_changed": changed,
-    }
-    if gains:
-        metadata["largest_gains"] = dg.MetadataValue.table(
-            [
-                dg.TableRecord(
-                    {
-                        "tenant": value.tenant_id,
-                        "template": value.template,
-                        "extractor": f"{value.extractor_vendor}/{value.extractor_model}",
-                        "would_have_been": round(value.estimate or 0, 4),
-                        "gain": round(value.gain or 0, 4),
-                        "interval_95": f"{value.gain_lower:+.3f} to {value.gain_upper:+.3f}",
-                    }
-                )
-                for value in gains[:TABLE_ROWS]
-            ]
-        )
-    return dg.MaterializeResult(metadata=metadata)
-
-
-def _prior_metadata(priors: Sequence[ArmPrior], rewritten: int) -> dict[str, Any]:
-    bases = sorted({prior.basis for prior in priors})
-    return {
-        "extractors": len(priors),
-        "rows_changed": rewritten,
-        **{f"from_{basis.replace(' ', '_')}": sum(prior.basis == basis for prior in priors) for basis in bases},
-    }
-
-
-def _posterior_metadata(templates: Sequence[TemplatePosteriors], changes: Sequence[ArmChange]) -> dict[str, Any]:
-    metadata: dict[str, Any] = {
-        "templates": len(templates),
-        "extractors": sum(len(known.arms) for known in templates),
-        "feedback_count": sum(arm.feedback_count for known in templates for arm in known.arms),
-        "extractors_changed": len(changes),
-    }
-    if templates:
-        ranked = sorted(templates, key=_interest)
-        rows = [(known, arm) for known in ranked for arm in sorted(known.arms, key=lambda arm: -arm.mean)]
-        metadata["posteriors"] = dg.MetadataValue.table(
-            [
-                dg.TableRecord(
-                    {
-                        "tenant": known.tenant_id,
-                        "template": known.template,
-                        "extractor": str(arm.extractor),
-                        "objective": known.objective,
-                        "n": arm.feedback_count,
-                        "mean": round(arm.mean, 4),
-                        "interval_95": f"{arm.lower:.3f} - {arm.upper:.3f}",
-                        "since": str(arm.restarted_on or ""),
-                    }
-                )
-                for known, arm in rows[:TABLE_ROWS]
-            ]
-        )
-        metadata["posterior_densities"] = dg.MetadataValue.md(
-            markdown(density_figure(ranked[:PANELS]), "posterior densities")
-        )
-    return metadata
-
-
-def _interest(known: TemplatePosteriors) -> tuple[bool, float, str, str]:
-    """Templates with a choice first, and of those where the extractors' rates are furthest apart."""
-    means = [arm.mean for arm in known.arms if arm.feedback_count]
-    return len(known.arms) == 1, min(means) - max(means), known.tenant_id, known.template
-
-
-def _urgency(each: Publication) -> tuple[int, float, str, str]:
-    """Alarms first, then what is to be changed, then by what there is to gain."""
-    order = ("alarm", "promote", "stop", "explore", "insufficient", "keep")
-    return order.index(each.decision.decision), -each.value_remaining, each.known.tenant_id, each.known.template
-
-
-def _recommended(each: Publication) -> dg.TableRecord:
-    return dg.TableRecord(
-        {
-            "tenant": each.known.tenant_id,
-            "template": each.known.template,
-            "decision": each.decision.decision,
-            "use": str(each.recommended),
-            "reason": each.decision.reason,
-        }
+        values, refused = estimate_values(connection, read_posteriors(connection))
+        changed = write_values(connection, values, whose(refused))
+    yield dg.MaterializeResult(
+        metadata=value_metadata(values, changed), check_results=[refusal_check(LOGGED_SUMS_CAN_BE, refused)]
     )
 
 

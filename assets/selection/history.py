@@ -40,6 +40,7 @@ select
     string_agg(int4send(date - %(after)s), '' order by date) as days,
     string_agg(float8send(success_count), '' order by date) as success_count,
     string_agg(float8send(failure_count), '' order by date) as failure_count,
+    string_agg(float8send(feedback_count), '' order by date) as feedback_count,
     string_agg(float8send(document_count), '' order by date) as document_count,
     string_agg(float8send(rate_sum), '' order by date) as rate_sum,
     string_agg(float8send(rate_sum_sq), '' order by date) as rate_sum_sq,
@@ -51,6 +52,7 @@ group by tenant_id, template_id, template, extractor_vendor, extractor_model
 order by tenant_id, template_id, extractor_vendor collate "C", extractor_model collate "C"
 """
 _OUTCOMES = ("success_count", "failure_count")
+_COUNTS = (*_OUTCOMES, "feedback_count")
 _FIELDS = ("document_count", "rate_sum", "rate_sum_sq", "fields_correct", "fields_total")
 
 
@@ -87,8 +89,16 @@ class TemplateHistory:
 
     def feedback_count(self, arm: ArmHistory) -> int:
         """Evaluations of an arm with feedback on the objective."""
-        names = ("document_count",) if self.objective == "fields" else _OUTCOMES
-        return sum(arm.total(name) for name in names)
+        return sum(arm.total(name) for name in self._judged_by)
+
+    @property
+    def has_feedback(self) -> bool:
+        """Whether any of its extractors has some."""
+        return any(arm.sums[name].any() for arm in self.arms for name in self._judged_by)
+
+    @property
+    def _judged_by(self) -> tuple[str, ...]:
+        return ("document_count",) if self.objective == "fields" else _OUTCOMES
 
 
 @dataclass(frozen=True)
@@ -119,18 +129,24 @@ def read_groups(connection: Connection, policies: Mapping[tuple[str, UUID], Poli
         after = today - WINDOW
         rows = connection.execute(_ARMS, {"tenant_ids": tenant_ids, "after": after}, binary=True)
         found = list(_templates(rows, policies))
-        told = [template for template in found if any(map(template.feedback_count, template.arms))]
+        told = [template for template in found if template.has_feedback]
         yield Group(told, after, today, len(found) - len(told))
 
 
+def first_day(group: Group) -> date:
+    """The first day on which any of a group's extractors was used."""
+    return group.after + timedelta(days=min(int(arm.days[0]) for each in group.templates for arm in each.arms))
+
+
 def daily_sums(group: Group) -> DailySums:
-    """A group's feedback as arrays; the last column is the group's newest day."""
+    """A group's feedback as arrays; the first column is its first day, the last its newest."""
     templates = group.templates
-    before = min(int(arm.days[0]) for template in templates for arm in template.arms)
-    days = (group.today - group.after).days - before + 1
+    first = first_day(group)
+    before = (first - group.after).days
+    days = (group.today - first).days + 1
     shape = len(templates), max(len(template.arms) for template in templates), days
     by_fields = np.array([template.objective == "fields" for template in templates])
-    names = (*_OUTCOMES, *_FIELDS) if by_fields.any() else _OUTCOMES
+    names = (*_COUNTS, *_FIELDS) if by_fields.any() else _COUNTS
     sums: dict[str, Floats] = {name: np.zeros(shape) for name in names}
     mask = np.zeros(shape[:2], dtype=bool)
     for row, template in enumerate(templates):
@@ -139,7 +155,8 @@ def daily_sums(group: Group) -> DailySums:
             for name, values in sums.items():
                 values[row, column, arm.days - before] = arm.sums[name]
     fields = FieldSums(**{name: sums[name] for name in _FIELDS}) if by_fields.any() else None
-    return DailySums(mask, sums["success_count"], sums["failure_count"], by_fields, fields)
+    success, failure, feedback = (sums[name] for name in _COUNTS)
+    return DailySums(mask, success, failure, by_fields, fields, feedback)
 
 
 def _templates(
@@ -152,7 +169,7 @@ def _templates(
 
 def _arm(row: tuple[Any, ...]) -> ArmHistory:
     vendor, model, mean_cost_usd, mean_latency_ms, days, *sums = row[3:]
-    measures = zip((*_OUTCOMES, *_FIELDS), (np.frombuffer(numbers, ">f8") for numbers in sums), strict=True)
+    measures = zip((*_COUNTS, *_FIELDS), (np.frombuffer(numbers, ">f8") for numbers in sums), strict=True)
     return ArmHistory(
         Extractor(vendor, model), mean_cost_usd, mean_latency_ms, np.frombuffer(days, ">i4"), dict(measures)
     )

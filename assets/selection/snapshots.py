@@ -5,7 +5,7 @@ learning (`learning`), what is recommended on them (`publishing`).
 """
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import groupby
@@ -111,17 +111,22 @@ def one_learner(connection: Connection) -> None:
     connection.execute(_ONE_LEARNER)
 
 
-def write_posteriors(connection: Connection, templates: Sequence[TemplatePosteriors]) -> int:
-    """Make these what is known, and nothing else; returns for how many templates that is something new.
+def write_posteriors(
+    connection: Connection, templates: Sequence[TemplatePosteriors], kept: Collection[tuple[str, UUID]] = ()
+) -> int:
+    """Make these what is known, and nothing else but what is known of the templates (tenant, identifier) in `kept`.
 
     Snapshots that are there already are left as they are; others stay, for whoever refers to them.
+
+    Returns:
+        For how many templates that is something new.
     """
     new = {(known.tenant_id, known.template_id): (known.posterior_id, known) for known in templates}
     with connection.transaction(), connection.cursor() as cursor:
         one_learner(connection)
         old = {(tenant_id, template_id): stored for tenant_id, template_id, stored in cursor.execute(_POINTERS)}
         changed = [(name, known) for key, (name, known) in new.items() if old.get(key) != name]
-        gone = [key for key in old if key not in new]
+        gone = [key for key in old if key not in new and key not in kept]
         if changed:
             headers = [_header(name, known) for name, known in changed]
             cursor.executemany(_HEADER, headers)

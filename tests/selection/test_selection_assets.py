@@ -14,6 +14,7 @@ from mart_records import evaluation, push
 from selection_rows import arm, plant_recommendation
 from typer.testing import CliRunner, Result
 
+from assets.evaluations.contract import template_id
 from assets.selection.assets import definitions
 from assets.selection.policies import Extractor, change_policy, rule
 from assets.selection.published import read_recommendation
@@ -87,7 +88,7 @@ def test_what_is_learnt_and_recommended_is_stored_with_the_metadata_that_explain
     database: Database, connection: Connection
 ) -> None:
     result, metadata = materialize(database)
-    assert [check.passed for check in result.get_asset_check_evaluations()] == [True, True]
+    assert [check.passed for check in result.get_asset_check_evaluations()] == [True] * 4
     posteriors, recommended, values = (
         metadata[name] for name in ("extractor_posteriors", "extractor_recommendations", "policy_value")
     )
@@ -95,6 +96,10 @@ def test_what_is_learnt_and_recommended_is_stored_with_the_metadata_that_explain
     assert {name: posteriors[name] for name in expected} == expected
     assert str(posteriors["posterior_densities"]).startswith("![posterior densities](data:image/png;base64,iVBORw0KGgo")
     assert metadata["extractor_prior"]["extractors"] == 4
+    assert {record.data["template"] for record in metadata["extractor_prior"]["priors"].records} == {
+        "invoice",
+        "receipt",
+    }
     assert (recommended["templates"], recommended["templates_with_a_choice"]) == (2, 1)
     told = [record.data for record in recommended["recommendations"].records]
     assert [(row["template"], row["use"], row["decision"]) for row in told] == [
@@ -359,4 +364,68 @@ def test_the_checks_fail_where_probabilities_or_shares_do_not_add_up(
         "create trigger spoil before insert on ml.extractor_shares for each row execute function ml.spoil()"
     )
     result, _ = materialize(database, raise_on_error=False)
-    assert [check.passed for check in result.get_asset_check_evaluations()] == [False, False]
+    failed = {check.check_name for check in result.get_asset_check_evaluations() if not check.passed}
+    assert failed == {"p_best_sums_to_one", "shares_tile"}
+
+
+KEPT = """
+select jsonb_agg(known order by known.* ::text)
+from (
+    select tenant_id, template, 'p' as what, to_jsonb(r) - 'computed_at' as row
+    from ml.extractor_recommendations as r
+    union all
+    select tenant_id, template_id::text, 'q', to_jsonb(r) from ml.extractor_priors as r
+    union all
+    select tenant_id, template, 'v', to_jsonb(r) from ml.policy_value as r
+) as known
+where tenant_id = 'acme' and (template = 'invoice' or template = %s)
+"""
+
+
+@pytest.mark.parametrize("pools", [False, True])
+def test_a_template_whose_sums_cannot_be_is_named_and_kept_while_all_others_learn(
+    database: Database, connection: Connection, pools: bool
+) -> None:
+    create_tenant(connection, "other")
+    connection.execute("update access.tenants set pools_extractors = %s", (pools,))
+    push(connection, "other", "evaluations", [_record("o", "note", "alpha", "2026-04-20T08:00:00Z", success=True)])
+    run_dbt(["run", "--select", "+extractor_performance_daily"], database)
+    materialize(database)
+    told = [KEPT, (str(template_id(TENANT, "invoice")),)]
+    before = connection.execute(*told).fetchone()
+    new = {"receipt": {"fields_correct": 5, "fields_total": 10}, "invoice": {"success": True}}
+    for template, said in new.items():
+        push(
+            connection,
+            TENANT,
+            "evaluations",
+            [_record(f"n {template}", template, "alpha", "2026-05-02T08:00:00Z", **said)],
+        )
+    push(connection, "other", "evaluations", [_record("n", "note", "beta", "2026-05-02T08:00:00Z", success=True)])
+    run_dbt(["run", "--select", "+extractor_performance_daily"], database)
+    spoilt = """update marts.extractor_performance_daily
+        set success_count = -3, success_weight_sum = 'NaN'
+        where template = 'invoice' and extractor_model = 'beta' and date = '2026-04-09'"""
+    connection.execute(spoilt)
+    result, metadata = materialize(database)
+    assert connection.execute(*told).fetchone() == before, "what was known of it stays"
+    posteriors = metadata["extractor_posteriors"]
+    assert (posteriors["templates"], posteriors["templates_refused"]) == (2, 1)
+    learnt = connection.execute(
+        "select tenant_id, template, sum(feedback_count) from ml.extractor_recommendations group by 1, 2 order by 1, 2"
+    ).fetchall()
+    assert learnt == [(TENANT, "invoice", 240), (TENANT, "receipt", 41), ("other", "note", 2)]
+    checks = {check.check_name: check for check in result.get_asset_check_evaluations() if not check.passed}
+    assert set(checks) == {"daily_sums_can_be", "logged_sums_can_be"}
+    assert (checks["daily_sums_can_be"].description or "").startswith(
+        "invoice of acme, v/beta on 2026-04-09: success_count -3 is impossible, a day's sums are from 0 to 1e+09. "
+    )
+    assert "tidemark refresh --full" in (checks["daily_sums_can_be"].description or "")
+    assert "invoice of acme, v/beta: weight_sum nan is impossible" in (checks["logged_sums_can_be"].description or "")
+
+    run_dbt(["run", "--select", "+extractor_performance_daily", "--full-refresh"], database)
+    result, _ = materialize(database)
+    assert all(check.passed for check in result.get_asset_check_evaluations())
+    assert read_recommendation(connection, TENANT, "invoice").evidence_to == date(2026, 5, 2)
+    [found] = connection.execute("select sum(feedback_count) from ml.extractor_recommendations").fetchall()
+    assert found == (284,), "nothing was lost"
