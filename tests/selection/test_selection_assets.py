@@ -232,6 +232,41 @@ def test_python_and_sql_give_a_key_the_same_extractor_with_its_propensity(
     assert {model for model, _, _ in by_sql.values()} >= {"alpha", "untried"}
 
 
+def test_a_slip_in_a_model_s_name_gets_little_however_often_it_is_made_and_a_declared_version_what_it_may_be_worth(
+    database: Database, connection: Connection, settings: Settings
+) -> None:
+    known = [arm("v", "alpha", 70, 30), arm("v", "beta", 40, 60)]
+    slips = [arm("v", f"alhpa{number}", number % 2, 0) for number in range(5)]
+    plant_recommendation(connection, TENANT, "invoice", [*known, *slips])
+    found = read_recommendation(connection, TENANT, "invoice")
+    dealt = {each.extractor_model: each for each in found.arms}
+    assert sum(each.p_best for name, each in dealt.items() if name.startswith("alhpa")) > 0.7, "who knows"
+    got = sum(each.share for name, each in dealt.items() if name.startswith("alhpa"))
+    assert got == pytest.approx(0.95 * 0.1 + 0.05 * 5 / 7)
+    assert min(each.share for each in found.arms) >= 0.05 / 7 - 1e-12
+    assert "Of v/alhpa0 and v/alhpa1" in found.reason
+    assert "tidemark selection retire" in found.reason
+    plant_recommendation(connection, TENANT, "silent", [arm("v", "alpha", 20, 9), *slips])
+    new = read_recommendation(connection, TENANT, "silent")
+    assert [each.share for each in new.arms] == pytest.approx([0.05 / 6 + 0.95 * each.p_best for each in new.arms])
+    # Heard of on another template, or declared, it is a candidate, with all that it may be worth.
+    plant_recommendation(connection, TENANT, "receipt", [arm("v", "alhpa1", 2, 0)])
+    assert decide("succeed", "v/alhpa2", "--predecessor", "v/beta").exit_code == 0
+    assert decide("set", "--template", "invoice", "--incumbent", "v/alhpa4").exit_code == 0
+    heard = read_recommendation(connection, TENANT, "invoice")
+    share = {each.extractor_model: each.share - 0.05 / 7 for each in heard.arms}
+    p_best = {each.extractor_model: each.p_best for each in heard.arms}
+    for name in ("alhpa1", "alhpa2", "alhpa4"):
+        assert share[name] / share["alpha"] == pytest.approx(p_best[name] / p_best["alpha"])
+    assert share["alhpa0"] + share["alhpa3"] == pytest.approx(0.95 * 0.1)
+    for number in (0, 1, 2, 3):
+        decide("retire", f"v/alhpa{number}")
+    decide("unset", "incumbent", "--template", "invoice")
+    assert decide("retire", "v/alhpa4").exit_code == 0
+    rest = read_recommendation(connection, TENANT, "invoice")
+    assert [each.share for each in rest.arms] == pytest.approx([0.025 + 0.95 * each.p_best for each in rest.arms])
+
+
 def run(*arguments: str) -> Result:
     return CliRunner().invoke(app, [*arguments, "--tenant", TENANT])
 
