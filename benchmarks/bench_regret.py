@@ -1,9 +1,9 @@
 """What do learnt posteriors cost in wrong choices, against plain counts under a uniform prior?
 
 Every policy plays each arm with its share: 5 % dealt out evenly, the rest by the exact probability of being best; what
-is learnt holds back, as publishing does, what next to nothing was heard of. Only the delays draw from the posteriors, which has the same law. Regret is the sum of what the best arm's rate exceeds the
-chosen ones' by. Then the coverage of intervals from field feedback, false alarms, and the delays of Chapelle & Li
-(2011), table 1.
+is learnt holds back, as publishing does, what next to nothing was heard of. Only the delays draw from the posteriors,
+which has the same law. Regret is the sum of what the best arm's rate exceeds the chosen ones' by. Then the coverage of
+intervals from field feedback, false alarms, and the delays of Chapelle & Li (2011), table 1.
 """
 
 import time

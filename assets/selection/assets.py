@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
+from assets.selection.decided import learnt_from, read_decided
 from assets.selection.findings import write_changes, write_priors, write_values
 from assets.selection.history import read_groups
 from assets.selection.knowledge import ArmChange, ArmPrior, know
@@ -111,6 +112,7 @@ def learn_of_extractors(
     silent = 0
     with database.connect() as connection:
         one_learner(connection)
+        decided = read_decided(connection)
         rulings = read_rulings(connection)
         for group in read_groups(connection, read_policies(connection)):
             found = know(group, rulings)
@@ -123,6 +125,7 @@ def learn_of_extractors(
         rewritten = write_priors(connection, priors, kept)
         changed = write_posteriors(connection, templates, kept)
         write_changes(connection, changes, kept)
+        learnt_from(connection, decided)
     yield dg.MaterializeResult(asset_key="extractor_prior", metadata=prior_metadata(priors, templates, rewritten))
     yield dg.MaterializeResult(
         asset_key="extractor_posteriors",

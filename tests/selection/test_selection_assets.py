@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 
 from assets.evaluations.contract import template_id
 from assets.selection.assets import definitions
+from assets.selection.decided import decided_since_learning
 from assets.selection.policies import Extractor, change_policy, rule
 from assets.selection.published import read_recommendation
 from assets.selection.publishing import publish
@@ -36,6 +37,7 @@ select
     (select jsonb_agg(x) from (select * from ml.extractor_recommendations order by 1, 2, 4, 5) as x),
     (select jsonb_agg(x) from (select * from ml.policy_value order by 1, 2, 4, 5, 7) as x)
 """
+LEARNING = ["extractor_prior", "extractor_posteriors"]
 app = typer.Typer()
 app.command()(recommend)
 
@@ -176,7 +178,7 @@ def test_a_run_reads_nothing_before_the_run_that_learns_is_done(database: Databa
     with ThreadPoolExecutor(1) as threads:
         with database.connect() as other:
             one_learner(other)
-            run = threads.submit(materialize, database, selection=["extractor_prior", "extractor_posteriors"])
+            run = threads.submit(materialize, database, selection=LEARNING)
             end = time.monotonic() + 60
             while not run.done() and connection.execute(waiting).fetchone() == (0,):
                 assert time.monotonic() < end
@@ -230,6 +232,29 @@ def test_python_and_sql_give_a_key_the_same_extractor_with_its_propensity(
         assert by_sql[key] == (choice.arm.extractor_model, choice.propensity, found.snapshot_id)
     assert len(picked) == len(keys)
     assert {model for model, _, _ in by_sql.values()} >= {"alpha", "untried"}
+
+
+def test_what_changes_learning_is_behind_until_it_is_learnt_from_and_what_does_not_is_not(
+    database: Database, connection: Connection, settings: Settings
+) -> None:
+    assert decided_since_learning(connection), "the objective of receipt, before the first refresh"
+    materialize(database)
+    template = ("--template", "invoice")
+    for change in (("set", *template, "--floor", "0.1"), ("retire", "v/untried"), ("restore", "v/untried")):
+        assert decide(*change).exit_code == 0
+        assert not decided_since_learning(connection)
+    for change in (
+        ("set", *template, "--objective", "fields"),
+        ("succeed", "v/untried", "--predecessor", "v/alpha"),
+        ("pool", "--on"),
+        ("unset", *template, "objective"),
+    ):
+        assert decide(*change).exit_code == 0
+        assert decided_since_learning(connection), change
+        materialize(database, selection=LEARNING)
+        assert not decided_since_learning(connection)
+    basis = connection.execute("select basis from ml.extractor_priors where extractor_model = 'untried'").fetchall()
+    assert basis == [("predecessor",)]
 
 
 def test_a_slip_in_a_model_s_name_gets_little_however_often_it_is_made_and_a_declared_version_what_it_may_be_worth(
