@@ -84,7 +84,12 @@ class ArmPosterior(NamedTuple):
 
 @dataclass(frozen=True)
 class TemplatePosteriors:
-    """What is known of a template's extractors, these in the order of their names by code points."""
+    """What is known of a template's extractors, these in the order of their names by code points.
+
+    Attributes:
+        stored_as: the snapshot that it was read from. An earlier version of the platform may have stored it, whose
+            identifier was made of other content.
+    """
 
     tenant_id: str
     template_id: UUID
@@ -92,11 +97,12 @@ class TemplatePosteriors:
     objective: Objective
     evidence_to: date
     arms: Sequence[ArmPosterior]
+    stored_as: UUID | None = None
 
     @property
     def posterior_id(self) -> UUID:
-        """Made of the content, of tenant and template too."""
-        return content_id(
+        """Of what is stored already its identifier; else one made of the content, of tenant and template too."""
+        return self.stored_as or content_id(
             [self.tenant_id, self.template_id, self.template, self.objective, self.evidence_to, self.arms]
         )
 
@@ -161,7 +167,7 @@ def read_posteriors(connection: Connection, tenant_id: str | None = None) -> lis
 
 
 def _templates(rows: Iterable[tuple[Any, ...]]) -> Iterable[TemplatePosteriors]:
-    for header, arms in groupby(rows, key=lambda row: row[1:_HEADER_COLUMNS]):
-        tenant_id, template_id, template, objective, evidence_to = header
+    for header, arms in groupby(rows, key=lambda row: row[:_HEADER_COLUMNS]):
+        stored_as, tenant_id, template_id, template, objective, evidence_to = header
         known = [ArmPosterior(*row[_HEADER_COLUMNS:]) for row in arms]
-        yield TemplatePosteriors(tenant_id, template_id, template, objective, evidence_to, known)
+        yield TemplatePosteriors(tenant_id, template_id, template, objective, evidence_to, known, stored_as)
