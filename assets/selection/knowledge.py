@@ -122,8 +122,12 @@ def _known(group: Group, rulings: Mapping[str, Sequence[Ruling]]) -> Knowledge:
         for ruling in rulings.get(template.tenant_id, ()):
             if ruling.predecessor in columns and ruling.extractor in columns:
                 before[row, columns[ruling.extractor]] = columns[ruling.predecessor]
-    learnt = learn(daily, np.zeros(len(group.templates), dtype=int), ids, before)
-    return _named(group, learnt, first_day(group))
+    first = first_day(group)
+    last = first + timedelta(days=daily.success_count.shape[2] - 1)
+    _, tenants = np.unique([template.tenant_id for template in group.templates], return_inverse=True)
+    silent = [(last - template.today).days for template in group.templates]
+    learnt = learn(daily, np.zeros(len(group.templates), dtype=int), ids, before, tenants, silent)
+    return _named(group, learnt, first)
 
 
 def _named(group: Group, learnt: Learnt, first: date) -> Knowledge:
@@ -155,9 +159,9 @@ def _named(group: Group, learnt: Learnt, first: date) -> Knowledge:
             )
             priors.append(_prior(template, arm.extractor, learnt, (row, column)))
             if changed is not None:
-                changes.append(_change(template, arm.extractor, learnt, (row, column), (first, group.today)))
+                changes.append(_change(template, arm.extractor, learnt, (row, column), first))
         about = template.tenant_id, template.template_id, template.template, template.objective
-        templates.append(TemplatePosteriors(*about, group.today, arms))
+        templates.append(TemplatePosteriors(*about, template.today, arms))
     return Knowledge(templates, priors, changes, [])
 
 
@@ -174,10 +178,9 @@ def _prior(template: TemplateHistory, extractor: Extractor, learnt: Learnt, at: 
 
 
 def _change(
-    template: TemplateHistory, extractor: Extractor, learnt: Learnt, at: tuple[int, int], days: tuple[date, date]
+    template: TemplateHistory, extractor: Extractor, learnt: Learnt, at: tuple[int, int], first: date
 ) -> ArmChange:
     found = learnt.changes
-    first, today = days
     return ArmChange(
         template.tenant_id,
         template.template_id,
@@ -192,7 +195,7 @@ def _change(
         float(found.rate_after[at]),
         float(found.count_before[at]),
         float(found.count_after[at]),
-        today,
+        template.today,
     )
 
 

@@ -257,6 +257,66 @@ def test_what_changes_learning_is_behind_until_it_is_learnt_from_and_what_does_n
     assert basis == [("predecessor",)]
 
 
+def test_who_pools_is_judged_on_its_own_days_however_long_it_has_been_silent(
+    database: Database, connection: Connection
+) -> None:
+    for tenant, at in (("quiet", "2025-01-10"), ("gone", "2023-01-10")):
+        create_tenant(connection, tenant)
+        said = [(f"{n}", ("alpha", "beta")[n % 2], {"success": n % 4 > 0}) for n in range(40)]
+        records = [_record(name, "note", model, f"{at}T08:00:00Z", **known) for name, model, known in said]
+        assert push(connection, tenant, "evaluations", records).accepted == 40
+    run_dbt(["run", "--select", "+extractor_performance_daily"], database)
+    told = """select tenant_id, evidence_to, extractor_model, effective_count, decision
+        from ml.extractor_recommendations where template = 'note' order by 1, 3"""
+    found = []
+    for pools in (False, True):
+        connection.execute("update access.tenants set pools_extractors = %s", (pools,))
+        materialize(database)
+        found.append(connection.execute(told).fetchall())
+    alone, together = found
+    assert [row[:4] for row in alone] == [
+        ("gone", date(2023, 1, 10), "alpha", 20.0),
+        ("gone", date(2023, 1, 10), "beta", 20.0),
+        ("quiet", date(2025, 1, 10), "alpha", 20.0),
+        ("quiet", date(2025, 1, 10), "beta", 20.0),
+    ]
+    assert together == alone
+    own = "select basis from ml.extractor_priors where tenant_id = %s"
+    assert {basis for (basis,) in connection.execute(own, ("gone",))} == {"uniform"}
+    assert {basis for (basis,) in connection.execute(own, ("quiet",))} == {"beta"}, "others' cells are donors"
+
+
+def test_what_an_earlier_version_stored_under_another_identifier_can_still_be_decided_about(
+    database: Database, connection: Connection, settings: Settings
+) -> None:
+    materialize(database)
+    before = read_recommendation(connection, TENANT, "invoice")
+    connection.execute("""
+        with earlier as (
+            insert into ml.posterior_snapshots
+            select gen_random_uuid(), tenant_id, template_id, template, objective, evidence_to, computed_at
+            from ml.posterior_snapshots where template = 'invoice'
+            returning posterior_id
+        ),
+        arms as (
+            insert into ml.extractor_posteriors
+            select (jsonb_populate_record(arms, to_jsonb(earlier))).*
+            from ml.extractor_posteriors as arms
+            inner join ml.posterior_snapshots using (posterior_id)
+            cross join earlier
+            where template = 'invoice'
+        )
+        update ml.current_posteriors set posterior_id = earlier.posterior_id from earlier
+        where template_id = (select template_id from access.templates where template = 'invoice')
+    """)
+    assert decide("set", "--template", "invoice", "--incumbent", "v/alpha").exit_code == 0
+    found = read_recommendation(connection, TENANT, "invoice")
+    assert (str(found.incumbent), found.arms[0].mean) == ("v/alpha", before.arms[0].mean)
+    materialize(database)
+    assert connection.execute("select count(distinct posterior_id) from ml.current_posteriors").fetchone() == (2,)
+    assert decide("set", "--template", "invoice", "--floor", "0.2").exit_code == 0
+
+
 def test_a_slip_in_a_model_s_name_gets_little_however_often_it_is_made_and_a_declared_version_what_it_may_be_worth(
     database: Database, connection: Connection, settings: Settings
 ) -> None:
