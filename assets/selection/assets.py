@@ -143,7 +143,8 @@ def learn_of_extractors(
     deps=["extractor_posteriors"],
     description=(
         "What to do with each template (promote, keep, explore, stop, insufficient, alarm) and why; each extractor's "
-        "probability of being best and its share of the decisions, as snapshots that never change."
+        "probability of being best and its share of the decisions, as snapshots that never change. Computed and stored "
+        "here; the mart of the same name (marts/extractor_recommendations) shows it to BI and SQL."
     ),
     group_name=_GROUP,
     owners=_OWNERS,
@@ -160,7 +161,8 @@ def extractor_recommendations(database: dg.ResourceParam[Database]) -> dg.Materi
     deps=["extractor_posteriors", EXTRACTOR_PERFORMANCE_DAILY],
     description=(
         "What each extractor's objective would have been, had it been used always in the last 90 days: off-policy "
-        "estimates (IPS, SNIPS, doubly robust) from logged propensities, or why the logs can't tell."
+        "estimates (IPS, SNIPS, doubly robust) from logged propensities, or why the logs can't tell. Computed and "
+        "stored here; the mart of the same name (marts/policy_value) shows it to BI."
     ),
     group_name=_GROUP,
     owners=_OWNERS,

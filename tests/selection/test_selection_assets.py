@@ -433,6 +433,8 @@ def test_what_people_decide_holds_at_once_and_is_on_record(
         (("set", "--template", "invoice", "--incumbent", "beta"), "give vendor/model"),
         (("set", "--template", "invoice", "--floor", "1.5"), "exploration floor 1.5"),
         (("set", "--template", "nothing", "--floor", "0.1"), "unknown template 'nothing'"),
+        (("retire", "v/never"), "retire v/never: unknown extractor. Known: v/alpha"),
+        (("restore", "v/never"), "restore v/never: unknown extractor. Known: v/alpha"),
         (("succeed", "v/beta", "--predecessor", "v/beta"), "comes after itself"),
         (("succeed", "v/beta", "--predecessor", "beta"), "name a model of the same vendor, v/MODEL"),
         (("succeed", "v/beta", "--predecessor", "w/alpha"), "name a model of the same vendor, v/MODEL"),
@@ -451,7 +453,7 @@ def test_a_decision_that_can_t_be_is_refused_with_the_remedy(
     ("tenant", "template", "message"),
     [
         ("nobody", "invoice", "unknown tenant 'nobody'"),
-        (TENANT, "invoic", "unknown template 'invoic' of tenant 'acme': Known: invoice, receipt, silent"),
+        (TENANT, "invoic", "unknown template 'invoic' of tenant 'acme': known are invoice, receipt, silent"),
         (TENANT, "silent", "no feedback on this template"),
     ],
 )
