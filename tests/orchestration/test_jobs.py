@@ -17,7 +17,7 @@ from selection_rows import arm, plant_recommendation
 from assets.evaluations.landing import land
 from assets.evaluations.manifests import declare_manifest
 from assets.evaluations.verdicts import Line
-from assets.selection.policies import Extractor, rule
+from assets.selection.policies import Extractor, rule, set_pooling
 from assets.selection.publishing import publish
 from orchestration.alert_marts_sensor import alert_marts_sensor
 from orchestration.arrivals_sensor import arrivals_sensor
@@ -144,6 +144,9 @@ def test_one_tick_and_one_run_restate_late_days_across_gaps_views_and_diamonds(
     )
     assert failures == [(1,)]
     assert isinstance(house.tick(), dg.SkipReason)
+    set_pooling(connection, tenant, pools=True)
+    house.refresh()
+    assert isinstance(house.tick(), dg.SkipReason), "what was decided is learnt from"
 
 
 @pytest.mark.begins(after=empty_marts)

@@ -10,7 +10,7 @@ import dagster as dg
 import psycopg
 import pytest
 import typer
-from mart_records import evaluation, push
+from mart_records import empty_marts, evaluation, push
 from selection_rows import arm, plant_recommendation
 from typer.testing import CliRunner, Result
 
@@ -473,6 +473,13 @@ def test_an_empty_platform_has_nothing_to_recommend_and_no_failure(database: Dat
     assert result.success
     assert (metadata["extractor_posteriors"]["templates"], metadata["extractor_recommendations"]["templates"]) == (0, 0)
     assert connection.execute("select count(*) from ml.extractor_recommendations").fetchone() == (0,)
+
+
+@pytest.mark.begins(after=empty_marts)
+def test_without_any_tenant_all_is_done_and_nothing_told(database: Database) -> None:
+    result, metadata = materialize(database)
+    assert all(check.passed for check in result.get_asset_check_evaluations())
+    assert {metadata[name]["templates"] for name in ("extractor_posteriors", "extractor_recommendations")} == {0}
 
 
 def test_the_checks_fail_where_probabilities_or_shares_do_not_add_up(
