@@ -1,68 +1,42 @@
-"""Assets of selection: `extractor_prior`, `extractor_posteriors`, `extractor_recommendations`, `policy_value`; checks.
+"""Assets of selection: `extractor_prior`, `extractor_posteriors`, `extractor_recommendations`, `policy_value`.
 
-Belongs here: Dagster's view of them. Does not belong here: the mathematics, SQL (but the checks' own).
+Belongs here: Dagster's view of them. Does not belong here: the mathematics, SQL, checks (`checks`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import dagster as dg
 
+from assets.figures import markdown
+from assets.selection.checks import (
+    DAILY_SUMS_CAN_BE,
+    LOGGED_SUMS_CAN_BE,
+    TABLE_ROWS,
+    p_best_sums_to_one,
+    refusal_check,
+    shares_tile,
+)
 from assets.selection.decided import learnt_from, read_decided
 from assets.selection.findings import write_changes, write_priors, write_values
 from assets.selection.history import read_groups
 from assets.selection.knowledge import ArmChange, ArmPrior, know
+from assets.selection.plots import density_figure
 from assets.selection.policies import read_policies, read_rulings
 from assets.selection.publishing import publish
+from assets.selection.recommendations import Publication
 from assets.selection.refusals import Refused, whose
 from assets.selection.snapshots import TemplatePosteriors, one_learner, read_posteriors, write_posteriors
-from assets.selection.told import (
-    posterior_metadata,
-    prior_metadata,
-    recommendation_metadata,
-    refusal_check,
-    value_metadata,
-)
-from assets.selection.values import estimate_values
+from assets.selection.values import ArmValue, estimate_values
 from storage.database import Database
 
 EXTRACTOR_PERFORMANCE_DAILY = dg.AssetKey(["marts", "extractor_performance_daily"])
-DAILY_SUMS_CAN_BE = "daily_sums_can_be"
-LOGGED_SUMS_CAN_BE = "logged_sums_can_be"
+PANELS = 4
+CLEAR = 0.95
+_DECISIONS = ("promote", "keep", "explore", "stop", "insufficient", "alarm")
 _GROUP = "selection"
 _OWNERS = ["team:tidemark"]
 _KINDS = {"python", "postgres"}
-
-SUMS = """
-select count(*), count(*) filter (where abs(total - 1) > 1e-9)
-from (
-    select sum(p_best) as total
-    from ml.current_recommendations inner join ml.extractor_shares using (snapshot_id)
-    group by snapshot_id
-) as sums
-"""
-TILES = """
-select
-    count(*),
-    count(*) filter (where share_lo <> coalesce(before, 0) or (after is null and share_hi <> 1)),
-    count(*) filter (where assigned_by = 'share' and share_hi - share_lo < exploration_floor / extractors - 1e-12)
-from (
-    select
-        shares.share_lo,
-        shares.share_hi,
-        header.assigned_by,
-        header.exploration_floor,
-        lag(shares.share_hi) over laid as before,
-        lead(shares.share_lo) over laid as after,
-        count(*) over (partition by shares.snapshot_id) as extractors
-    from ml.current_recommendations
-    inner join ml.recommendation_snapshots as header using (snapshot_id)
-    inner join ml.extractor_shares as shares using (snapshot_id)
-    window laid as (
-        partition by shares.snapshot_id
-        order by shares.extractor_vendor collate "C", shares.extractor_model collate "C"
-    )
-) as shares
-"""
 
 
 @dg.multi_asset(
@@ -90,13 +64,7 @@ from (
             kinds=_KINDS,
         ),
     ],
-    check_specs=[
-        dg.AssetCheckSpec(
-            DAILY_SUMS_CAN_BE,
-            asset="extractor_posteriors",
-            description="Every day's sums of feedback can be. Of a template where they can't nothing new is learnt.",
-        )
-    ],
+    check_specs=[DAILY_SUMS_CAN_BE],
 )
 def learn_of_extractors(
     database: dg.ResourceParam[Database],
@@ -126,10 +94,10 @@ def learn_of_extractors(
         changed = write_posteriors(connection, templates, kept)
         write_changes(connection, changes, kept)
         learnt_from(connection, decided)
-    yield dg.MaterializeResult(asset_key="extractor_prior", metadata=prior_metadata(priors, templates, rewritten))
+    yield dg.MaterializeResult(asset_key="extractor_prior", metadata=_prior_metadata(priors, templates, rewritten))
     yield dg.MaterializeResult(
         asset_key="extractor_posteriors",
-        metadata=posterior_metadata(templates, changes)
+        metadata=_posterior_metadata(templates, changes)
         | {
             "templates_changed": changed,
             "templates_without_feedback": silent,
@@ -154,7 +122,7 @@ def extractor_recommendations(database: dg.ResourceParam[Database]) -> dg.Materi
     """Publish what follows from the posteriors and from what people decided."""
     with database.connect() as connection:
         published = publish(connection)
-    return dg.MaterializeResult(metadata=recommendation_metadata(published))
+    return dg.MaterializeResult(metadata=_recommendation_metadata(published))
 
 
 @dg.asset(
@@ -167,14 +135,7 @@ def extractor_recommendations(database: dg.ResourceParam[Database]) -> dg.Materi
     group_name=_GROUP,
     owners=_OWNERS,
     kinds=_KINDS,
-    check_specs=[
-        dg.AssetCheckSpec(
-            LOGGED_SUMS_CAN_BE,
-            asset="policy_value",
-            description="Every template's sums over logged decisions can be. Where they can't the estimates stay as "
-            "they were.",
-        )
-    ],
+    check_specs=[LOGGED_SUMS_CAN_BE],
 )
 def policy_value(database: dg.ResourceParam[Database]) -> Iterator[dg.MaterializeResult[None]]:
     """Estimate what other choices would have been worth, and store it."""
@@ -182,35 +143,143 @@ def policy_value(database: dg.ResourceParam[Database]) -> Iterator[dg.Materializ
         values, refused = estimate_values(connection, read_posteriors(connection))
         changed = write_values(connection, values, whose(refused))
     yield dg.MaterializeResult(
-        metadata=value_metadata(values, changed), check_results=[refusal_check(LOGGED_SUMS_CAN_BE, refused)]
+        metadata=_value_metadata(values, changed), check_results=[refusal_check(LOGGED_SUMS_CAN_BE, refused)]
     )
 
 
-@dg.asset_check(
-    asset="extractor_recommendations",
-    blocking=True,
-    description="The probabilities of being the best sum to 1 over each template's extractors.",
-)
-def p_best_sums_to_one(database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
-    """Every template has exactly one best extractor."""
-    with database.connect() as connection:
-        row = connection.execute(SUMS).fetchone()
-    total, wrong = row or (0, 0)
-    return dg.AssetCheckResult(passed=wrong == 0, metadata={"templates": total, "violations": wrong})
+def _prior_metadata(
+    priors: Sequence[ArmPrior], templates: Sequence[TemplatePosteriors], rewritten: int
+) -> dict[str, Any]:
+    """How many priors come from where, and those that say most: whoever weighs most before any feedback."""
+    names = {(known.tenant_id, known.template_id): known.template for known in templates}
+    bases = sorted({prior.basis for prior in priors})
+    metadata: dict[str, Any] = {
+        "extractors": len(priors),
+        "rows_changed": rewritten,
+        **{f"from_{basis.replace(' ', '_')}": sum(prior.basis == basis for prior in priors) for basis in bases},
+    }
+    if priors:
+        weightiest = sorted(priors, key=lambda prior: (-prior.alpha - prior.beta, *prior[:4]))
+        metadata["priors"] = dg.MetadataValue.table(
+            [
+                dg.TableRecord(
+                    {
+                        "tenant": prior.tenant_id,
+                        "template": names[prior.tenant_id, prior.template_id],
+                        "extractor": f"{prior.extractor_vendor}/{prior.extractor_model}",
+                        "objective": prior.objective,
+                        "mean": round(prior.alpha / (prior.alpha + prior.beta), 4),
+                        "weighs_feedbacks": round(prior.alpha + prior.beta, 2),
+                        "basis": prior.basis,
+                    }
+                )
+                for prior in weightiest[:TABLE_ROWS]
+            ]
+        )
+    return metadata
 
 
-@dg.asset_check(
-    asset="extractor_recommendations",
-    blocking=True,
-    description="Each template's shares tile [0, 1) without a gap, and none is below its part of the floor.",
-)
-def shares_tile(database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
-    """Every key falls to exactly one extractor, and every extractor may be chosen."""
-    with database.connect() as connection:
-        row = connection.execute(TILES).fetchone()
-    total, gaps, starved = row or (0, 0, 0)
-    return dg.AssetCheckResult(
-        passed=gaps == 0 and starved == 0, metadata={"shares": total, "gaps": gaps, "below_the_floor": starved}
+def _posterior_metadata(templates: Sequence[TemplatePosteriors], changes: Sequence[ArmChange]) -> dict[str, Any]:
+    """What is known now: the templates with a choice whose extractors' rates are furthest apart, drawn too."""
+    metadata: dict[str, Any] = {
+        "templates": len(templates),
+        "extractors": sum(len(known.arms) for known in templates),
+        "feedback_count": sum(arm.feedback_count for known in templates for arm in known.arms),
+        "extractors_changed": len(changes),
+    }
+    if templates:
+        ranked = sorted(templates, key=_interest)
+        rows = [(known, arm) for known in ranked for arm in sorted(known.arms, key=lambda arm: -arm.mean)]
+        metadata["posteriors"] = dg.MetadataValue.table(
+            [
+                dg.TableRecord(
+                    {
+                        "tenant": known.tenant_id,
+                        "template": known.template,
+                        "extractor": str(arm.extractor),
+                        "objective": known.objective,
+                        "n": arm.feedback_count,
+                        "mean": round(arm.mean, 4),
+                        "interval_95": f"{arm.lower:.3f} - {arm.upper:.3f}",
+                        "since": str(arm.restarted_on or ""),
+                    }
+                )
+                for known, arm in rows[:TABLE_ROWS]
+            ]
+        )
+        metadata["posterior_densities"] = dg.MetadataValue.md(
+            markdown(density_figure(ranked[:PANELS]), "posterior densities")
+        )
+    return metadata
+
+
+def _recommendation_metadata(published: Sequence[Publication]) -> dict[str, Any]:
+    """How many templates were decided how; what is most urgent."""
+    counts = {f"decided_{kind}": sum(each.decision.decision == kind for each in published) for kind in _DECISIONS}
+    contested = [each for each in published if len(each.shares) > 1]
+    metadata: dict[str, Any] = {
+        "templates": len(published),
+        "templates_with_a_choice": len(contested),
+        "templates_with_a_clear_best": sum(max(share.p_best for share in each.shares) >= CLEAR for each in contested),
+        "templates_overridden": sum(each.is_overridden for each in published),
+        **counts,
+    }
+    if published:
+        ranked = sorted(published, key=_urgency)
+        metadata["recommendations"] = dg.MetadataValue.table([_recommended(each) for each in ranked[:TABLE_ROWS]])
+    return metadata
+
+
+def _value_metadata(values: Sequence[ArmValue], changed: int) -> dict[str, Any]:
+    """How many extractors could be estimated, and with whom most would have been gained."""
+    told = [value for value in values if value.estimator == "dr" and value.gain is not None]
+    gains = sorted(told, key=lambda value: -(value.gain or 0))
+    metadata: dict[str, Any] = {
+        "extractors": len(values) // 3,
+        "extractors_estimated": len(told),
+        "surely_better_than_what_was_done": sum((value.gain_lower or 0) > 0 for value in told),
+        "rows_changed": changed,
+    }
+    if gains:
+        metadata["largest_gains"] = dg.MetadataValue.table(
+            [
+                dg.TableRecord(
+                    {
+                        "tenant": value.tenant_id,
+                        "template": value.template,
+                        "extractor": f"{value.extractor_vendor}/{value.extractor_model}",
+                        "would_have_been": round(value.estimate or 0, 4),
+                        "gain": round(value.gain or 0, 4),
+                        "interval_95": f"{value.gain_lower:+.3f} to {value.gain_upper:+.3f}",
+                    }
+                )
+                for value in gains[:TABLE_ROWS]
+            ]
+        )
+    return metadata
+
+
+def _interest(known: TemplatePosteriors) -> tuple[bool, float, str, str]:
+    """Templates with a choice first, and of those where the extractors' rates are furthest apart."""
+    means = [arm.mean for arm in known.arms if arm.feedback_count]
+    return len(known.arms) == 1, min(means) - max(means), known.tenant_id, known.template
+
+
+def _urgency(each: Publication) -> tuple[int, float, str, str]:
+    """Alarms first, then what is to be changed, then by what there is to gain."""
+    order = ("alarm", "promote", "stop", "explore", "insufficient", "keep")
+    return order.index(each.decision.decision), -each.value_remaining, each.known.tenant_id, each.known.template
+
+
+def _recommended(each: Publication) -> dg.TableRecord:
+    return dg.TableRecord(
+        {
+            "tenant": each.known.tenant_id,
+            "template": each.known.template,
+            "decision": each.decision.decision,
+            "use": str(each.recommended),
+            "reason": each.decision.reason,
+        }
     )
 
 
