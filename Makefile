@@ -47,4 +47,4 @@ bench: $(READY)
 	@$(BIN)/python -m benchmarks
 
 lock: $(READY)
-	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra dev --no-header --no-annotate --no-emit-index-url --no-emit-find-links pyproject.toml -o requirements.lock
+	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra dev --extra celery --no-header --no-annotate --no-emit-index-url --no-emit-find-links pyproject.toml -o requirements.lock

@@ -33,6 +33,7 @@ from orchestration.commands.recommend import recommend
 from orchestration.commands.refresh_command import refresh
 from orchestration.commands.report import report
 from orchestration.commands.up_command import up
+from orchestration.commands.worker_command import worker
 from orchestration.instance import QUIET
 from storage.errors import TidemarkError, UsageError
 from storage.logging import configure_logging
@@ -49,6 +50,7 @@ app = typer.Typer(
 for command in (
     up,
     dispatch,
+    worker,
     demo,
     platform_commands.migrate,
     platform_commands.doctor,

@@ -16,13 +16,17 @@ from orchestration.alert_marts_sensor import alert_marts_sensor
 from orchestration.arrivals_sensor import arrivals_sensor
 from orchestration.dagster_retention import dagster_retention
 from orchestration.drop_sensor import drop_folder_sensor
+from orchestration.executors import forecast_executor
 from orchestration.jobs import (
     ALERT_MARTS_JOB,
     DROP_FOLDER_JOB,
-    NIGHTLY_JOB_DEFINITION,
+    FORECASTS,
     RECONCILE_BATCHES_JOB,
     REPORTS_JOB,
+    forecast_job,
+    forecasts_follow,
     nightly,
+    nightly_job,
     refresh_job,
     weekly_reports,
 )
@@ -55,6 +59,10 @@ def build_definitions(
         return settings or load_settings()
 
     warehouse, care = warehouse_assets(), care_assets()
+    apart = current_settings().forecast_executor != "in_process"
+    elsewhere = FORECASTS if apart else None
+    refreshing = [refresh_job([*warehouse, *care, agrees_with_prophet], elsewhere), nightly_job(elsewhere)]
+    forecasting = forecast_job(forecast_executor(current_settings()))
     return dg.Definitions(
         assets=[
             *landing_assets(DAYS),
@@ -80,10 +88,10 @@ def build_definitions(
             agrees_with_prophet,
         ],
         jobs=[
-            refresh_job([*warehouse, *care, agrees_with_prophet]),
+            *refreshing,
+            forecasting,
             ALERT_MARTS_JOB,
             RECONCILE_BATCHES_JOB,
-            NIGHTLY_JOB_DEFINITION,
             REPORTS_JOB,
             DROP_FOLDER_JOB,
             replay_webhook_deliveries,
@@ -97,6 +105,7 @@ def build_definitions(
             alert_sensor(ALERT_MARTS_JOB.name),
             *webhooks(),
             alerting_health,
+            *([forecasts_follow(refreshing, forecasting)] if apart else []),
         ],
         resources={
             "database": dg.ResourceDefinition(lambda _: database or open_database(current_settings())),

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestration.executors import celery_environment
 from storage.database import Database, create_if_missing
 from storage.settings import Settings
 
@@ -63,7 +64,8 @@ def instance_environment(settings: Settings, database: Database) -> dict[str, st
     home = settings.dagster_home
     home.mkdir(parents=True, exist_ok=True)
     _write_if_changed(home / "dagster.yaml", _DAGSTER_YAML)
-    return QUIET | database.environment | {"DAGSTER_HOME": str(home), "TIDEMARK_HOME": str(settings.home)}
+    places = {"DAGSTER_HOME": str(home), "TIDEMARK_HOME": str(settings.home)}
+    return QUIET | database.environment | places | celery_environment(settings, database)
 
 
 def open_instance(settings: Settings, database: Database) -> "dg.DagsterInstance":

@@ -9,26 +9,33 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from assets.cadence import CHECK_TAGS, EACH_BUILD, NIGHTLY
 from assets.drop_folder import assets as drop_folder
 from orchestration.partitions import DAYS
-from orchestration.refresh import NIGHTLY_JOB, REFRESH_JOB
+from orchestration.refresh import FORECAST_JOB, NIGHTLY_JOB, REFRESH_JOB
 
 # Dagster queues such runs one behind the other; see the limit in `orchestration.instance`.
 BUILDS_MARTS = {"tidemark/builds_marts": "true"}
 
 REPORTS = dg.AssetSelection.groups("reports")
+_OF_FORECASTS = dg.AssetSelection.groups("forecasts")
+# What forecasts write, and what shows it.
+FORECASTS = _OF_FORECASTS | (_OF_FORECASTS.downstream() & dg.AssetSelection.groups("staging", "marts"))
 DROP_FOLDER = dg.AssetSelection.groups(drop_folder.GROUP)
 _NIGHTLY_SELECTION = dg.AssetSelection.all() - REPORTS - DROP_FOLDER
 
 
-def refresh_job(checked: Sequence[dg.AssetsDefinition]) -> UnresolvedAssetJobDefinition:
+def refresh_job(
+    checked: Sequence[dg.AssetsDefinition], elsewhere: dg.AssetSelection | None = None
+) -> UnresolvedAssetJobDefinition:
     """The refresh: the whole graph, but neither what looks after it nor the tests that read whole tables.
 
     Args:
         checked: those of whose checks some are for the night alone, which they say by their tags.
+        elsewhere: what another job brings up to date.
     """
     too_much = [spec.key for assets_def in checked for spec in assets_def.check_specs if _is_nightly_only(spec)]
+    whole = _without(_NIGHTLY_SELECTION, elsewhere)
     return dg.define_asset_job(
         REFRESH_JOB,
-        selection=_NIGHTLY_SELECTION - dg.AssetSelection.tag(NIGHTLY, "") - dg.AssetSelection.checks(*too_much),
+        selection=whole - dg.AssetSelection.tag(NIGHTLY, "") - dg.AssetSelection.checks(*too_much),
         partitions_def=DAYS,
         tags=BUILDS_MARTS,
         description="The whole graph: landed evaluations judged, marts built, forecasts and posteriors brought up to "
@@ -93,18 +100,59 @@ weekly_reports = dg.ScheduleDefinition(
 )
 
 
-NIGHTLY_JOB_DEFINITION = dg.define_asset_job(
-    NIGHTLY_JOB,
-    selection=_NIGHTLY_SELECTION,
-    partitions_def=DAYS,
-    tags=BUILDS_MARTS,
-    description="Everything, with every check; then counts are reconciled from door to mart, and only if they agree "
-    "does what is older than its retention go. The audit log is sealed and verified before anything of it goes.",
-)
+def nightly_job(elsewhere: dg.AssetSelection | None = None) -> UnresolvedAssetJobDefinition:
+    """The night's run: the whole graph with all that looks after it.
+
+    Args:
+        elsewhere: what another job brings up to date.
+    """
+    return dg.define_asset_job(
+        NIGHTLY_JOB,
+        selection=_without(_NIGHTLY_SELECTION, elsewhere),
+        partitions_def=DAYS,
+        tags=BUILDS_MARTS,
+        description="Everything, with every check; then counts are reconciled from door to mart, and only if they "
+        "agree does what is older than its retention go. The audit log is sealed and verified before anything of it "
+        "goes.",
+    )
+
+
+def forecast_job(executor: dg.ExecutorDefinition) -> UnresolvedAssetJobDefinition:
+    """Forecasts alone, wherever the executor has their steps run."""
+    return dg.define_asset_job(
+        FORECAST_JOB,
+        selection=FORECASTS,
+        executor_def=executor,
+        tags=BUILDS_MARTS,
+        description="Forecasts and what shows them, from the marts as they are; where TIDEMARK_FORECAST_EXECUTOR says.",
+    )
+
+
+def forecasts_follow(
+    jobs: Sequence[UnresolvedAssetJobDefinition], job: UnresolvedAssetJobDefinition
+) -> dg.SensorDefinition:
+    """The sensor that asks for forecasts when a refresh without them has succeeded."""
+
+    @dg.run_status_sensor(
+        name="forecasts_follow",
+        run_status=dg.DagsterRunStatus.SUCCESS,
+        monitored_jobs=list(jobs),
+        request_job=job,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Asks for forecasts when a refresh has succeeded, because they run apart from it.",
+    )
+    def follow(context: dg.RunStatusSensorContext) -> dg.RunRequest:
+        return dg.RunRequest(run_key=context.dagster_run.run_id)
+
+    return follow
+
+
+def _without(selection: dg.AssetSelection, elsewhere: dg.AssetSelection | None) -> dg.AssetSelection:
+    return selection if elsewhere is None else selection - elsewhere
 
 
 @dg.schedule(
-    job=NIGHTLY_JOB_DEFINITION,
+    job_name=NIGHTLY_JOB,
     name=NIGHTLY_JOB,
     cron_schedule="15 0 * * *",
     execution_timezone="UTC",

@@ -19,6 +19,8 @@ from assets.evaluations.arrivals import Arrivals
 REFRESH_JOB = "refresh"
 # The same and more: what it has brought up to date needs no refresh.
 NIGHTLY_JOB = "nightly"
+# Forecasts alone: where they run apart from the refresh, it asks for them.
+FORECAST_JOB = "forecast"
 HORIZON_TAG = "tidemark/horizon"
 _RUNS_LOOKED_AT = 20
 

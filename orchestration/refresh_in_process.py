@@ -16,7 +16,7 @@ from orchestration.definitions import build_definitions
 from orchestration.instance import open_instance
 from orchestration.jobs import ALERT_MARTS_JOB
 from orchestration.platform import Platform
-from orchestration.refresh import NIGHTLY_JOB, REFRESH_JOB, last_refreshed_on, plan_refresh, position
+from orchestration.refresh import FORECAST_JOB, NIGHTLY_JOB, REFRESH_JOB, last_refreshed_on, plan_refresh, position
 from orchestration.under_way import IN_PROCESS_TAG, only_refresh
 from storage.errors import TidemarkError
 
@@ -58,6 +58,8 @@ def refresh_in_process(
         plan = plan_refresh(landed, today)
         tags = plan.tags | ({FULL_REFRESH_TAG: "true"} if full else {})
         done = _run(opened, instance, NIGHTLY_JOB if nightly or full else REFRESH_JOB, tags)
+        if opened.settings.forecast_executor != "in_process":
+            _run(opened, instance, FORECAST_JOB, {})
     return {"refreshed": True, "anew": full, "first_day": str(plan.first_day), "last_day": str(plan.last_day)} | done
 
 

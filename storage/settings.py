@@ -58,6 +58,19 @@ class Settings(BaseSettings):
     admin_networks: Networks = Field(
         (), description="CIDRs beside loopback that may read /metrics; if set, admin keys open from there alone"
     )
+    forecast_executor: Literal["in_process", "multiprocess", "celery"] = Field(
+        "in_process", description="where forecasts run: with the refresh, in processes of this machine, on workers"
+    )
+    forecast_shards: int | None = Field(
+        None,
+        ge=1,
+        le=1000,
+        description="parts of the fleet that are learnt apart; if unset, 1 in process, else 8",
+    )
+    celery_broker: SecretStr | None = Field(
+        None, description="the broker of Celery's workers; Dagster's database serves as one if unset"
+    )
+    celery_backend: SecretStr | None = Field(None, description="where they answer; Dagster's database if unset")
     dagster_port: Port = Field(3000, description="Dagster's web page, on 127.0.0.1")
     secret_keys: SecretStr | None = Field(None, description="comma-separated Fernet keys; generated if unset")
     webhook_allowed_networks: Networks = Field((), description="CIDRs that webhooks may reach although not public")

@@ -13,7 +13,8 @@ import pytest
 
 from orchestration.definitions import build_definitions
 from orchestration.drop_sensor import drop_folder_sensor
-from orchestration.jobs import DROP_FOLDER_JOB, NIGHTLY_JOB_DEFINITION
+from orchestration.jobs import DROP_FOLDER_JOB
+from orchestration.refresh import NIGHTLY_JOB
 from storage.clock import Clock
 from storage.database import Connection, Database
 from storage.settings import PROJECT_ROOT, Settings
@@ -109,7 +110,7 @@ def test_while_a_run_lands_and_after_one_failed_no_other_is_asked_for(house: _Ho
 
 
 def test_the_refresh_leaves_the_drop_folder_to_its_own_job(house: _House) -> None:
-    nightly = house.definitions.resolve_job_def(NIGHTLY_JOB_DEFINITION.name)
+    nightly = house.definitions.resolve_job_def(NIGHTLY_JOB)
     assert dg.AssetKey("dropped_files") not in nightly.asset_layer.executable_asset_keys
 
 

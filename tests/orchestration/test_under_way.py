@@ -8,7 +8,7 @@ from dagster import DagsterRunStatus
 from dagster._core.instance.config import PoolGranularity
 
 from orchestration.instance import instance_environment, open_instance
-from orchestration.jobs import ALERT_MARTS_JOB, BUILDS_MARTS, NIGHTLY_JOB_DEFINITION, refresh_job
+from orchestration.jobs import ALERT_MARTS_JOB, BUILDS_MARTS, nightly_job, refresh_job
 from orchestration.refresh import REFRESH_JOB
 from orchestration.supervisor import serving
 from orchestration.under_way import IN_PROCESS_TAG, only_refresh, refresh_under_way
@@ -90,5 +90,5 @@ def test_dagster_queues_runs_that_build_marts_one_behind_the_other(
     assert queue is not None
     assert (pools.pool_granularity, pools.default_pool_limit) == (PoolGranularity.RUN, 1)
     assert queue.tag_concurrency_limits == [{"key": key, "limit": 1} for key in BUILDS_MARTS]
-    for job in (refresh_job([]), NIGHTLY_JOB_DEFINITION, ALERT_MARTS_JOB):
+    for job in (refresh_job([]), nightly_job(), ALERT_MARTS_JOB):
         assert BUILDS_MARTS.items() <= (job.tags or {}).items()

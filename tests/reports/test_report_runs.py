@@ -12,7 +12,7 @@ import pytest
 from report_marts import AS_OF, fill_marts, make_marts
 
 from assets.reports.assets import CHECK, definitions, tenant_reports
-from orchestration.jobs import BUILDS_MARTS, NIGHTLY_JOB_DEFINITION, REPORTS_JOB, refresh_job, weekly_reports
+from orchestration.jobs import BUILDS_MARTS, REPORTS_JOB, nightly_job, refresh_job, weekly_reports
 from orchestration.partitions import DAYS
 from storage.database import Connection, Database
 from storage.settings import PROJECT_ROOT, Settings
@@ -115,7 +115,7 @@ def test_reports_are_no_part_of_a_refresh_and_wait_for_no_run_that_builds_marts(
     @dg.asset(partitions_def=DAYS)
     def something_refreshed() -> None: ...
 
-    builds = [refresh_job([]), NIGHTLY_JOB_DEFINITION]
+    builds = [refresh_job([]), nightly_job()]
     jobs = dg.Definitions(
         assets=[something_refreshed, *definitions()],
         jobs=[*builds, REPORTS_JOB],
