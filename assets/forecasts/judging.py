@@ -120,11 +120,7 @@ def judge(
         calibration: by day, what earlier calls returned; other days' are learnt.
     """
     n, columns = panel.values.shape
-    wanted = _wanted(judged, n, columns)
-    asked = (
-        np.flatnonzero(wanted.any(axis=0)) if not isinstance(judged, int) else range(max(columns - judged, 0), columns)
-    )
-    days = [int(column) for column in asked]
+    wanted, days = _wanted(judged, n, columns)
     known = dict(calibration or {})
     rates = np.broadcast_to(1.0 / (7.0 * np.asarray(budget, dtype=float)), (n,))
     levels = np.broadcast_to(np.asarray(thresholds, dtype=float), (n,))
