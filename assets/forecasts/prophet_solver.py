@@ -156,7 +156,8 @@ def _solved(systems: Floats, right: Floats) -> Floats:
         pairs = zip(systems, right, strict=True)
         if len(systems) > 1:
             return np.concatenate([_solved(system[None], side[None]) for system, side in pairs])
-        solutions = np.stack([np.linalg.lstsq(*pair, rcond=None)[0] for pair in pairs]).astype(np.float64)
+        nearest: list[Floats] = [np.linalg.lstsq(*pair, rcond=None)[0] for pair in pairs]
+        solutions = np.stack(nearest)
     return solutions
 
 
