@@ -151,7 +151,7 @@ def _coefficients(
 def _solved(systems: Floats, right: Floats) -> Floats:
     """Solutions of (m, k, k) systems; where one is singular to the last bit, the shortest that comes nearest."""
     try:
-        solutions: Floats = np.linalg.solve(systems, right)
+        solutions = np.asarray(np.linalg.solve(systems, right), dtype=np.float64)
     except np.linalg.LinAlgError:
         pairs = zip(systems, right, strict=True)
         if len(systems) > 1:
