@@ -18,7 +18,7 @@ from assets.forecasts.fingerprints import Hashes, history_hashes, joined, text_n
 from assets.forecasts.judging import JUDGED_DAYS, METHODS, MIN_DAYS, Calibration, Verdicts, judge
 from assets.forecasts.panel import Bools, Floats, Measure, Panel
 from assets.forecasts.reading import INACTIVE_AFTER, Histories, read_budgets, read_events, read_thresholds
-from assets.forecasts.registry import RECIPE, crown, register
+from assets.forecasts.registry import RECIPE, crown, read_without_prophet, register
 from assets.forecasts.replay import BLOCK, REPLAYED_DAYS, Memory
 from assets.forecasts.rows import Decided, ahead_rows, fits_of, joined_rows, judged_rows, learnt_parameters
 from storage.database import Connection
@@ -68,10 +68,12 @@ def forecast(connection: Connection, histories: Histories, measure: Measure, tod
     hashes = history_hashes(panel, _FOLLOWED)
     thresholds = read_thresholds(connection, panel.subjects, measure)
     budgets = read_budgets(connection, panel.subjects)
-    decided = Decided(measure, thresholds, budgets, hashes, _ahead_hashes(panel, hashes, thresholds, budgets))
+    without_prophet = read_without_prophet(connection, measure, panel.subjects)
+    ahead_hashes = _ahead_hashes(panel, hashes, thresholds, budgets, without_prophet.astype(np.float64))
+    decided = Decided(measure, thresholds, budgets, without_prophet, hashes, ahead_hashes)
     stale, stale_ahead = _stale(connection, panel, decided, today)
     calibrations = stored.read_calibrations(connection, measure, today - timedelta(days=JUDGED_DAYS))
-    memory = stored.read_memory(connection, measure, panel, hashes)
+    memory = stored.read_memory(connection, measure, panel, decided.memory_hashes)
     parts = _parts(panel, stale, stale_ahead, calibrations, memory, today)
     parts_rows, verdicts_of = [], []
     for part in parts:
@@ -83,13 +85,14 @@ def forecast(connection: Connection, histories: Histories, measure: Measure, tod
             decided_part.thresholds_when_high_is_bad,
             part.judged,
             calibrations,
+            decided_part.without_prophet,
         )
         calibrations |= verdicts.calibrations
         places = np.flatnonzero(part.rows)
         if part.judged.any():
             parts_rows.append(judged_rows(of_part, verdicts, decided_part, places))
         parts_rows.append(ahead_rows(of_part, verdicts, decided_part, places, today))
-        stored.write_memory(connection, measure, of_part, verdicts.memory, decided_part.hashes[:, -1])
+        stored.write_memory(connection, measure, of_part, verdicts.memory, decided_part.memory_hashes[:, -1])
         verdicts_of.append((places, verdicts))
     if not parts:
         return Outcome(templates=len(panel.subjects), templates_inactive=inactive)
@@ -116,12 +119,12 @@ def forecast(connection: Connection, histories: Histories, measure: Measure, tod
     )
 
 
-def _ahead_hashes(panel: Panel, hashes: Hashes, thresholds: Floats, budgets: Floats) -> Hashes:
+def _ahead_hashes(panel: Panel, hashes: Hashes, *decided: Floats) -> Hashes:
     """(n) what forecasts of coming days depend on: also on what people have set, and on known changes."""
     days = np.arange(1.0, panel.events.shape[1] + 1.0)
     changes = (panel.events * (panel.first_day.toordinal() + days)).sum(axis=1)
     recipe = np.full(len(hashes), text_number(RECIPE))
-    return joined(hashes[:, -1], thresholds, budgets, changes, recipe)
+    return joined(hashes[:, -1], *decided, changes, recipe)
 
 
 def _stale(connection: Connection, panel: Panel, decided: Decided, today: date) -> tuple[Bools, Bools]:

@@ -107,6 +107,7 @@ def judge(
     thresholds: Floats | float = np.nan,
     judged: Bools | int = JUDGED_DAYS,
     calibration: Mapping[date, Calibration] | None = None,
+    shut_out: Bools | None = None,
 ) -> Verdicts:
     """Judge days of a panel and forecast the coming ones.
 
@@ -118,6 +119,8 @@ def judge(
         thresholds: score above which a template has crossed; one for all, or (n,), NaN for none.
         judged: how many of the newest days, or (n, T) which days.
         calibration: by day, what earlier calls returned; other days' are learnt.
+        shut_out: (n,) templates whose champion is "ewma": Prophet has no part in their forecasts. Memory of a template
+            whose champion changed must have `days` 0.
     """
     n, columns = panel.values.shape
     wanted, days = _wanted(judged, n, columns)
@@ -129,7 +132,7 @@ def judge(
     for block, chosen in groupby([*days, columns], key=lambda column: replay.block_of(_date(panel, column))):
         group = list(chosen)
         fleet, paths = _lessons(panel, block, [known.get(_date(panel, column)) for column in group])
-        replayed = replay.replay(panel, block, fleet, group[0], min(group[-1] + 1, columns), memory)
+        replayed = replay.replay(panel, block, fleet, group[0], min(group[-1] + 1, columns), memory, shut_out)
         for column in group:
             day = _date(panel, column)
             used[day] = known.get(day) or _calibrate(panel, replayed, fleet, paths, column)

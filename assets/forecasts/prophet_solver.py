@@ -20,8 +20,10 @@ from assets.forecasts.prophet_design import NOISE_PRIOR_SCALE, Bools, Equations,
 
 # The density has no maximum where a model goes through every point: the noise stops here, in units of the scale.
 SIGMA_FLOOR = 1e-5
-_MAX_NOISE_STEPS = 5000
+_MAX_NOISE_STEPS = 200
 _NOISE_TOLERANCE = 1e-9
+# Where rounding keeps the steps from getting smaller: worth 1e-10 nats.
+_ROUNDED_TOLERANCE = 1e-5
 _KKT_TOLERANCE = 1e-9
 # A secant step multiplies a step of the fixed point's by up to 1 / (1 - slope).
 _STEEPEST = 0.97
@@ -80,9 +82,10 @@ def solve(equations: Equations, precision: Floats, tau: float, start: tuple[Floa
         step = gap / np.where(secant, 1.0 - slope, 1.0)
         before[0, left], before[1, left] = here, gap
         found.noise[left] = np.where(done, found.noise[left], np.maximum(np.exp(here + step), SIGMA_FLOOR**2))
-        left = left[~done]
+        left = left[~done & np.isfinite(gap)]
         if not len(left):
             break
+    found.converged[left] = np.abs(before[1, left]) <= _ROUNDED_TOLERANCE
     found.log_posterior[:] = log_posterior(equations, found, precision, tau)
     return found
 
@@ -137,12 +140,25 @@ def _coefficients(
     ridged[:, np.arange(q), np.arange(q)] += noise[:, None] * precision
     target = equations.smooth_y.copy()
     target[:, 0] -= noise * precision[0] * equations.centre
-    eliminated = np.linalg.solve(ridged, np.concatenate([equations.cross, target[:, :, None]], axis=2))
+    eliminated = _solved(ridged, np.concatenate([equations.cross, target[:, :, None]], axis=2))
     back = equations.cross.swapaxes(1, 2)
     reduced = equations.hinges - back @ eliminated[:, :, :-1]
     reduced_y = equations.hinges_y - _times(back, eliminated[:, :, -1])
     delta, ended = _lasso(reduced, reduced_y, noise / tau, delta)
     return eliminated[:, :, -1] - _times(eliminated[:, :, :-1], delta), delta, ended
+
+
+def _solved(systems: Floats, right: Floats) -> Floats:
+    """Solutions of (m, k, k) systems; where one is singular to the last bit, the shortest that comes nearest."""
+    try:
+        solutions = np.asarray(np.linalg.solve(systems, right), dtype=np.float64)
+    except np.linalg.LinAlgError:
+        pairs = zip(systems, right, strict=True)
+        if len(systems) > 1:
+            return np.concatenate([_solved(system[None], side[None]) for system, side in pairs])
+        nearest: list[Floats] = [np.linalg.lstsq(*pair, rcond=None)[0] for pair in pairs]
+        solutions = np.stack(nearest)
+    return solutions
 
 
 def _lasso(gram: Floats, target: Floats, penalty: Floats, delta: Floats) -> tuple[Floats, Bools]:
@@ -197,5 +213,5 @@ def _on_active(gram: Floats, target: Floats, penalty: Floats, left: Ints, signs:
         diagonal = np.arange(count)
         systems[:, diagonal, diagonal] *= 1 + 1e-13
         right = target[of[:, None], active] - penalty[of, None] * signs[rows[:, None], active]
-        goal[rows[:, None], active] = np.linalg.solve(systems, right[:, :, None])[:, :, 0]
+        goal[rows[:, None], active] = _solved(systems, right[:, :, None])[:, :, 0]
     return goal

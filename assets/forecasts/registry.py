@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from assets.forecasts.binary_rows import copy_columns
 from assets.forecasts.history import Subject
-from assets.forecasts.panel import Measure
+from assets.forecasts.panel import Bools, Measure
 from storage.database import Connection
 
 Ints = npt.NDArray[np.int32]
@@ -76,7 +76,7 @@ _COPY_CHAMPIONS = "copy fresh_champions from stdin (format binary)"
 # A newer version of the same method takes over without a word: of that the registry itself tells.
 _PROMOTE = """
 with changed as (
-    select fresh.*, present.model_id as replaced_model_id
+    select fresh.*, present.model_id as replaced_model_id, present.chosen_method is not null as is_chosen
     from fresh_champions as fresh
     inner join ml.forecast_models as model on fresh.model_id = model.model_id
     left join ml.forecast_champions as present
@@ -94,7 +94,8 @@ select
     tenant_id, template_id, %(measure)s, model_id, replaced_model_id,
     case
         when replaced_model_id is null then 'the first forecast'
-        else 'it forecast the last 90 days better by 3 %% or more'
+        when is_chosen then 'it was chosen'
+        else 'there are days enough for it, or no longer'
     end,
     'platform'
 from changed
@@ -103,7 +104,16 @@ _POINT = """
 insert into ml.forecast_champions as present (tenant_id, template_id, measure, model_id)
 select tenant_id, template_id, %(measure)s, model_id from fresh_champions
 on conflict (tenant_id, template_id, measure) do update set model_id = excluded.model_id
-where present.model_id <> excluded.model_id and not present.is_pinned
+where
+    present.model_id <> excluded.model_id
+    and (
+        not present.is_pinned
+        or present.chosen_method
+        is distinct from (select known.method from ml.forecast_models as known where known.model_id = present.model_id)
+    )
+"""
+_WITHOUT_PROPHET = """
+select tenant_id, template_id from ml.forecast_champions where measure = %(measure)s and chosen_method = 'ewma'
 """
 
 
@@ -162,6 +172,12 @@ def register(
         versions = np.array([row[0] for row in cursor.execute(_VERSIONS)], dtype=np.int32)
         cursor.execute(_DROP_FRESH)
     return ids, versions, new
+
+
+def read_without_prophet(connection: Connection, measure: Measure, subjects: Sequence[Subject]) -> Bools:
+    """(n) the templates that are to be forecast without Prophet's part, because that was chosen."""
+    chosen = set(connection.execute(_WITHOUT_PROPHET, {"measure": measure}).fetchall())
+    return np.array([subject[:2] in chosen for subject in subjects], dtype=np.bool_)
 
 
 def crown(

@@ -92,8 +92,19 @@ def block_of(day: date) -> int:
     return (day.toordinal() - 1) // BLOCK
 
 
-def replay(panel: Panel, block: int, fleet: Fleet, first: int, end: int, memory: Memory | None) -> Replay:
-    """Replay a panel's days before column `end`, with forecasts of the days from column `first` on."""
+def replay(
+    panel: Panel,
+    block: int,
+    fleet: Fleet,
+    first: int,
+    end: int,
+    memory: Memory | None = None,
+    shut_out: Bools | None = None,
+) -> Replay:
+    """Replay a panel's days before column `end`, with forecasts of the days from column `first` on.
+
+    `shut_out` (n,) are templates in whose forecasts Prophet has no part.
+    """
     start = _start(panel, block)
     n, days = len(panel.subjects), max(end - start, 0)
     innovations = np.full((n, days), np.nan, dtype=np.float32)
@@ -113,7 +124,7 @@ def replay(panel: Panel, block: int, fleet: Fleet, first: int, end: int, memory:
             if memory is not None and resumed > start:
                 state = State.of(np.ascontiguousarray(memory.states[part].T))
             recursion = Recursion(state, fleet)
-            weeks = _Weeks(panel, part, innovations, start, _column(panel, block))
+            weeks = _Weeks(panel, part, innovations, start, _column(panel, block), shut_out)
             for column, outlook, z in _steps(panel, part, recursion, range(resumed, end), weeks):
                 at = column - start
                 innovations[part, at], tails[part, at] = z, outlook.tails
@@ -247,9 +258,18 @@ def _start(panel: Panel, block: int) -> int:
 class _Weeks:
     """Prophet's forecasts for one chunk of templates, week after week, from a block's first Monday on."""
 
-    def __init__(self, panel: Panel, rows: Rows, innovations: Singles, start: int, block_start: int) -> None:
+    def __init__(
+        self,
+        panel: Panel,
+        rows: Rows,
+        innovations: Singles,
+        start: int,
+        block_start: int,
+        shut_out: Bools | None,
+    ) -> None:
         self.panel, self.rows, self.innovations = panel, rows, innovations
         self.start, self.block_start = start, block_start
+        self.shut_out = np.zeros(len(rows), dtype=bool) if shut_out is None else shut_out[rows]
         self.monday = -1
         self.current: Structure | None = None
 
@@ -265,6 +285,7 @@ class _Weeks:
     def _fitted(self, monday: int, column: int) -> Structure:
         past = slice(self.start, monday)
         values = to_scale(self.panel.values[self.rows, past])
+        values[self.shut_out] = np.nan
         innovations = self.innovations[self.rows, : monday - self.start]
         first_day = self.panel.first_day + timedelta(days=self.start)
         structure = fit(values, innovations, self.panel.events[self.rows, past], first_day)

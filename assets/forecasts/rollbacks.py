@@ -5,7 +5,7 @@ log. Does not belong here: registering versions (`registry`).
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
 from psycopg.rows import dict_row
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     # numpy only where something is computed: the command line has this module at hand whatever it is asked.
     from assets.forecasts.panel import Measure
 
+Servable = Literal["prophet", "ewma"]
 _FIND = "select template_id from access.templates where tenant_id = %(tenant_id)s and template = %(template)s"
 _LIST = """
 select
@@ -74,12 +75,22 @@ where
 for update of champion
 """
 _VERSION = """
-select model_id from ml.forecast_models
+select model_id, method from ml.forecast_models
 where
     tenant_id = %(tenant_id)s and template_id = %(template_id)s and measure = %(measure)s and version = %(version)s
 """
+_NEWEST = """
+select model_id from ml.forecast_models
+where tenant_id = %(tenant_id)s and template_id = %(template_id)s and measure = %(measure)s and method = %(method)s
+order by version desc
+limit 1
+"""
 _MOVE = """
-update ml.forecast_champions set model_id = %(model_id)s, is_pinned = %(is_pinned)s
+update ml.forecast_champions
+set
+    model_id = %(model_id)s,
+    is_pinned = %(is_pinned)s,
+    chosen_method = case when %(is_pinned)s then %(method)s::text end
 where tenant_id = %(tenant_id)s and template_id = %(template_id)s and measure = %(measure)s
 """
 _TRACE = """
@@ -122,11 +133,19 @@ def list_promotions(
 
 
 def roll_back(
-    connection: Connection, tenant_id: str, template: str, measure: "Measure", *, version: int, reason: str, author: str
+    connection: Connection,
+    tenant_id: str,
+    template: str,
+    measure: "Measure",
+    *,
+    to: int | Servable,
+    reason: str,
+    author: str,
 ) -> None:
-    """Let an earlier version be the champion, and no back-test promote another, until that is taken back.
+    """Let an earlier version, or another method, serve, and no back-test promote another until that is taken back.
 
-    Both versions stay in the registry, and so does who changed it and why.
+    What serves is the version's method, which goes on learning from new days. Both versions stay in the registry, and
+    so does who changed it and why.
 
     Raises:
         NotFoundError: no such template or version.
@@ -134,19 +153,18 @@ def roll_back(
         UsageError: no reason.
     """
     if not reason.strip():
-        raise UsageError("reason: say why an earlier version is better; it is kept with the promotion")
+        raise UsageError("reason: say why another version is better; it is kept with the promotion")
     lock_tenant(connection, tenant_id)
     values = _subject(connection, tenant_id, template, measure)
     present, is_pinned, current = _champion(connection, values, template, measure)
-    found = connection.execute(_VERSION, {**values, "version": version}).fetchone()
-    if found is None:
-        raise NotFoundError("version", f"{version} of {template!r}, {measure}", "`tidemark forecast show` lists them")
-    if is_pinned and version == current:
-        raise ConflictError(f"version {version} of {template!r} is pinned already")
-    values |= {"model_id": found[0], "replaced": present, "is_pinned": True, "because": reason.strip(), "by": author}
+    model_id, method = _wanted(connection, values, template, to, present)
+    if is_pinned and to == current:
+        raise ConflictError(f"version {to} of {template!r} is pinned already")
+    values |= {"model_id": model_id, "method": method, "replaced": present, "is_pinned": True}
+    values |= {"because": reason.strip(), "by": author}
     connection.execute(_MOVE, values)
     connection.execute(_TRACE, values)
-    detail = {"measure": measure, "version": version, "replaced_version": current, "reason": reason.strip()}
+    detail = {"measure": measure, "to": to, "method": method, "replaced_version": current, "reason": reason.strip()}
     record_audit(connection, tenant_id=tenant_id, action="forecast.rollback", subject=template, detail=detail)
 
 
@@ -162,7 +180,8 @@ def unpin(connection: Connection, tenant_id: str, template: str, measure: "Measu
     present, is_pinned, current = _champion(connection, values, template, measure)
     if not is_pinned:
         raise ConflictError(f"{measure} of {template!r} has no pinned version: `tidemark forecast list` shows them")
-    values |= {"model_id": present, "replaced": present, "is_pinned": False, "because": "unpinned", "by": author}
+    values |= {"model_id": present, "method": None, "replaced": present, "is_pinned": False}
+    values |= {"because": "unpinned", "by": author}
     connection.execute(_MOVE, values)
     connection.execute(_TRACE, values)
     detail = {"measure": measure, "version": current}
@@ -184,6 +203,21 @@ def _champion(
         raise _none_registered(template, measure)
     model_id, is_pinned, version = row
     return model_id, is_pinned, version
+
+
+def _wanted(
+    connection: Connection, values: Mapping[str, Any], template: str, to: int | Servable, present: UUID
+) -> tuple[UUID, str]:
+    if isinstance(to, str):
+        found = connection.execute(_NEWEST, {**values, "method": to}).fetchone()
+        # Before it has served there is no version of it: the next refresh registers one.
+        return (found[0] if found else present), to
+    found = connection.execute(_VERSION, {**values, "version": to}).fetchone()
+    if found is None:
+        raise NotFoundError(
+            "version", f"{to} of {template!r}, {values['measure']}", "`tidemark forecast show` lists them"
+        )
+    return found[0], found[1]
 
 
 def _none_registered(template: str, measure: "Measure") -> NotFoundError:

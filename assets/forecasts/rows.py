@@ -28,19 +28,32 @@ class Decided:
     Attributes:
         thresholds: in units of the score.
         budgets: weeks for one false alarm.
+        without_prophet: whose champion is forecast without Prophet's part.
         hashes: (n, T) of histories up to each day; `ahead_hashes` (n) of all that coming days are forecast from.
     """
 
     measure: Measure
     thresholds: Floats
     budgets: Floats
+    without_prophet: Bools
     hashes: Hashes
     ahead_hashes: Hashes
 
     def of(self, rows: Bools) -> "Decided":
         """That of the chosen templates."""
-        chosen = (self.thresholds[rows], self.budgets[rows], self.hashes[rows], self.ahead_hashes[rows])
-        return Decided(self.measure, *chosen)
+        return Decided(
+            self.measure,
+            self.thresholds[rows],
+            self.budgets[rows],
+            self.without_prophet[rows],
+            self.hashes[rows],
+            self.ahead_hashes[rows],
+        )
+
+    @property
+    def memory_hashes(self) -> Hashes:
+        """(n, T) of what is remembered after each day: another champion remembers otherwise."""
+        return self.hashes + self.without_prophet[:, None]
 
     @property
     def thresholds_when_high_is_bad(self) -> Floats:

@@ -8,10 +8,11 @@ from typing import Annotated, Literal
 import typer
 
 from assets.forecasts.budgets import read_budget, set_budget
-from assets.forecasts.rollbacks import list_champions, list_promotions, list_versions, roll_back
+from assets.forecasts.rollbacks import Servable, list_champions, list_promotions, list_versions, roll_back
 from assets.forecasts.rollbacks import unpin as unpin_version
 from orchestration.commands.shared import JsonOption, TenantOption, console, show, transaction
 from storage.database import Connection
+from storage.errors import UsageError
 from storage.tenants import require_tenant
 
 app = typer.Typer(no_args_is_help=True, help="Forecasts: versions, rollbacks, and how often a template may alarm.")
@@ -55,14 +56,21 @@ def history(
 def rollback(
     tenant: TenantOption,
     template: TemplateOption,
-    version: Annotated[int, typer.Option("--to", help="The version that is to serve; `show` lists them.")],
     reason: Annotated[str, typer.Option(help="Why; it is kept.")],
+    version: Annotated[
+        int | None, typer.Option("--to", help="The version that is to serve; `show` lists them.")
+    ] = None,
+    method: Annotated[Servable | None, typer.Option(help="Or a method: ewma goes without Prophet's part.")] = None,
     measure: MeasureOption = "drift",
 ) -> None:
-    """Let an earlier version be the champion, and no back-test promote another, until `forecast unpin`."""
+    """Let an earlier version or another method serve, and no back-test promote another, until `forecast unpin`."""
+    to = version if method is None else method
+    if to is None or (version is not None and method is not None):
+        raise UsageError("say what is to serve: --to VERSION, or --method prophet or ewma")
     with _of_tenant(tenant) as connection:
-        roll_back(connection, tenant, template, measure, version=version, reason=reason, author=getpass.getuser())
-    console.print(f"{template}: version {version} of {measure} is pinned.", markup=False, highlight=False)
+        roll_back(connection, tenant, template, measure, to=to, reason=reason, author=getpass.getuser())
+    told = f"version {to}" if method is None else method
+    console.print(f"{template}: {told} is pinned for {measure}.", markup=False, highlight=False)
 
 
 @app.command()

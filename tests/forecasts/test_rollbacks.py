@@ -83,11 +83,38 @@ def test_a_rollback_pins_an_earlier_version_keeps_both_and_leaves_its_trace(
     materialize(database, NOW)
     assert connection.execute(champion).fetchall() == [(3, False)]
     assert connection.execute(
-        "select action, subject, detail ->> 'version' from access.audit_log where action like 'forecast.%' order by at"
+        """
+        select action, subject, coalesce(detail ->> 'to', detail ->> 'version') from access.audit_log
+        where action like 'forecast.%' order by at
+        """
     ).fetchall() == [("forecast.rollback", "calm", "2"), ("forecast.unpin", "calm", "2")]
     code, told = forecast("history", *subject)
     assert code == 0
     assert told.index("unpinned") < told.index("broken scanner") < told.index("the first forecast")
+
+
+def test_a_method_that_is_pinned_serves_from_the_next_refresh_on_and_what_was_judged_stands(
+    database: Database, connection: Connection, settings: Settings
+) -> None:
+    connection.execute(KNOWN)
+    materialize(database)
+    ahead = """
+        select method, yhat from ml.drift_forecasts
+        where template = 'calm' and measure = 'drift' and actual is null order by date
+    """
+    judged = "select * from ml.drift_forecasts where actual is not null order by forecast_id"
+    before, stands = connection.execute(ahead).fetchall(), connection.execute(judged).fetchall()
+    assert {method for method, _ in before} == {"prophet"}
+    assert forecast("rollback", "--template", "calm", "--method", "ewma", "--reason", "no weeks")[0] == 0
+    materialize(database)
+    pinned = connection.execute(ahead).fetchall()
+    assert {method for method, _ in pinned} == {"ewma"}
+    assert pinned != before
+    assert connection.execute(judged).fetchall() == stands
+    assert '"method": "ewma"' in forecast("list", "--json")[1]
+    assert forecast("unpin", "--template", "calm")[0] == 0
+    materialize(database)
+    assert connection.execute(ahead).fetchall() == before
 
 
 def test_a_tenants_budget_is_set_within_reason_and_audited(connection: Connection, settings: Settings) -> None:

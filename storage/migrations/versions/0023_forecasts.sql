@@ -54,12 +54,16 @@ create table ml.forecast_champions (
     template_id uuid not null,
     measure text not null check (measure in ('drift', 'reliability')),
     model_id uuid not null references ml.forecast_models,
+    chosen_method text check (chosen_method in ('prophet', 'ewma')),
     is_pinned boolean not null default false,
+    check (chosen_method is not null or not is_pinned),
     primary key (tenant_id, template_id, measure)
 );
 create index on ml.forecast_champions (model_id);
 comment on table ml.forecast_champions is
     'The alias champion: which registered version serves a template. All others of the template are challengers.';
+comment on column ml.forecast_champions.chosen_method is
+    'Which method is to serve, by a back-test or a rollback; null: Prophet''s, as soon as there are days enough for it.';
 comment on column ml.forecast_champions.is_pinned is
     'Somebody has rolled back: no back-test promotes another method until that is taken back.';
 
