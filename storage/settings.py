@@ -121,6 +121,11 @@ class Settings(BaseSettings):
         return self.drop_folder or str(self.home / "drop")
 
     @property
+    def forecast_parts(self) -> int:
+        """Into how many parts the fleet is cut for its replays."""
+        return self.forecast_shards or (1 if self.forecast_executor == "in_process" else 8)
+
+    @property
     def dagster_home(self) -> Path:
         """Where Dagster's instance configuration lives."""
         return self.home / "dagster"

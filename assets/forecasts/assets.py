@@ -12,6 +12,7 @@ import dagster as dg
 from assets.figures import markdown
 from assets.forecasts import checks, stored
 from assets.forecasts.anomalies import Anomaly, Trouble, most_in_trouble, read_bands, write_anomalies
+from assets.forecasts.apart import learn_lessons, replay_part
 from assets.forecasts.backtests import Backtest, read_backtests, realised, write_backtests
 from assets.forecasts.forecasting import Outcome, forecast
 from assets.forecasts.panel import Measure
@@ -19,6 +20,7 @@ from assets.forecasts.plots import SHOWN, forecast_figure, rates_figure
 from assets.forecasts.reading import read_histories
 from storage.clock import Clock
 from storage.database import Database
+from storage.settings import Settings
 
 DRIFT_HISTORY = dg.AssetKey(["marts", "drift_history"])
 EXTRACTOR_TOTALS = dg.AssetKey(["intermediate", "int_extractor_totals"])
@@ -29,11 +31,59 @@ _GROUP = "forecasts"
 _OWNERS = ["team:tidemark"]
 
 
+@dg.op(ins={"histories": dg.In(dg.Nothing)}, out=dg.DynamicOut(int))
+def parts_of_the_fleet(
+    database: dg.ResourceParam[Database], settings: dg.ResourceParam[Settings], clock: dg.ResourceParam[Clock]
+) -> Iterator[dg.DynamicOutput[int]]:
+    """Learn what all parts need of the fleet, and name the parts; one part is the judging run's own."""
+    parts = settings.forecast_parts
+    if parts > 1:
+        for measure in MEASURES:
+            learn_lessons(database, clock.now().date(), measure)
+        for part in range(parts):
+            yield dg.DynamicOutput(part, mapping_key=str(part))
+
+
+@dg.op
+def replay_templates(
+    database: dg.ResourceParam[Database],
+    settings: dg.ResourceParam[Settings],
+    clock: dg.ResourceParam[Clock],
+    part: int,
+) -> int:
+    """Fit and replay a part's templates as far as that isn't remembered; returns how many."""
+    today = clock.now().date()
+    return sum(replay_part(database, today, measure, part, settings.forecast_parts) for measure in MEASURES)
+
+
+@dg.op
+def replayed_templates(counts: list[int]) -> dg.Output[None]:
+    """Tell how many there were."""
+    return dg.Output(None, metadata={"parts": len(counts), "histories_replayed": sum(counts)})
+
+
+@dg.graph_asset(
+    ins={"histories": dg.AssetIn(DRIFT_HISTORY, dagster_type=dg.Nothing)},
+    group_name=_GROUP,
+    owners=_OWNERS,
+    kinds={"python", "prophet", "postgres"},
+    description=(
+        "Templates' histories replayed and fitted by parts of the fleet, each part a step that any process or machine "
+        "may take: TIDEMARK_FORECAST_EXECUTOR, TIDEMARK_FORECAST_SHARDS. With one part there is nothing to do here: "
+        "drift_forecasts replays by itself what is not remembered."
+    ),
+)
+def forecast_memory(histories: None) -> None:
+    """One step a part."""
+    counts = parts_of_the_fleet(histories).map(replay_templates).collect()
+    return replayed_templates(counts)  # type: ignore[no-any-return] # what a graph returns is the step's output
+
+
 @dg.multi_asset(
     specs=[
         dg.AssetSpec(
             "forecast_models",
-            deps=[DRIFT_HISTORY, EXTRACTOR_TOTALS],
+            deps=[DRIFT_HISTORY, EXTRACTOR_TOTALS, "forecast_memory"],
             description=(
                 "The registry: every weekly version of each template's forecaster with its data window, the hash of "
                 "its history, its parameters, and which one serves (the champion) since when and why."
@@ -44,7 +94,7 @@ _OWNERS = ["team:tidemark"]
         ),
         dg.AssetSpec(
             "drift_forecasts",
-            deps=[DRIFT_HISTORY, EXTRACTOR_TOTALS],
+            deps=[DRIFT_HISTORY, EXTRACTOR_TOTALS, "forecast_memory"],
             description=(
                 "What drift and reliability of each template and day are expected to be, from earlier days alone, with "
                 "the bounds that keep the tenant's budget of false alarms; 7 days ahead with the probability that "
@@ -201,4 +251,4 @@ def _trouble(trouble: Trouble) -> dg.TableRecord:
 
 def definitions() -> list[dg.AssetsDefinition]:
     """The forecasts' assets and checks, for orchestration."""
-    return [learn_of_templates, forecast_backtests, drift_anomalies, *checks.definitions()]
+    return [forecast_memory, learn_of_templates, forecast_backtests, drift_anomalies, *checks.definitions()]

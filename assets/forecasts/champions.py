@@ -53,7 +53,7 @@ def backtest(panel: Panel, days: int = TESTED_DAYS) -> Backtest:
     first = max(columns - days, 0)
     actual = to_scale(panel.values)
     block = replay.block_of(panel.first_day + timedelta(days=first))
-    fleet, _ = replay.learn(panel, block)
+    fleet = replay.learn(panel, block).fleet
     n = len(panel.subjects)
     said = {}
     for name, shut_out in (("prophet", np.zeros(n, dtype=bool)), ("ewma", np.ones(n, dtype=bool))):

@@ -19,7 +19,7 @@ from assets.forecasts.judging import JUDGED_DAYS, METHODS, MIN_DAYS, Calibration
 from assets.forecasts.panel import Bools, Floats, Measure, Panel
 from assets.forecasts.reading import INACTIVE_AFTER, Histories, read_budgets, read_events, read_thresholds
 from assets.forecasts.registry import RECIPE, crown, read_without_prophet, register
-from assets.forecasts.replay import BLOCK, REPLAYED_DAYS, Memory
+from assets.forecasts.replay import BLOCK, REPLAYED_DAYS, Lessons, Memory, block_of
 from assets.forecasts.rows import Decided, ahead_rows, fits_of, joined_rows, judged_rows, learnt_parameters
 from storage.database import Connection
 
@@ -41,6 +41,21 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Standing:
+    """What is known of a measure before a run: its templates' days, what was decided, learnt and remembered.
+
+    `inactive` is how many templates beside the panel's have sent nothing for long.
+    """
+
+    panel: Panel
+    decided: Decided
+    calibrations: Mapping[date, Calibration]
+    lessons: Mapping[int, Lessons]
+    memory: Memory
+    inactive: int
+
+
+@dataclass(frozen=True)
 class _Part:
     """One call of `judge`: of which templates, on which days."""
 
@@ -57,35 +72,26 @@ def forecast(connection: Connection, histories: Histories, measure: Measure, tod
         measure: which of the two.
         today: the current UTC date.
     """
-    values = histories.values[measure]
-    scored = ~np.isnan(values)
-    active: Bools = np.any(scored[:, -INACTIVE_AFTER.days :], axis=1)
-    known: Bools = np.any(scored, axis=1)
-    panel = histories.panel(measure, read_events(connection, histories, measure), active)
-    inactive = int((known & ~active).sum())
+    standing = read_standing(connection, histories, measure, today)
+    panel, decided, memory = standing.panel, standing.decided, standing.memory
+    calibrations = dict(standing.calibrations)
+    inactive = standing.inactive
     if not len(panel.subjects):
         return Outcome(templates_inactive=inactive)
-    hashes = history_hashes(panel, _FOLLOWED)
-    thresholds = read_thresholds(connection, panel.subjects, measure)
-    budgets = read_budgets(connection, panel.subjects)
-    without_prophet = read_without_prophet(connection, measure, panel.subjects)
-    ahead_hashes = _ahead_hashes(panel, hashes, thresholds, budgets, without_prophet.astype(np.float64))
-    decided = Decided(measure, thresholds, budgets, without_prophet, hashes, ahead_hashes)
     stale, stale_ahead = _stale(connection, panel, decided, today)
-    calibrations = stored.read_calibrations(connection, measure, today - timedelta(days=JUDGED_DAYS))
-    memory = stored.read_memory(connection, measure, panel, decided.memory_hashes)
     parts = _parts(panel, stale, stale_ahead, calibrations, memory, today)
     parts_rows, verdicts_of = [], []
     for part in parts:
-        of_part, decided_part = _chosen(panel, part.rows), decided.of(part.rows)
+        of_part, decided_part = panel.of(part.rows), decided.of(part.rows)
         verdicts = judge(
             of_part,
-            _remembered(memory, part.rows),
+            memory.of(part.rows),
             decided_part.budgets,
             decided_part.thresholds_when_high_is_bad,
             part.judged,
             calibrations,
             decided_part.without_prophet,
+            standing.lessons,
         )
         calibrations |= verdicts.calibrations
         places = np.flatnonzero(part.rows)
@@ -100,7 +106,7 @@ def forecast(connection: Connection, histories: Histories, measure: Measure, tod
     rows = joined_rows(parts_rows)
     new = promoted = 0
     if len(rows.place):
-        fits, which = fits_of(panel, rows, hashes)
+        fits, which = fits_of(panel, rows, decided.hashes)
         if len(fits.place):
             ids, versions, new = register(
                 connection, measure, panel.subjects, METHODS, fits, _parameters(panel, verdicts_of)
@@ -116,6 +122,35 @@ def forecast(connection: Connection, histories: Histories, measure: Measure, tod
         rows_changed=changed,
         models_registered=new,
         promotions=promoted,
+    )
+
+
+def read_standing(connection: Connection, histories: Histories, measure: Measure, today: date) -> Standing:
+    """Read what a run goes by.
+
+    Args:
+        connection: any.
+        histories: of all templates or of some, up to yesterday.
+        measure: which of the two.
+        today: the current UTC date.
+    """
+    scored = ~np.isnan(histories.values[measure])
+    active: Bools = np.any(scored[:, -INACTIVE_AFTER.days :], axis=1)
+    known: Bools = np.any(scored, axis=1)
+    panel = histories.panel(measure, read_events(connection, histories, measure), active)
+    hashes = history_hashes(panel, _FOLLOWED)
+    thresholds = read_thresholds(connection, panel.subjects, measure)
+    budgets = read_budgets(connection, panel.subjects)
+    without_prophet = read_without_prophet(connection, measure, panel.subjects)
+    ahead_hashes = _ahead_hashes(panel, hashes, thresholds, budgets, without_prophet.astype(np.float64))
+    decided = Decided(measure, thresholds, budgets, without_prophet, hashes, ahead_hashes)
+    return Standing(
+        panel,
+        decided,
+        stored.read_calibrations(connection, measure, today - timedelta(days=JUDGED_DAYS)),
+        stored.read_lessons(connection, measure, block_of(today)),
+        stored.read_memory(connection, measure, panel, decided.memory_hashes),
+        int((known & ~active).sum()),
     )
 
 
@@ -151,35 +186,23 @@ def _parts(
     memory: Memory,
     today: date,
 ) -> list[_Part]:
-    """What to judge together: the fleet where a calibration is to be learnt, whoever late data has changed apart.
+    """What to judge together: the fleet, and apart from it those of which nothing is remembered.
 
-    Those that are to be judged from their first day on would make the whole fleet begin there.
+    Their days, as far as the fleet's calibrations are known, may lie in an older block, which the whole fleet would
+    have to replay.
     """
     rows: Bools = np.any(stale, axis=1) | stale_ahead
     if not rows.any():
         return []
     days = [panel.first_day + timedelta(days=column) for column in range(stale.shape[1])]
     new = np.array([day not in calibrations for day in days], dtype=np.bool_)
-    new[int(memory.days.max(initial=0)) - panel.first_day.toordinal() + 1 :] = True
-    of_fleet, of_late = stale & new, stale & ~new
-    if today in calibrations and not (stale & [day not in calibrations for day in days]).any():
+    if today in calibrations and not (stale & new).any():
         return [_Part(rows, stale[rows])]
+    of_fleet = stale & (new | (memory.days > 0)[:, None])
+    of_late = stale & ~of_fleet
     late: Bools = np.any(of_late, axis=1)
     fleet = _Part(np.ones(len(rows), dtype=np.bool_), of_fleet)
     return [fleet, _Part(late, of_late[late])] if late.any() else [fleet]
-
-
-def _chosen(panel: Panel, rows: Bools) -> Panel:
-    if rows.all():
-        return panel
-    subjects = tuple(subject for subject, wanted in zip(panel.subjects, rows, strict=True) if wanted)
-    return Panel(subjects, panel.first_day, panel.values[rows], panel.counts[rows], panel.events[rows])
-
-
-def _remembered(memory: Memory, rows: Bools) -> Memory:
-    if rows.all():
-        return memory
-    return Memory(memory.block, memory.days[rows], memory.states[rows], memory.innovations[rows], memory.tails[rows])
 
 
 def _parameters(panel: Panel, verdicts_of: list[tuple[np.ndarray, Verdicts]]) -> Floats:

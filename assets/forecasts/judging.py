@@ -29,12 +29,12 @@ from assets.forecasts.crossing import HORIZON, probabilities
 from assets.forecasts.fleet import Fleet
 from assets.forecasts.innovations import HOLD, Recursion
 from assets.forecasts.panel import Bools, Floats, Panel
-from assets.forecasts.replay import REMEMBERED, Memory, Replay
+from assets.forecasts.replay import CALIBRATED_ON, RECALLED, Lessons, Memory, Replay
 from assets.forecasts.scale import from_scale, to_scale
 
 Method = Literal["prophet", "ewma", "seasonal_naive", "zscore"]
 METHODS: tuple[Method, ...] = get_args(Method)
-JUDGED_DAYS = 14
+JUDGED_DAYS = RECALLED
 MIN_DAYS = 7  # scored days before a template's first verdict: one of each weekday
 DEFAULT_WEEKS = 26.0
 SLOW_DAYS = 90  # what the slow channel looks back; its evidence is usually a week old
@@ -108,6 +108,7 @@ def judge(
     judged: Bools | int = JUDGED_DAYS,
     calibration: Mapping[date, Calibration] | None = None,
     shut_out: Bools | None = None,
+    lessons: Mapping[int, Lessons] | None = None,
 ) -> Verdicts:
     """Judge days of a panel and forecast the coming ones.
 
@@ -121,6 +122,7 @@ def judge(
         calibration: by day, what earlier calls returned; other days' are learnt.
         shut_out: (n,) templates whose champion is "ewma": Prophet has no part in their forecasts. Memory of a template
             whose champion changed must have `days` 0.
+        lessons: by block, what `replay.learn` taught of it, if that is known; a calibration of the block goes before.
     """
     n, columns = panel.values.shape
     wanted, days = _wanted(judged, n, columns)
@@ -131,11 +133,13 @@ def judge(
     used: dict[date, Calibration] = {}
     for block, chosen in groupby([*days, columns], key=lambda column: replay.block_of(_date(panel, column))):
         group = list(chosen)
-        fleet, paths = _lessons(panel, block, [known.get(_date(panel, column)) for column in group])
-        replayed = replay.replay(panel, block, fleet, group[0], min(group[-1] + 1, columns), memory, shut_out)
+        taught = [known[day] for column in group if (day := _date(panel, column)) in known]
+        of_block = Lessons(taught[0].fleet, taught[0].paths) if taught else (lessons or {}).get(block)
+        learnt = of_block or replay.learn(panel, block)
+        replayed = replay.replay(panel, block, learnt.fleet, group[0], min(group[-1] + 1, columns), memory, shut_out)
         for column in group:
             day = _date(panel, column)
-            used[day] = known.get(day) or _calibrate(panel, replayed, fleet, paths, column)
+            used[day] = known.get(day) or _calibrate(panel, replayed, learnt, column)
             if column < columns:
                 _judge_day(verdicts, int(np.searchsorted(days, column)), panel, replayed, used[day], rates, column)
     for name in ("yhat", "lower", "upper", "p_value", "innovations", "slow"):
@@ -174,22 +178,15 @@ def _empty(days: list[int], n: int) -> dict[str, np.ndarray]:
     }
 
 
-def _lessons(panel: Panel, block: int, known: list[Calibration | None]) -> tuple[Fleet, Floats]:
-    for calibration in known:
-        if calibration is not None:
-            return calibration.fleet, calibration.paths
-    return replay.learn(panel, block)
-
-
-def _calibrate(panel: Panel, replayed: Replay, fleet: Fleet, paths: Floats, column: int) -> Calibration:
+def _calibrate(panel: Panel, replayed: Replay, lessons: Lessons, column: int) -> Calibration:
     end = column - replayed.start
-    start = max(end - REMEMBERED, 0)
+    start = max(end - CALIBRATED_ON, 0)
     past = replayed.innovations[:, start:end].astype(float)
     buckets = buckets_of(replayed.settled[:, start:end], replayed.tails[:, start:end])
     quantiles = calibrations.learn(past, buckets)
     rows = replay.sample(panel, cusum.SIMULATED)
     scores = quantiles.normal_scores(past[rows], buckets[rows])
-    return Calibration(fleet, paths, quantiles, cusum.learn(scores, buckets[rows]))
+    return Calibration(lessons.fleet, lessons.paths, quantiles, cusum.learn(scores, buckets[rows]))
 
 
 def _judge_day(

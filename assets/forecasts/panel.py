@@ -50,3 +50,8 @@ class Panel:
         with np.errstate(invalid="ignore"):
             if np.any((self.values < 0) | (self.values > 1)):
                 raise ValueError("values must lie in [0, 1]; NaN stands for a day without a score")
+
+    def of(self, rows: Bools) -> "Panel":
+        """The chosen templates' part: (n) which."""
+        subjects = tuple(subject for subject, wanted in zip(self.subjects, rows, strict=True) if wanted)
+        return Panel(subjects, self.first_day, self.values[rows], self.counts[rows], self.events[rows])

@@ -37,7 +37,9 @@ select
     string_agg(float8send(coalesce(reliability_score, 'NaN')), '') as reliability,
     string_agg(float8send(reliability_count), '') as reliability_count
 from marts.drift_history
-where date >= %(first_day)s and date < %(today)s
+where
+    date >= %(first_day)s and date < %(today)s
+    and (%(parts)s = 1 or mod(hashtextextended(template_id::text, 0), %(parts)s) in (%(part)s, %(part)s - %(parts)s))
 group by tenant_id, template_id
 order by tenant_id, template_id
 """
@@ -118,11 +120,20 @@ class Histories:
         )
 
 
-def read_histories(connection: Connection, today: date) -> Histories:
-    """The complete days of every template, as far back as REACH before today, or as there are any."""
+def read_histories(connection: Connection, today: date, part: int = 0, parts: int = 1) -> Histories:
+    """The complete days of every template, as far back as REACH before today, or as there are any.
+
+    Args:
+        connection: any.
+        today: the current UTC date.
+        part: from 0; only templates of this part.
+        parts: into how many the fleet is cut.
+    """
     row = connection.execute(_FIRST_DAY, {"since": today - REACH}).fetchone()
     first_day = min((row and row[0]) or today, today)
-    rows = connection.execute(_DAYS, {"first_day": first_day, "today": today}, binary=True).fetchall()
+    rows = connection.execute(
+        _DAYS, {"first_day": first_day, "today": today, "part": part, "parts": parts}, binary=True
+    ).fetchall()
     shape = len(rows), (today - first_day).days
     names: tuple[Measure, ...] = ("drift", "reliability")
     values = {name: np.full(shape, np.nan) for name in names}

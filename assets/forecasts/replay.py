@@ -9,9 +9,9 @@ calibration.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from datetime import date, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,12 +23,14 @@ from assets.forecasts.innovations import Outlook, Recursion, fresh
 from assets.forecasts.panel import Bools, Floats, Panel
 from assets.forecasts.scale import to_scale
 from assets.forecasts.state import SIZE, WEEK, State, Tails
-from assets.forecasts.structure import FAR_OFF, Structure, assemble, fit
+from assets.forecasts.structure import FAR_OFF, WIDTH, Structure, assemble, fit
 
 BLOCK = 28  # days
 # Three years hold two full seasons and bound the cost, however old a template is.
 REPLAYED_DAYS = 3 * 365
-REMEMBERED = 365  # days of innovations kept, for the fleet's calibration
+RECALLED = 14  # newest days whose forecasts are kept: those that may still be judged
+CALIBRATED_ON = 365  # days of innovations that a day's calibration is learnt from
+REMEMBERED = CALIBRATED_ON + RECALLED  # days of innovations kept
 TEACHERS = 1500  # templates that the priors are learnt from
 TEACHING_WEEKS = 26  # weekly origins of the error paths
 CHUNK = 2048  # templates at a time: a state of them stays in the processor's cache
@@ -36,7 +38,15 @@ GROWN_UP = 14  # scored days from which a template's errors teach others how err
 
 Singles = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.intp]
-Number = TypeVar("Number", np.float32, np.int8)
+Number = TypeVar("Number", np.float32, np.float64, np.int8)
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What a block's replays take from the fleet: priors of templates, and (m, HORIZON) errors of past forecasts."""
+
+    fleet: Fleet
+    paths: Floats
 
 
 @dataclass(frozen=True)
@@ -49,6 +59,9 @@ class Memory:
         states: (n, SIZE).
         innovations: (n, REMEMBERED), the last column being that of `days`.
         tails: (n, REMEMBERED) as Replay's.
+        means, sds: (n, RECALLED) forecasts of the newest days, as Replay's.
+        prophets: (n, RECALLED) likewise; 1 where Prophet had a part.
+        structures: (n, WIDTH) Prophet's forecasts of the week of the day after `days` (structure.py).
     """
 
     block: int
@@ -56,6 +69,30 @@ class Memory:
     states: Floats
     innovations: Singles
     tails: Tails
+    means: Floats
+    sds: Floats
+    prophets: Tails
+    structures: Floats
+
+    @classmethod
+    def none(cls, n: int, block: int) -> "Memory":
+        """Of `n` templates of which nothing is remembered."""
+        return cls(
+            block,
+            np.zeros(n, dtype=np.int64),
+            np.zeros((n, SIZE)),
+            np.full((n, REMEMBERED), np.nan, dtype=np.float32),
+            np.zeros((n, REMEMBERED), dtype=np.int8),
+            np.full((n, RECALLED), np.nan),
+            np.full((n, RECALLED), np.nan),
+            np.zeros((n, RECALLED), dtype=np.int8),
+            np.full((n, WIDTH), np.nan),
+        )
+
+    def of(self, rows: Bools) -> "Memory":
+        """Of some templates."""
+        kept = {field.name: getattr(self, field.name)[rows] for field in fields(self) if field.name != "block"}
+        return replace(self, **kept)
 
 
 @dataclass(frozen=True)
@@ -69,7 +106,8 @@ class Replay:
         ages: (n, days) scored days behind each.
         settled: (n, days) as `ages`, since the newest known event.
         tails: (n, days) class of a template's tails before each day (state.py).
-        means, sds: (n, days) forecasts on the arcsine scale, of the days from the first judged one on; NaN before.
+        means, sds: (n, days) forecasts on the arcsine scale, of the days from the first judged one on; before it NaN
+            or as remembered.
         prophets: (n, days) whether Prophet had a part in them.
         state: after the last day.
         structure: Prophet's forecasts from the panel's end on, if the days ran to there.
@@ -113,18 +151,21 @@ def replay(
     prophets = np.zeros((n, days), dtype=bool)
     table = np.empty((SIZE, n))
     structures: list[tuple[Rows, Structure | None]] = []
-    for resumed, rows in _resumed(panel, memory, block, start, first):
+    for resumed, rows in _resumed(panel, memory, block, start, first, end):
         if memory is not None and resumed > start:
-            kept = min(resumed - start, REMEMBERED)
-            known = slice(resumed - start - kept, resumed - start)
-            innovations[rows, known] = memory.innovations[rows, REMEMBERED - kept :]
-            tails[rows, known] = memory.tails[rows, REMEMBERED - kept :]
+            _recall(innovations, memory.innovations, rows, resumed - start)
+            _recall(tails, memory.tails, rows, resumed - start)
+            _recall(means, memory.means, rows, resumed - start)
+            _recall(sds, memory.sds, rows, resumed - start)
+            _recall(prophets, memory.prophets.astype(np.bool_), rows, resumed - start)
         for part in np.array_split(rows, -(-len(rows) // CHUNK)):
             state = fresh(len(part), fleet)
             if memory is not None and resumed > start:
                 state = State.of(np.ascontiguousarray(memory.states[part].T))
             recursion = Recursion(state, fleet)
-            weeks = _Weeks(panel, part, innovations, start, _column(panel, block), shut_out)
+            weeks = _Weeks(panel, part, innovations, start, column_of(panel, block), shut_out)
+            if memory is not None and resumed > start:
+                weeks.recall(resumed, Structure.of(memory.structures[part]))
             for column, outlook, z in _steps(panel, part, recursion, range(resumed, end), weeks):
                 at = column - start
                 innovations[part, at], tails[part, at] = z, outlook.tails
@@ -145,15 +186,32 @@ def remember(panel: Panel, block: int, replayed: Replay) -> Memory:
     last = panel.first_day.toordinal() + panel.values.shape[1] - 1
     states = np.ascontiguousarray(replayed.state.table.T)
     days = np.full(len(states), last)
-    return Memory(block, days, states, _newest(replayed.innovations, np.nan), _newest(replayed.tails, 0))
+    return Memory(
+        block,
+        days,
+        states,
+        _newest(replayed.innovations, REMEMBERED, np.nan),
+        _newest(replayed.tails, REMEMBERED, 0),
+        _newest(replayed.means, RECALLED, np.nan),
+        _newest(replayed.sds, RECALLED, np.nan),
+        _newest(replayed.prophets.astype(np.int8), RECALLED, 0),
+        replayed.structure.table,
+    )
 
 
-def _newest(values: npt.NDArray[Number], gap: float) -> npt.NDArray[Number]:
-    """The REMEMBERED newest columns, with gaps before the first."""
-    newest = values[:, -REMEMBERED:]
-    filled = np.full((len(values), REMEMBERED), gap, dtype=values.dtype)
-    filled[:, REMEMBERED - newest.shape[1] :] = newest
+def _newest(values: npt.NDArray[Number], width: int, gap: float) -> npt.NDArray[Number]:
+    """The newest columns, with gaps before the first."""
+    newest = values[:, -width:]
+    filled = np.full((len(values), width), gap, dtype=values.dtype)
+    filled[:, width - newest.shape[1] :] = newest
     return filled
+
+
+def _recall(values: npt.NDArray[Any], remembered: npt.NDArray[Any], rows: Rows, end: int) -> None:
+    """Write what is remembered of some rows into the columns before `end`."""
+    width = remembered.shape[1]
+    kept = min(end, width)
+    values[rows, end - kept : end] = remembered[rows, width - kept :]
 
 
 def ages(panel: Panel, start: int, end: int) -> Floats:
@@ -182,17 +240,17 @@ def settled_now(panel: Panel, replayed: Replay) -> Floats:
     return settled
 
 
-def learn(panel: Panel, block: int) -> tuple[Fleet, Floats]:
+def learn(panel: Panel, block: int) -> Lessons:
     """A block's priors and error paths (crossing.py), from the days before it."""
-    start, end = _start(panel, block), _column(panel, block)
+    start, end = _start(panel, block), column_of(panel, block)
     if end <= start:
-        return fleets.DEFAULT, choose(np.empty((0, HORIZON)))
+        return Lessons(fleets.DEFAULT, choose(np.empty((0, HORIZON))))
     rows = sample(panel, TEACHERS)
     recursion = Recursion(fresh(len(rows), fleets.DEFAULT), fleets.DEFAULT)
     for _ in _steps(panel, rows, recursion, range(start, end)):
         pass
     fleet = fleets.learn(recursion.state)
-    return fleet, choose(_paths(panel, rows, fleet, start, end))
+    return Lessons(fleet, choose(_paths(panel, rows, fleet, start, end)))
 
 
 def sample(panel: Panel, size: int) -> Rows:
@@ -235,18 +293,22 @@ def _steps(
         yield column, outlook, z
 
 
-def _resumed(panel: Panel, memory: Memory | None, block: int, start: int, first: int) -> Iterator[tuple[int, Rows]]:
-    """Columns at which replaying begins, each with its rows."""
+def _resumed(
+    panel: Panel, memory: Memory | None, block: int, start: int, first: int, end: int
+) -> Iterator[tuple[int, Rows]]:
+    """Columns at which replaying begins, each with its rows; forecasts of days from `first` on are known by then."""
     n = len(panel.subjects)
     columns = np.full(n, start)
     if memory is not None and memory.block == block:
         after = memory.days - panel.first_day.toordinal() + 1
-        columns = np.where((memory.days > 0) & (after > start) & (after <= first), after, start)
+        newest = np.arange(RECALLED) - RECALLED + after[:, None]
+        unknown = (np.isnan(memory.means) & (newest >= first)).any(axis=1) | (after - first > RECALLED)
+        columns = np.where((memory.days > 0) & (after > start) & (after <= end) & ~unknown, after, start)
     for resumed in np.unique(columns):
         yield int(resumed), np.flatnonzero(columns == resumed)
 
 
-def _column(panel: Panel, block: int) -> int:
+def column_of(panel: Panel, block: int) -> int:
     """The column of a block's first day, within the panel."""
     return min(max(block * BLOCK + 1 - panel.first_day.toordinal(), 0), int(panel.values.shape[1]))
 
@@ -273,9 +335,16 @@ class _Weeks:
         self.monday = -1
         self.current: Structure | None = None
 
+    def recall(self, column: int, structure: Structure) -> None:
+        """Take what is remembered of a day's week for what is known of it."""
+        self.monday, self.current = self._monday(column), structure
+
+    def _monday(self, column: int) -> int:
+        return column - (self.panel.first_day + timedelta(days=column)).weekday()
+
     def structure(self, column: int) -> Structure | None:
         """What is known of a day's week before the day; all days before it must have been replayed."""
-        monday = column - (self.panel.first_day + timedelta(days=column)).weekday()
+        monday = self._monday(column)
         if monday < self.block_start or monday <= self.start:
             return None
         if monday != self.monday:

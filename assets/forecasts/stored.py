@@ -19,8 +19,7 @@ from assets.forecasts.history import Subject
 from assets.forecasts.judging import Calibration
 from assets.forecasts.panel import Bools, Floats, Measure, Panel
 from assets.forecasts.registry import RECIPE
-from assets.forecasts.replay import REMEMBERED, Memory, block_of
-from assets.forecasts.state import SIZE
+from assets.forecasts.replay import Lessons, Memory, block_of
 from storage.database import Connection
 
 Ints = npt.NDArray[np.int32]
@@ -28,6 +27,7 @@ Ints = npt.NDArray[np.int32]
 EPOCH = date(2000, 1, 1)
 
 _CALIBRATION_LAYOUT = f"{RECIPE}:{layout_of(Calibration)}"
+_LESSONS_LAYOUT = f"{RECIPE}:{layout_of(Lessons)}"
 # Whoever forecasts holds it from reading to writing: two at once would write over each other's verdicts.
 _ONE_WRITER = "lock table ml.forecast_memory in share row exclusive mode"
 _STORED = """
@@ -64,6 +64,15 @@ _WRITE_CALIBRATION = """
 insert into ml.forecast_calibrations (measure, date, layout, content)
 values (%(measure)s, %(date)s, %(layout)s, %(content)s)
 on conflict (measure, date, layout) do nothing
+"""
+_LESSONS = """
+select block, content from ml.forecast_lessons
+where measure = %(measure)s and layout = %(layout)s and block = %(block)s
+"""
+_WRITE_LESSONS = """
+insert into ml.forecast_lessons (measure, block, layout, content)
+values (%(measure)s, %(block)s, %(layout)s, %(content)s)
+on conflict (measure, block, layout) do nothing
 """
 _MEMORY = """
 select tenant_id, template_id, judged_to, history_hash, state from ml.forecast_memory
@@ -243,6 +252,18 @@ def write_calibrations(connection: Connection, measure: Measure, calibrations: M
         cursor.executemany(_WRITE_CALIBRATION, rows)
 
 
+def read_lessons(connection: Connection, measure: Measure, block: int) -> dict[int, Lessons]:
+    """A block's lessons, if parts of the fleet have been replayed by them."""
+    values = {"measure": measure, "layout": _LESSONS_LAYOUT, "block": block}
+    return {found: unpack(Lessons, content) for found, content in connection.execute(_LESSONS, values, binary=True)}
+
+
+def write_lessons(connection: Connection, measure: Measure, block: int, lessons: Lessons) -> None:
+    """Store a block's lessons, unless somebody has."""
+    values = {"measure": measure, "block": block, "layout": _LESSONS_LAYOUT, "content": pack(lessons)}
+    connection.execute(_WRITE_LESSONS, values)
+
+
 def read_memory(connection: Connection, measure: Measure, panel: Panel, hashes: Hashes) -> Memory:
     """What is remembered of a panel's templates, and still holds: none of whose days have changed since.
 
@@ -254,13 +275,7 @@ def read_memory(connection: Connection, measure: Measure, panel: Panel, hashes: 
     """
     n, days = hashes.shape
     block = block_of(panel.first_day + timedelta(days=days))
-    memory = Memory(
-        block,
-        np.zeros(n, dtype=np.int64),
-        np.zeros((n, SIZE)),
-        np.full((n, REMEMBERED), np.nan, dtype=np.float32),
-        np.zeros((n, REMEMBERED), dtype=np.int8),
-    )
+    memory = Memory.none(n, block)
     places = _places(panel.subjects)
     values = {"measure": measure, "layout": _memory_layout(memory), "block": block}
     found: list[int] = []
@@ -296,7 +311,7 @@ def _memory_layout(memory: Memory) -> str:
 
 
 def _per_template(memory: Memory) -> dict[str, npt.NDArray[Any]]:
-    return {"states": memory.states, "innovations": memory.innovations, "tails": memory.tails}
+    return {field.name: getattr(memory, field.name) for field in fields(memory) if field.name not in ("block", "days")}
 
 
 def _places(subjects: Sequence[Subject]) -> Mapping[tuple[Any, ...], int]:

@@ -30,6 +30,7 @@ FAR_OFF = 3.0
 MOST_LEFT_OUT = 10
 LOOKED_AT = 180  # days in which far-off ones are looked for
 NEIGHBOUR = 0.1
+WIDTH = HORIZON_DAYS + 1 + 2 * FEATURES  # numbers a template
 
 
 @dataclass
@@ -46,6 +47,17 @@ class Structure:
     share: Floats
     sums: Floats
     weights: Floats
+
+    @property
+    def table(self) -> Floats:
+        """(n, WIDTH) all of it, a row a template."""
+        return np.ascontiguousarray(np.vstack([self.expected, self.share, self.sums, self.weights]).T)
+
+    @classmethod
+    def of(cls, table: Floats) -> "Structure":
+        """What `table` gave."""
+        expected, share, sums, weights = np.split(np.ascontiguousarray(table.T), np.cumsum([HORIZON_DAYS, 1, FEATURES]))
+        return cls(expected, share[0], sums, weights)
 
     def blend(self, day: int, own: Floats, beta: Floats) -> Floats:
         """(n,) average of the recursion's forecast of a day of the two weeks with Prophet's."""

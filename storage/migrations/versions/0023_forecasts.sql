@@ -153,6 +153,21 @@ comment on table ml.forecast_calibrations is
 create trigger append_only before update or truncate on ml.forecast_calibrations
 for each statement execute function access.refuse_change();
 
+create table ml.forecast_lessons (
+    measure text not null check (measure in ('drift', 'reliability')),
+    block integer not null,
+    layout text not null,
+    content bytea not null,
+    computed_at timestamptz not null default now(),
+    primary key (measure, block, layout)
+);
+comment on table ml.forecast_lessons is
+    'One row a measure and four weeks: what templates have in common, learnt before parts of the fleet are replayed apart.
+Never changed. Has nothing of a single template in it.';
+
+create trigger append_only before update or truncate on ml.forecast_lessons
+for each statement execute function access.refuse_change();
+
 create table ml.forecast_memory (
     tenant_id text not null references access.tenants,
     template_id uuid not null,
