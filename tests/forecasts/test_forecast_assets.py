@@ -203,6 +203,25 @@ def test_every_forecast_names_a_registered_version_and_one_of_each_template_serv
     assert serving == [(3, monday - timedelta(days=1), True, "the first forecast")] * 2
 
 
+def test_every_method_is_tried_once_a_week_one_serves_and_alarms_are_held_against_the_budget(
+    database: Database, connection: Connection
+) -> None:
+    _, numbers = materialize(database)
+    assert "forecast_backtests.drift_champions_chosen" in numbers
+    tried = connection.execute("""
+        select method, is_champion, days, pinball > 0, coverage between 0.8 and 1, days_judged, alarms_expected
+        from ml.forecast_backtests where template = 'calm' and measure = 'drift' order by method
+    """).fetchall()
+    assert [row[0] for row in tried] == ["ewma", "prophet", "seasonal_naive", "zscore"]
+    assert [row[1] for row in tried].count(True) == 1
+    assert all(row[2] >= 80 and row[3] and row[4] for row in tried)
+    assert sum(row[5] for row in tried) == 14
+    assert sum(row[6] for row in tried) == pytest.approx(14 / (7 * 26))
+    for days, is_tried in ((1, False), (4, True)):
+        _, numbers = materialize(database, NOW + timedelta(days=days))
+        assert ("forecast_backtests.drift_champions_chosen" in numbers) == is_tried
+
+
 def test_an_empty_platform_has_no_forecasts_and_no_failure(database: Database, connection: Connection) -> None:
     connection.execute("truncate marts.drift_history")
     result, numbers = materialize(database)
