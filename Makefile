@@ -7,7 +7,7 @@ export DAGSTER_DISABLE_TELEMETRY := 1
 export DBT_SEND_ANONYMOUS_USAGE_STATS := false
 export GX_ANALYTICS_ENABLED := false
 
-.PHONY: setup demo test up check bench lock
+.PHONY: setup demo test up check check-python check-types check-sql check-project bench lock
 .DEFAULT_GOAL := demo
 
 setup: $(READY)
@@ -26,11 +26,20 @@ test: $(READY)
 	@$(BIN)/python -m pytest --hypothesis-profile=ci -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(READY)
+	@$(MAKE) --no-print-directory --jobs=2 check-python check-types check-sql check-project
+
+check-python:
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
-	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+check-types:
+	@$(BIN)/mypy
+
+check-sql:
 	@$(BIN)/sqlfluff lint --disable-progress-bar dbt_project/models dbt_project/tests
+
+check-project:
 	@$(BIN)/dbt --quiet --warn-error parse --project-dir dbt_project --profiles-dir dbt_project
 	@$(BIN)/dagster definitions validate -w workspace.yaml --log-level warning
 

@@ -1,10 +1,11 @@
-"""A table of `ml` that holds exactly what was computed last: rows are written where they differ, or go.
+"""A table of `ml` that holds what was computed last: rows are written where they differ, or go.
 
 Belongs here: that one statement, for any such table. Does not belong here: what is in them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
+from uuid import UUID
 
 import orjson
 from psycopg import sql
@@ -22,7 +23,12 @@ with given as materialized (
 
 gone as (
     delete from ml.{table} as stored
-    where not exists (select 1 from given where ({given_key}) = ({stored_key}))
+    where
+        not exists (select 1 from given where ({given_key}) = ({stored_key}))
+        and not exists (
+            select 1 from unnest(%(tenants)s::text [], %(templates)s::uuid []) as kept (tenant_id, template_id)
+            where kept.tenant_id = stored.tenant_id and kept.template_id = stored.template_id
+        )
     returning 1
 ),
 
@@ -39,9 +45,14 @@ select (select count(*) from gone) + (select count(*) from written)
 
 
 def replace_rows(
-    connection: Connection, table: str, key: Sequence[str], row_type: type[NamedTuple], rows: Sequence[NamedTuple]
+    connection: Connection,
+    table: str,
+    key: Sequence[str],
+    row_type: type[NamedTuple],
+    rows: Sequence[NamedTuple],
+    kept: Collection[tuple[str, UUID]] = (),
 ) -> int:
-    """Make a table of schema `ml` hold exactly these rows.
+    """Make a table of schema `ml` hold exactly these rows, and those of what is kept.
 
     Args:
         connection: its transaction is the caller's.
@@ -49,6 +60,7 @@ def replace_rows(
         key: the columns that its rows are known by.
         row_type: the rows' type, whose fields are the table's columns.
         rows: each key once.
+        kept: tenant and template of rows that stay as they are although none are given.
 
     Returns:
         How many rows are new, changed or gone.
@@ -67,7 +79,8 @@ def replace_rows(
     documents = Json([row._asdict() for row in rows], dumps=orjson.dumps)
     with connection.cursor(row_factory=scalar_row) as cursor:
         cursor.execute(_ONE_WRITER.format(table=sql.Identifier(table)))
-        changed = cursor.execute(statement, {"rows": documents}).fetchone()
+        values_of = {"rows": documents, "tenants": [at[0] for at in kept], "templates": [at[1] for at in kept]}
+        changed = cursor.execute(statement, values_of).fetchone()
     return int(changed or 0)
 
 

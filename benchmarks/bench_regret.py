@@ -1,9 +1,9 @@
 """What do learnt posteriors cost in wrong choices, against plain counts under a uniform prior?
 
-Every policy plays each arm with its share: 5 % dealt out evenly, the rest by the exact probability of being best. Only
-the delays draw from the posteriors, which has the same law. Regret is the sum of what the best arm's rate exceeds the
-chosen ones' by. Then the coverage of intervals from field feedback, false alarms, and the delays of Chapelle & Li
-(2011), table 1.
+Every policy plays each arm with its share: 5 % dealt out evenly, the rest by the exact probability of being best; what
+is learnt holds back, as publishing does, what next to nothing was heard of. Only the delays draw from the posteriors,
+which has the same law. Regret is the sum of what the best arm's rate exceeds the chosen ones' by. Then the coverage of
+intervals from field feedback, false alarms, and the delays of Chapelle & Li (2011), table 1.
 """
 
 import time
@@ -17,6 +17,7 @@ from assets.selection.best import probability_best
 from assets.selection.evidence import DailySums, FieldSums, Floats, document_worth
 from assets.selection.learning import conclude, learn
 from assets.selection.priors import priors
+from assets.selection.shares import ENOUGH_FEEDBACK, LEAST_FEEDBACK, held_back
 from assets.selection.watch import Watch
 from benchmarks.rows import Row
 from benchmarks.warehouse_history import is_full
@@ -83,7 +84,8 @@ def _regret(rates: Floats, *, learning: bool) -> tuple[float, int]:
     alpha, beta = np.ones((templates, arms)), np.ones((templates, arms))
     regret, alarms = 0.0, 0
     for day in range(days):
-        chosen = _chosen(generator, alpha, beta, _FEEDBACKS, floor=_FLOOR)
+        heard = (good + bad).sum(axis=2)
+        chosen = _chosen(generator, alpha, beta, _FEEDBACKS, _FLOOR, heard if learning else None)
         good[:, :, day] = generator.binomial(chosen.astype(int), rates[:, :, day])
         bad[:, :, day] = chosen - good[:, :, day]
         regret += float((chosen * (rates[:, :, day].max(axis=1, keepdims=True) - rates[:, :, day])).sum())
@@ -97,10 +99,21 @@ def _regret(rates: Floats, *, learning: bool) -> tuple[float, int]:
     return regret / templates, alarms
 
 
-def _chosen(generator: np.random.Generator, alpha: Floats, beta: Floats, count: int, floor: float) -> Floats:
+def _chosen(
+    generator: np.random.Generator,
+    alpha: Floats,
+    beta: Floats,
+    count: int,
+    floor: float,
+    feedback: Floats | None = None,
+) -> Floats:
     """How often each arm is chosen in so many choices of each template."""
     arms = alpha.shape[1]
-    shares = floor / arms + (1 - floor) * probability_best(alpha, beta)
+    p_best = probability_best(alpha, beta)
+    if feedback is not None:
+        is_new = feedback.max(axis=1, keepdims=True) < ENOUGH_FEEDBACK
+        p_best = held_back(p_best, is_new | (feedback >= LEAST_FEEDBACK))
+    shares = floor / arms + (1 - floor) * p_best
     return np.asarray(generator.multinomial(count, shares / shares.sum(axis=1, keepdims=True)), dtype=float)
 
 

@@ -1,9 +1,13 @@
-"""The arrivals sensor: follows landed batches and asks for one run a tick over the days they touch."""
+"""The arrivals sensor: follows landed batches and asks for one run a tick over the days they touch.
+
+What people decide about extractors changes what is learnt of them, and asks for a run too.
+"""
 
 import dagster as dg
 from dagster import DagsterRunStatus, RunRecord, RunsFilter
 
 from assets.evaluations.arrivals import Arrivals, arrivals_since
+from assets.selection.decided import decided_since_learning
 from orchestration.patience import pause_after
 from orchestration.refresh import HORIZON_TAG, REFRESH_JOB, Refresh, plan_refresh, position
 from orchestration.under_way import refresh_under_way
@@ -21,7 +25,8 @@ def arrivals_sensor() -> dg.SensorDefinition:
         job_name=REFRESH_JOB,
         minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Asks for one refresh over all days touched by batches that landed since the last good refresh.",
+        description="Asks for one refresh over all days touched by batches that landed since the last good refresh, "
+        "or if what was decided about extractors isn't learnt from yet.",
     )
     def arrivals(
         context: dg.SensorEvaluationContext, database: dg.ResourceParam[Database], clock: dg.ResourceParam[Clock]
@@ -31,7 +36,8 @@ def arrivals_sensor() -> dg.SensorDefinition:
                 return dg.SkipReason("A refresh is under way; what has landed meanwhile is taken up after it.")
             refreshed_to = position(context.instance)
             landed = arrivals_since(connection, refreshed_to)
-        if not landed.batches:
+            decided = decided_since_learning(connection)
+        if not landed.batches and not decided:
             return dg.SkipReason("Nothing has landed since the last refresh.")
         plan = plan_refresh(landed, clock.now().date())
         failures = _failures_since(context.instance, refreshed_to)

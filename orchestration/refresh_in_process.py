@@ -9,6 +9,7 @@ import dagster as dg
 
 from assets.evaluations.arrivals import arrivals_since
 from assets.evaluations.manifests import declared_since_last_build, overdue_since_last_build
+from assets.selection.decided import decided_since_learning
 from assets.warehouse.alert_marts import alert_marts_are_behind
 from assets.warehouse.build import FULL_REFRESH_TAG
 from orchestration.definitions import build_definitions
@@ -45,10 +46,11 @@ def refresh_in_process(
         with opened.database.connect() as connection:
             landed = arrivals_since(connection, position(instance))
             behind = alert_marts_are_behind(connection)
+            decided = decided_since_learning(connection)
             declared = declared_since_last_build(connection) or overdue_since_last_build(connection) is not None
         today = opened.clock.now().date()
-        is_fresh = not landed.batches and not declared and last_refreshed_on(instance) == today
-        if is_fresh and not force and not full:
+        is_stale = landed.batches or declared or decided or last_refreshed_on(instance) != today
+        if not (is_stale or force or full):
             if not behind:
                 return {"refreshed": False}
             done = _run(opened, instance, ALERT_MARTS_JOB.name, {})

@@ -4,6 +4,7 @@ Belongs here: the loop over days and tenants. Does not belong here: what a chang
 telling whom (decisions.py, sensors).
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,25 +16,33 @@ from assets.selection.watch import THRESHOLD, Changes, Watch
 _BATCH_TEMPLATES = 2000  # of whole tenants, to bound memory
 
 
-def find_changes(successes: Floats, failures: Floats, groups: npt.ArrayLike) -> Changes:
-    """Changes as of the last day; each day was judged by itself and the days before it alone.
+def find_changes(
+    successes: Floats, failures: Floats, groups: npt.ArrayLike, silent_days: npt.ArrayLike | None = None
+) -> Changes:
+    """Changes as of each template's last day; each day was judged by itself and the days before it alone.
 
     Args:
         successes: (pseudo-)counts that were known on their day, shape (templates, arms, days), 0 where no arm is.
         failures: likewise.
         groups: the tenant of each template, shape (templates,).
+        silent_days: how many of the days are after a template's last, the same for all of a tenant; none by default.
     """
     _, tenant, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
+    silent = np.zeros(len(tenant), dtype=np.int64) if silent_days is None else np.asarray(silent_days)
     batch_of_tenant = np.cumsum(sizes) // _BATCH_TEMPLATES
     batch = batch_of_tenant[tenant] if len(sizes) else tenant
+    _, batch = np.unique(np.stack([batch, silent]), axis=1, return_inverse=True)
     parts = []
     order = np.argsort(batch, kind="stable")
     for number in np.unique(batch):
         rows = np.flatnonzero(batch == number)
-        watch = Watch((len(rows), successes.shape[1]), successes.shape[2], tenant[rows])
-        for day in range(successes.shape[2]):
+        days = successes.shape[2] - int(silent[rows[0]])
+        watch = Watch((len(rows), successes.shape[1]), days, tenant[rows])
+        for day in range(days):
             watch.step(successes[rows, :, day], failures[rows, :, day])
-        parts.append(watch.changes())
+        changes = watch.changes()
+        after = np.zeros((*changes.void.shape[:2], successes.shape[2] - days), dtype=bool)
+        parts.append(replace(changes, void=np.concatenate([changes.void, after], axis=2)))
     if not parts:
         return Watch((0, successes.shape[1]), 0, tenant).changes()
     place = np.argsort(order, kind="stable")

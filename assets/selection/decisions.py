@@ -239,7 +239,8 @@ class _View:
             self.in_use,
             f"Feedback is too unequal to compare: {least.name} may be the best ({_percent(least.p_best)}) and has "
             f"{_feedbacks(least.feedback_count)}, {most.name} has {most.feedback_count}: at least "
-            f"{_percent(self.rules.least_feedback_ratio)} of that is needed. Send {least.name} more documents.",
+            f"{_percent(self.rules.least_feedback_ratio)} of that is needed. Send {least.name} more documents, or "
+            "retire it.",
         )
 
     def explore(self) -> Decision:

@@ -12,8 +12,9 @@ document and a correlation rho within it, w = k / (1 + (k-1) rho), the design ef
 rho is what is estimated, because it carries over between arms, templates and lengths of documents.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -31,11 +32,38 @@ _TENANT_WEIGHT = 2.0
 _TEMPLATE_WEIGHT = 2.0
 _ARM_WEIGHT = 2.0
 _DAILY_DIMENSIONS = 3
+# Of 600 such days something can still be computed (best.LARGEST_PARAMETER).
+_LARGEST_SUM = 1e9
 _ROUNDING = 1e-9
 
 
+class Impossible(NamedTuple):
+    """A sum that can't be: by the numbers of its template, arm and day, with its name, its value and why."""
+
+    template: int
+    arm: int
+    day: int
+    field: str
+    value: float
+    why: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.field} {self.value} of template {self.template}, arm {self.arm}, day {self.day} is impossible: "
+            f"{self.why}. Check marts.extractor_performance_daily."
+        )
+
+
 class EvidenceError(TidemarkError):
-    """Daily sums that can't be: negative, not finite, more right than there are, of different shapes."""
+    """Daily sums that can't be: negative, not finite, more right than there are, of different shapes.
+
+    Attributes:
+        impossible: the first impossible sum of each template that has one; none where shapes don't fit.
+    """
+
+    def __init__(self, message: str, impossible: Sequence[Impossible] = ()) -> None:
+        super().__init__(message)
+        self.impossible = impossible
 
 
 @dataclass(frozen=True)
@@ -73,7 +101,8 @@ def checked(daily: DailySums) -> DailySums:
     """The same sums as float64, with 0 where no arm is.
 
     Raises:
-        EvidenceError: an existing arm's sum is impossible. It names template, arm, day, field, value and the remedy.
+        EvidenceError: an existing arm's sum is impossible, or shapes differ. It names template, arm, day, field, value
+            and the remedy, and has the first such sum of each template.
     """
     mask = np.asarray(daily.mask, dtype=bool)
     shape = np.shape(daily.success_count)
@@ -90,54 +119,56 @@ def checked(daily: DailySums) -> DailySums:
         array = np.asarray(values, dtype=float)
         if array.shape != shape:
             raise EvidenceError(f"{name} has the shape {array.shape}, success_count {shape}: daily sums share one")
-        _refuse(name, array, mask, ~(np.isfinite(array) & (array >= 0)), "sums are finite and not negative")
         return np.where(mask[..., None], array, 0.0)
 
     success, failure = taken("success_count", daily.success_count), taken("failure_count", daily.failure_count)
-    feedback = None
-    if daily.feedback_count is not None:
-        feedback = taken("feedback_count", daily.feedback_count)
-        _refuse(
-            "success_count + failure_count",
-            success + failure,
-            mask,
-            success + failure > feedback,
-            "more outcomes than feedback",
-        )
-    return DailySums(mask, success, failure, by_fields, _checked_fields(daily.fields, taken, mask), feedback)
-
-
-def _checked_fields(
-    fields: FieldSums | None, taken: Callable[[str, npt.ArrayLike], Floats], mask: Mask
-) -> FieldSums | None:
-    if fields is None:
-        return None
-    sums = FieldSums(**{name: taken(name, values) for name, values in vars(fields).items()})
-    documents, slack = sums.document_count, _ROUNDING * (1 + sums.document_count)
-    for name, wrong, why in (
-        ("fields_correct", sums.fields_correct > sums.fields_total, "more fields right than there are"),
-        ("fields_total", (sums.fields_total < documents), "a document with field feedback has at least one field"),
-        ("document_count", (documents == 0) & (sums.fields_total > 0), "fields of no document"),
-        ("rate_sum", sums.rate_sum > documents + slack, "a rate is at most 1"),
-        ("rate_sum_sq", sums.rate_sum_sq > sums.rate_sum + slack, "a rate's square is at most the rate"),
-        (
-            "rate_sum_sq",
-            sums.rate_sum_sq * documents < sums.rate_sum**2 * (1 - _ROUNDING) - slack,
-            "squares are at least the mean's",
-        ),
-    ):
-        _refuse(name, getattr(sums, name), mask, wrong, why)
+    feedback = None if daily.feedback_count is None else taken("feedback_count", daily.feedback_count)
+    fields = daily.fields and FieldSums(**{name: taken(name, values) for name, values in vars(daily.fields).items()})
+    sums = DailySums(mask, success, failure, by_fields, fields, feedback)
+    found: dict[int, Impossible] = {}
+    with np.errstate(invalid="ignore", over="ignore"):
+        for name, values, wrong, why in _rules(sums):
+            for template in np.flatnonzero(wrong.any(axis=(1, 2))).tolist():
+                arm, day = map(int, np.argwhere(wrong[template])[0])
+                found.setdefault(template, Impossible(template, arm, day, name, float(values[template, arm, day]), why))
+    if found:
+        first, *others = found.values()
+        beside = f" So are sums of {len(others)} templates more." if others else ""
+        raise EvidenceError(f"{first}{beside}", tuple(found.values()))
     return sums
 
 
-def _refuse(name: str, values: Floats, mask: Mask, wrong: Mask, why: str) -> None:
-    wrong = wrong & mask[..., None]
-    if wrong.any():
-        template, arm, day = (int(index) for index in np.argwhere(wrong)[0])
-        raise EvidenceError(
-            f"{name} {values[template, arm, day]} of template {template}, arm {arm}, day {day} is impossible: {why}. "
-            "Check marts.extractor_performance_daily."
-        )
+def _rules(sums: DailySums) -> Iterator[tuple[str, Floats, Mask, str]]:
+    """What each sum must be: its name, its values, where they are wrong, and why."""
+    counts = {"success_count": sums.success_count, "failure_count": sums.failure_count}
+    if sums.feedback_count is not None:
+        counts["feedback_count"] = sums.feedback_count
+    for name, values in counts.items():
+        yield name, values, *_no_sum(values)
+    if sums.feedback_count is not None:
+        outcomes = sums.success_count + sums.failure_count
+        yield "success_count + failure_count", outcomes, outcomes > sums.feedback_count, "more outcomes than feedback"
+    if sums.fields is not None:
+        counted = sums.by_fields[:, None, None]
+        for name, wrong, why in _field_rules(sums.fields):
+            yield name, getattr(sums.fields, name), wrong & counted, why
+
+
+def _no_sum(values: Floats) -> tuple[Mask, str]:
+    return ~((values >= 0) & (values <= _LARGEST_SUM)), f"a day's sums are from 0 to {_LARGEST_SUM:.0e}"
+
+
+def _field_rules(sums: FieldSums) -> Iterator[tuple[str, Mask, str]]:
+    for name, values in vars(sums).items():
+        yield name, *_no_sum(values)
+    documents, slack = sums.document_count, _ROUNDING * (1 + sums.document_count)
+    yield "fields_correct", sums.fields_correct > sums.fields_total, "more fields right than there are"
+    yield "fields_total", sums.fields_total < documents, "a document with field feedback has at least one field"
+    yield "document_count", (documents == 0) & (sums.fields_total > 0), "fields of no document"
+    yield "rate_sum", sums.rate_sum > documents + slack, "a rate is at most 1"
+    yield "rate_sum_sq", sums.rate_sum_sq > sums.rate_sum + slack, "a rate's square is at most the rate"
+    least = sums.rate_sum**2 * (1 - _ROUNDING) - slack
+    yield "rate_sum_sq", sums.rate_sum_sq * documents < least, "squares are at least the mean's"
 
 
 @dataclass(frozen=True)

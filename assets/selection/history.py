@@ -40,17 +40,20 @@ select
     string_agg(int4send(date - %(after)s), '' order by date) as days,
     string_agg(float8send(success_count), '' order by date) as success_count,
     string_agg(float8send(failure_count), '' order by date) as failure_count,
+    string_agg(float8send(feedback_count), '' order by date) as feedback_count,
     string_agg(float8send(document_count), '' order by date) as document_count,
     string_agg(float8send(rate_sum), '' order by date) as rate_sum,
     string_agg(float8send(rate_sum_sq), '' order by date) as rate_sum_sq,
     string_agg(float8send(fields_correct), '' order by date) as fields_correct,
     string_agg(float8send(fields_total), '' order by date) as fields_total
-from marts.extractor_performance_daily
-where tenant_id = any(%(tenant_ids)s) and date > %(after)s and evaluation_count > 0
+from unnest(%(tenant_ids)s::text [], %(newest)s::date []) as tenants (tenant_id, newest)
+inner join marts.extractor_performance_daily using (tenant_id)
+where date > newest - %(window)s::integer and evaluation_count > 0
 group by tenant_id, template_id, template, extractor_vendor, extractor_model
 order by tenant_id, template_id, extractor_vendor collate "C", extractor_model collate "C"
 """
 _OUTCOMES = ("success_count", "failure_count")
+_COUNTS = (*_OUTCOMES, "feedback_count")
 _FIELDS = ("document_count", "rate_sum", "rate_sum_sq", "fields_correct", "fields_total")
 
 
@@ -77,60 +80,82 @@ class ArmHistory:
 
 @dataclass(frozen=True)
 class TemplateHistory:
-    """One template's extractors, in the order of their names by code points, and what is to be high there."""
+    """One template's extractors, in the order of their names by code points.
+
+    Attributes:
+        objective: what is to be high there.
+        today: the newest day of its tenant's decisions, up to which its history goes.
+    """
 
     tenant_id: str
     template_id: UUID
     template: str
     objective: Objective
+    today: date
     arms: Sequence[ArmHistory]
 
     def feedback_count(self, arm: ArmHistory) -> int:
         """Evaluations of an arm with feedback on the objective."""
-        names = ("document_count",) if self.objective == "fields" else _OUTCOMES
-        return sum(arm.total(name) for name in names)
+        return sum(arm.total(name) for name in self._judged_by)
+
+    @property
+    def has_feedback(self) -> bool:
+        """Whether any of its extractors has some."""
+        return any(arm.sums[name].any() for arm in self.arms for name in self._judged_by)
+
+    @property
+    def _judged_by(self) -> tuple[str, ...]:
+        return ("document_count",) if self.objective == "fields" else _OUTCOMES
 
 
 @dataclass(frozen=True)
 class Group:
-    """Tenants that learn together, mostly one alone: the days after `after`, up to their newest of decisions."""
+    """Tenants that learn together, mostly one alone: their days are counted from `after`."""
 
     templates: Sequence[TemplateHistory]
     after: date
-    today: date
     templates_without_feedback: int
 
 
 def read_groups(connection: Connection, policies: Mapping[tuple[str, UUID], Policy]) -> Iterator[Group]:
     """The templates with feedback of all tenants; those that agreed to pool are one group.
 
-    One group at a time is in memory.
+    Of each tenant the days up to its own newest. One group at a time is in memory.
     """
-    alone: list[tuple[list[str], date]] = []
-    pooled: list[tuple[str, date]] = []
-    for tenant_id, pools, newest in connection.execute(_TENANTS).fetchall():
-        if pools:
-            pooled.append((tenant_id, newest))
-        else:
-            alone.append(([tenant_id], newest))
-    if pooled:
-        alone.append(([tenant_id for tenant_id, _ in pooled], max(newest for _, newest in pooled)))
-    for tenant_ids, today in alone:
-        after = today - WINDOW
-        rows = connection.execute(_ARMS, {"tenant_ids": tenant_ids, "after": after}, binary=True)
-        found = list(_templates(rows, policies))
-        told = [template for template in found if any(map(template.feedback_count, template.arms))]
-        yield Group(told, after, today, len(found) - len(told))
+    for newest in _learning_together(connection.execute(_TENANTS)):
+        after = min(newest.values()) - WINDOW
+        values = {"tenant_ids": list(newest), "newest": list(newest.values()), "after": after, "window": WINDOW.days}
+        found = list(_templates(connection.execute(_ARMS, values, binary=True), policies, newest))
+        told = [template for template in found if template.has_feedback]
+        yield Group(told, after, len(found) - len(told))
+
+
+def _learning_together(rows: Iterable[tuple[str, bool, date]]) -> list[dict[str, date]]:
+    """Each group's tenants with their newest days.
+
+    Who pools and has been silent for longer than the window has no day in common with the others, and learns alone.
+    """
+    tenants = list(rows)
+    latest = max((newest for _, pools, newest in tenants if pools), default=date.min)
+    pooled = {tenant: newest for tenant, pools, newest in tenants if pools and latest - newest < WINDOW}
+    alone = [{tenant: newest} for tenant, _, newest in tenants if tenant not in pooled]
+    return [*alone, pooled] if pooled else alone
+
+
+def first_day(group: Group) -> date:
+    """The first day on which any of a group's extractors was used."""
+    return group.after + timedelta(days=min(int(arm.days[0]) for each in group.templates for arm in each.arms))
 
 
 def daily_sums(group: Group) -> DailySums:
-    """A group's feedback as arrays; the last column is the group's newest day."""
+    """A group's feedback as arrays; the first column is its first day, the last the newest of any of its tenants."""
     templates = group.templates
-    before = min(int(arm.days[0]) for template in templates for arm in template.arms)
-    days = (group.today - group.after).days - before + 1
+    first = first_day(group)
+    before = (first - group.after).days
+    days = (max(template.today for template in templates) - first).days + 1
     shape = len(templates), max(len(template.arms) for template in templates), days
     by_fields = np.array([template.objective == "fields" for template in templates])
-    names = (*_OUTCOMES, *_FIELDS) if by_fields.any() else _OUTCOMES
+    names = (*_COUNTS, *_FIELDS) if by_fields.any() else _COUNTS
     sums: dict[str, Floats] = {name: np.zeros(shape) for name in names}
     mask = np.zeros(shape[:2], dtype=bool)
     for row, template in enumerate(templates):
@@ -139,20 +164,22 @@ def daily_sums(group: Group) -> DailySums:
             for name, values in sums.items():
                 values[row, column, arm.days - before] = arm.sums[name]
     fields = FieldSums(**{name: sums[name] for name in _FIELDS}) if by_fields.any() else None
-    return DailySums(mask, sums["success_count"], sums["failure_count"], by_fields, fields)
+    success, failure, feedback = (sums[name] for name in _COUNTS)
+    return DailySums(mask, success, failure, by_fields, fields, feedback)
 
 
 def _templates(
-    rows: Iterable[tuple[Any, ...]], policies: Mapping[tuple[str, UUID], Policy]
+    rows: Iterable[tuple[Any, ...]], policies: Mapping[tuple[str, UUID], Policy], newest: Mapping[str, date]
 ) -> Iterator[TemplateHistory]:
     for (tenant_id, template_id, template), of_template in groupby(rows, key=lambda row: row[:3]):
         policy = policies.get((tenant_id, template_id), Policy())
-        yield TemplateHistory(tenant_id, template_id, template, policy.objective, list(map(_arm, of_template)))
+        about = tenant_id, template_id, template, policy.objective, newest[tenant_id]
+        yield TemplateHistory(*about, list(map(_arm, of_template)))
 
 
 def _arm(row: tuple[Any, ...]) -> ArmHistory:
     vendor, model, mean_cost_usd, mean_latency_ms, days, *sums = row[3:]
-    measures = zip((*_OUTCOMES, *_FIELDS), (np.frombuffer(numbers, ">f8") for numbers in sums), strict=True)
+    measures = zip((*_COUNTS, *_FIELDS), (np.frombuffer(numbers, ">f8") for numbers in sums), strict=True)
     return ArmHistory(
         Extractor(vendor, model), mean_cost_usd, mean_latency_ms, np.frombuffer(days, ">i4"), dict(measures)
     )

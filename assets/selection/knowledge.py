@@ -5,7 +5,7 @@ statistics (`learning`), SQL (`history`, `snapshots`, `findings`).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import NamedTuple
 from uuid import UUID
@@ -13,10 +13,12 @@ from uuid import UUID
 import numpy as np
 from scipy import special
 
-from assets.selection.history import Group, TemplateHistory, daily_sums
+from assets.selection.evidence import EvidenceError, Impossible
+from assets.selection.history import Group, TemplateHistory, daily_sums, first_day
 from assets.selection.learning import FROM_BEFORE, FROM_PREDECESSOR, NO_PREDECESSOR, Learnt, learn
 from assets.selection.policies import Extractor, Objective, Ruling
 from assets.selection.priors import FROM_BETA, FROM_CORRELATED, FROM_UNIFORM
+from assets.selection.refusals import Refused
 from assets.selection.snapshots import ArmPosterior, TemplatePosteriors
 
 CREDIBLE = 0.95
@@ -64,25 +66,49 @@ class ArmChange(NamedTuple):
 
 @dataclass(frozen=True)
 class Knowledge:
-    """All that was learnt of a group."""
+    """All that was learnt of a group, and of which templates nothing was."""
 
     templates: Sequence[TemplatePosteriors]
     priors: Sequence[ArmPrior]
     changes: Sequence[ArmChange]
+    refused: Sequence[Refused]
 
 
 def know(group: Group, rulings: Mapping[str, Sequence[Ruling]]) -> Knowledge:
-    """Learn a group's posteriors.
+    """Learn a group's posteriors, without the templates that have a day whose sums are impossible.
 
     Args:
         group: histories of templates with feedback.
         rulings: by tenant, which extractor comes after which.
-
-    Raises:
-        EvidenceError: a day's sums are impossible.
     """
+    try:
+        return _known(group, rulings)
+    except EvidenceError as error:
+        if not error.impossible:
+            raise
+        refused = [_refused(group, each) for each in error.impossible]
+        rows = {each.template for each in error.impossible}
+    possible = [template for row, template in enumerate(group.templates) if row not in rows]
+    return replace(_known(replace(group, templates=possible), rulings), refused=refused)
+
+
+def _refused(group: Group, found: Impossible) -> Refused:
+    template = group.templates[found.template]
+    return Refused(
+        template.tenant_id,
+        template.template_id,
+        template.template,
+        template.arms[found.arm].extractor,
+        first_day(group) + timedelta(days=found.day),
+        found.field,
+        found.value,
+        found.why,
+    )
+
+
+def _known(group: Group, rulings: Mapping[str, Sequence[Ruling]]) -> Knowledge:
     if not group.templates:
-        return Knowledge([], [], [])
+        return Knowledge([], [], [], [])
     daily = daily_sums(group)
     names = {
         name: number
@@ -96,8 +122,12 @@ def know(group: Group, rulings: Mapping[str, Sequence[Ruling]]) -> Knowledge:
         for ruling in rulings.get(template.tenant_id, ()):
             if ruling.predecessor in columns and ruling.extractor in columns:
                 before[row, columns[ruling.extractor]] = columns[ruling.predecessor]
-    learnt = learn(daily, np.zeros(len(group.templates), dtype=int), ids, before)
-    return _named(group, learnt, group.today - timedelta(days=daily.success_count.shape[2] - 1))
+    first = first_day(group)
+    last = first + timedelta(days=daily.success_count.shape[2] - 1)
+    _, tenants = np.unique([template.tenant_id for template in group.templates], return_inverse=True)
+    silent = [(last - template.today).days for template in group.templates]
+    learnt = learn(daily, np.zeros(len(group.templates), dtype=int), ids, before, tenants, silent)
+    return _named(group, learnt, first)
 
 
 def _named(group: Group, learnt: Learnt, first: date) -> Knowledge:
@@ -129,10 +159,10 @@ def _named(group: Group, learnt: Learnt, first: date) -> Knowledge:
             )
             priors.append(_prior(template, arm.extractor, learnt, (row, column)))
             if changed is not None:
-                changes.append(_change(template, arm.extractor, learnt, (row, column), (first, group.today)))
+                changes.append(_change(template, arm.extractor, learnt, (row, column), first))
         about = template.tenant_id, template.template_id, template.template, template.objective
-        templates.append(TemplatePosteriors(*about, group.today, arms))
-    return Knowledge(templates, priors, changes)
+        templates.append(TemplatePosteriors(*about, template.today, arms))
+    return Knowledge(templates, priors, changes, [])
 
 
 def _prior(template: TemplateHistory, extractor: Extractor, learnt: Learnt, at: tuple[int, int]) -> ArmPrior:
@@ -148,10 +178,9 @@ def _prior(template: TemplateHistory, extractor: Extractor, learnt: Learnt, at: 
 
 
 def _change(
-    template: TemplateHistory, extractor: Extractor, learnt: Learnt, at: tuple[int, int], days: tuple[date, date]
+    template: TemplateHistory, extractor: Extractor, learnt: Learnt, at: tuple[int, int], first: date
 ) -> ArmChange:
     found = learnt.changes
-    first, today = days
     return ArmChange(
         template.tenant_id,
         template.template_id,
@@ -166,7 +195,7 @@ def _change(
         float(found.rate_after[at]),
         float(found.count_before[at]),
         float(found.count_after[at]),
-        today,
+        template.today,
     )
 
 

@@ -52,16 +52,22 @@ def learn(
     groups: npt.ArrayLike,
     arm_ids: npt.ArrayLike | None = None,
     predecessors: npt.ArrayLike | None = None,
+    tenants: npt.ArrayLike | None = None,
+    silent_days: npt.ArrayLike | None = None,
 ) -> Learnt:
     """Posteriors of all arms, with the changes that were found on the way.
 
     Args:
-        daily: feedback by day, oldest first; the last day is "today".
-        groups: the tenant of each template as a whole number, shape (templates,). Correlations, priors, rhythms and
-            shocks are pooled within a group and never beyond: give tenants that opted in a number in common.
+        daily: feedback by day, oldest first.
+        groups: who learns together, as a whole number for each template, shape (templates,). Correlations and priors
+            are pooled within a group and never beyond: give tenants that opted in a number in common.
         arm_ids: which extractor each arm is, shape (templates, arms): the same number on all templates of a group. By
             default the column.
         predecessors: the column of the arm whose new version an arm is, -1 for none, shape (templates, arms).
+        tenants: the tenant of each template as a whole number, shape (templates,): rhythms and shocks are a tenant's
+            own. By default the group.
+        silent_days: how many of the last days come after a tenant's "today", the same for all of its templates, shape
+            (templates,); none by default.
 
     Raises:
         EvidenceError: impossible sums, shapes that don't fit, a predecessor that isn't there or is its own.
@@ -70,8 +76,9 @@ def learn(
     mask = daily.mask
     _generations(_identities(mask, groups, arm_ids, predecessors)[2], mask)
     worth = evidence(daily, groups)
-    changes = find_changes(worth.known_successes, worth.known_failures, groups)
-    return conclude(worth.successes, worth.failures, mask, groups, changes, arm_ids, predecessors)
+    whose = groups if tenants is None else tenants
+    changes = find_changes(worth.known_successes, worth.known_failures, whose, silent_days)
+    return conclude(worth.successes, worth.failures, mask, groups, changes, arm_ids, predecessors, silent_days)
 
 
 def conclude(
@@ -82,10 +89,11 @@ def conclude(
     changes: Changes,
     arm_ids: npt.ArrayLike | None = None,
     predecessors: npt.ArrayLike | None = None,
+    silent_days: npt.ArrayLike | None = None,
 ) -> Learnt:
     """The posteriors, given each day's pseudo-counts (templates, arms, days) and their changes; see `learn`."""
     group, ids, before = _identities(mask, groups, arm_ids, predecessors)
-    good, bad = (_still_counting(values, changes) for values in (successes, failures))
+    good, bad = (_still_counting(values, changes, silent_days) for values in (successes, failures))
     found = priors(good, bad, mask, group, ids)
     alpha, beta, source = found.alpha, found.beta, found.source
     _begin_again(alpha, beta, source, changes, *np.nonzero(mask & (before < 0)))
@@ -120,8 +128,8 @@ def _identities(
     return group, ids, before
 
 
-def _still_counting(values: Floats, changes: Changes) -> Floats:
-    """Sums over the days since the restart that aren't void, each day faded by its age."""
+def _still_counting(values: Floats, changes: Changes, silent_days: npt.ArrayLike | None) -> Floats:
+    """Sums over the days since the restart that aren't void, each day faded by its age on the template's last day."""
     days = values.shape[2]
     weights = fading(days, HALF_LIFE_DAYS)
     total = np.asarray(values @ weights)
@@ -129,7 +137,9 @@ def _still_counting(values: Floats, changes: Changes) -> Floats:
         counts = ~changes.void[template, arm]
         counts[: max(changes.restart_day[template, arm], 0)] = False
         total[template, arm] = values[template, arm] @ (weights * counts)
-    return total
+    if silent_days is None:
+        return total
+    return np.asarray(total * 2.0 ** (np.asarray(silent_days) / HALF_LIFE_DAYS)[:, None])
 
 
 def _begin_again(

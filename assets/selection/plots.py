@@ -33,7 +33,7 @@ def _panel(panel: Any, known: TemplatePosteriors) -> None:
     shown = _RATES[(min(arm.lower for arm in arms) - 0.1 < _RATES) & (max(arm.upper for arm in arms) + 0.1 > _RATES)]
     for arm in sorted(arms, key=lambda arm: -arm.mean):
         density = stats.beta.pdf(shown, arm.alpha, arm.beta)
-        label = f"{arm.extractor_model[:30]}  {arm.mean:.3f}"
+        label = f"{str(arm.extractor)[:40]}  {arm.mean:.3f}"
         (line,) = panel.plot(shown, density, linewidth=1.3, label=label)
         panel.fill_between(shown, density, alpha=0.15, color=line.get_color(), linewidth=0)
     panel.set_title(f"{known.tenant_id} · {known.template[:50]} · {_NAMES[known.objective]}", fontsize=9, loc="left")

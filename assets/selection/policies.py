@@ -156,7 +156,7 @@ def find_template(connection: Connection, tenant_id: str, template: str) -> UUID
     found = connection.execute(_FIND_TEMPLATE, {"tenant_id": tenant_id, "template": template}).fetchone()
     if found is None:
         known = [row[0] for row in connection.execute(_KNOWN_TEMPLATES, {"tenant_id": tenant_id})]
-        listed = f"Known: {', '.join(known)}." if known else "It has none yet: send evaluations with tidemark push."
+        listed = f"known are {', '.join(known)}" if known else "it has none yet, send evaluations with tidemark push"
         raise NotFoundError("template", f"{template!r} of tenant {tenant_id!r}", listed)
     template_id: UUID = found[0]
     return template_id
@@ -244,7 +244,8 @@ def rule(
         predecessor_model: a model of the same vendor; empty takes it back.
 
     Raises:
-        UsageError: an extractor that is its own predecessor, or to be retired and unknown, an incumbent or an override.
+        UsageError: an extractor that is its own predecessor, or to be retired or brought back and unknown, or to be
+            retired and an incumbent or an override.
     """
     lock_tenant(connection, tenant_id)
     known = {ruling.extractor: ruling for ruling in read_rulings(connection, tenant_id).get(tenant_id, [])}
@@ -254,6 +255,8 @@ def rule(
         predecessor = Extractor(extractor.vendor, predecessor_model) if predecessor_model else None
     after = Ruling(extractor, predecessor, before.is_retired if is_retired is None else is_retired)
     _refuse_circles(after, known.values())
+    if is_retired is False and not before.is_retired:
+        _require_known(extractor, _known(connection, tenant_id), f"restore {extractor}")
     if after.is_retired and not before.is_retired:
         _require_known(extractor, _known(connection, tenant_id), f"retire {extractor}")
         _refuse_in_use(connection, tenant_id, extractor)

@@ -22,8 +22,10 @@ wrong.
 Belongs here: the arithmetic. Does not belong here: which propensities can be used (dbt_project/macros/outcomes.sql).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -41,8 +43,29 @@ MOST_STANDARD_ERRORS_OFF = 4
 _ROUNDING = 1e-6
 
 
+class Impossible(NamedTuple):
+    """A sum that no decisions can have: by the numbers of its template and arm, with its name, its value and why."""
+
+    template: int
+    arm: int
+    field: str
+    value: float
+    why: str
+
+    def __str__(self) -> str:
+        return f"template {self.template}, arm {self.arm}: {self.field} is {self.value:g}: {self.why}"
+
+
 class PolicyValueError(TidemarkError):
-    """Sums that no decisions can have: negative, NaN, contradicting each other, or of different shapes."""
+    """Sums that no decisions can have: negative, NaN, contradicting each other, or of different shapes.
+
+    Attributes:
+        impossible: the first such sum of each template that has one; none where shapes don't fit.
+    """
+
+    def __init__(self, message: str, impossible: Sequence[Impossible] = ()) -> None:
+        super().__init__(message)
+        self.impossible = impossible
 
 
 class Refusal(IntEnum):
@@ -313,6 +336,13 @@ def _checked(sums: LoggedSums, exists: Mask) -> LoggedSums:
         PolicyValueError: no decisions can have them.
     """
     arrays: dict[str, Floats] = {}
+    first: dict[int, Impossible] = {}
+
+    def refuse(wrong: Mask, name: str, array: Floats, why: str) -> None:
+        for template in np.flatnonzero(wrong.any(axis=1)).tolist():
+            arm = int(np.flatnonzero(wrong[template])[0])
+            first.setdefault(template, Impossible(template, arm, name, float(array[template, arm]), why))
+
     for field in fields(LoggedSums):
         array = np.asarray(getattr(sums, field.name), dtype=float)
         if array.shape != exists.shape or array.ndim != 2:  # noqa: PLR2004 - templates and arms
@@ -320,33 +350,34 @@ def _checked(sums: LoggedSums, exists: Mask) -> LoggedSums:
         array = np.where(exists, array, 0.0)
         if field.name == "weight_max":
             array = np.where(arrays["logged_count"] == 0, 0.0, array)
-        _refuse(~(np.isfinite(array) & (array >= 0)), field.name, array, "must be a finite number of at least 0")
+        refuse(~(np.isfinite(array) & (array >= 0)), field.name, array, "must be a finite number of at least 0")
         arrays[field.name] = array
     found = LoggedSums(**arrays)
-    for name, most, why in (
-        ("logged_count", found.weight_sum, "exceeds weight_sum, and no propensity exceeds 1"),
-        ("weight_max", found.weight_sum, "exceeds weight_sum"),
-        ("weight_sum", found.weight_sq_sum, "exceeds weight_sq_sum, and no propensity exceeds 1"),
-        ("weight_sq_sum", found.weight_sum * found.weight_max, "exceeds weight_sum times weight_max"),
-        ("reward_weight_sum", found.weight_sum, "exceeds weight_sum, and no outcome exceeds 1"),
-        ("reward_weight_sq_sum", found.weight_sq_sum, "exceeds weight_sq_sum, and no outcome exceeds 1"),
-        ("reward_sq_weight_sum", found.reward_weight_sum, "exceeds reward_weight_sum, and no outcome exceeds 1"),
-        (
-            "reward_sq_weight_sq_sum",
-            found.reward_weight_sq_sum,
-            "exceeds reward_weight_sq_sum, and no outcome exceeds 1",
-        ),
-        ("open_count", found.logged_count, "exceeds logged_count"),
-        ("open_reward_sum", found.open_count, "exceeds open_count, and no outcome exceeds 1"),
-        ("open_reward_sq_sum", found.open_reward_sum, "exceeds open_reward_sum, and no outcome exceeds 1"),
-        ("eligible_reward_sum", found.eligible_count, "exceeds eligible_count, and no outcome exceeds 1"),
-        ("eligible_reward_sq_sum", found.eligible_reward_sum, "exceeds eligible_reward_sum, and no outcome exceeds 1"),
-    ):
-        _refuse(arrays[name] > most * (1 + _ROUNDING) + _ROUNDING, name, arrays[name], why)
+    with np.errstate(invalid="ignore", over="ignore"):
+        for name, most, why in (
+            ("logged_count", found.weight_sum, "exceeds weight_sum, and no propensity exceeds 1"),
+            ("weight_max", found.weight_sum, "exceeds weight_sum"),
+            ("weight_sum", found.weight_sq_sum, "exceeds weight_sq_sum, and no propensity exceeds 1"),
+            ("weight_sq_sum", found.weight_sum * found.weight_max, "exceeds weight_sum times weight_max"),
+            ("reward_weight_sum", found.weight_sum, "exceeds weight_sum, and no outcome exceeds 1"),
+            ("reward_weight_sq_sum", found.weight_sq_sum, "exceeds weight_sq_sum, and no outcome exceeds 1"),
+            ("reward_sq_weight_sum", found.reward_weight_sum, "exceeds reward_weight_sum, and no outcome exceeds 1"),
+            (
+                "reward_sq_weight_sq_sum",
+                found.reward_weight_sq_sum,
+                "exceeds reward_weight_sq_sum, and no outcome exceeds 1",
+            ),
+            ("open_count", found.logged_count, "exceeds logged_count"),
+            ("open_reward_sum", found.open_count, "exceeds open_count, and no outcome exceeds 1"),
+            ("open_reward_sq_sum", found.open_reward_sum, "exceeds open_reward_sum, and no outcome exceeds 1"),
+            ("eligible_reward_sum", found.eligible_count, "exceeds eligible_count, and no outcome exceeds 1"),
+            (
+                "eligible_reward_sq_sum",
+                found.eligible_reward_sum,
+                "exceeds eligible_reward_sum, and no outcome exceeds 1",
+            ),
+        ):
+            refuse(arrays[name] > most * (1 + _ROUNDING) + _ROUNDING, name, arrays[name], why)
+    if first:
+        raise PolicyValueError("; ".join(map(str, first.values())), tuple(first.values()))
     return found
-
-
-def _refuse(wrong: Mask, name: str, array: Floats, why: str) -> None:
-    if wrong.any():
-        template, arm = map(int, np.argwhere(wrong)[0])
-        raise PolicyValueError(f"template {template}, arm {arm}: {name} is {array[template, arm]:g}: {why}")

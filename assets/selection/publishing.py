@@ -81,6 +81,7 @@ def _evidence(connection: Connection, tenant_id: str | None) -> Evidence:
         retired={
             tenant: [ruling.extractor for ruling in each if ruling.is_retired] for tenant, each in rulings.items()
         },
+        heirs={tenant: [ruling.extractor for ruling in each if ruling.predecessor] for tenant, each in rulings.items()},
         changes={(row[0], row[1], Extractor(row[2], row[3])): Found(*row[4:]) for row in rows},
     )
 

@@ -4,6 +4,7 @@ Belongs here: putting both together, and the shares that follow. Does not belong
 the verdict and its words (`decisions`), storing the outcome (`publishing`).
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -15,7 +16,7 @@ import numpy as np
 from assets.selection.best import NO_ARM, Best, best, cheapest_within
 from assets.selection.decisions import Arm, Change, Decision, Rules, Template, decide
 from assets.selection.policies import Extractor, Policy
-from assets.selection.shares import share_bounds
+from assets.selection.shares import ENOUGH_FEEDBACK, LEAST_FEEDBACK, UNHEARD, Floats, held_back, share_bounds
 from assets.selection.snapshots import ArmPosterior, TemplatePosteriors, content_id
 
 _RATES = {"success": "success rate", "fields": "field accuracy"}
@@ -100,21 +101,25 @@ class Evidence:
             that the same evidence gives the same recommendation whenever it is computed.
         policies: by tenant and template; the defaults hold for others.
         retired: by tenant, who is not to be chosen.
+        heirs: by tenant, who was said to be the new version of another: a candidate before anything is heard of it.
         changes: by tenant, template and extractor, the newest change of its quality.
     """
 
     templates: Sequence[TemplatePosteriors]
     policies: Mapping[tuple[str, UUID], Policy]
     retired: Mapping[str, Iterable[Extractor]]
+    heirs: Mapping[str, Iterable[Extractor]]
     changes: Mapping[tuple[str, UUID, Extractor], Found]
 
 
 def recommendations(evidence: Evidence) -> list[Publication]:
     """What to recommend for each template that has an extractor to choose from, in the order given."""
     today: dict[str, date] = {}
+    feedback: Counter[tuple[str, Extractor]] = Counter()
     for known in evidence.templates:
         today[known.tenant_id] = max(known.evidence_to, today.get(known.tenant_id, known.evidence_to))
-    choices = [_Choice(known, evidence) for known in evidence.templates]
+        feedback.update({(known.tenant_id, arm.extractor): arm.feedback_count for arm in known.arms})
+    choices = [_Choice(known, evidence, feedback) for known in evidence.templates]
     choices = [choice for choice in choices if choice.arms]
     if not choices:
         return []
@@ -125,7 +130,9 @@ def recommendations(evidence: Evidence) -> list[Publication]:
 class _Choice:
     """One template's arms, those that may be chosen, and what was decided about them."""
 
-    def __init__(self, known: TemplatePosteriors, evidence: Evidence) -> None:
+    def __init__(
+        self, known: TemplatePosteriors, evidence: Evidence, feedback: Mapping[tuple[str, Extractor], int]
+    ) -> None:
         key = known.tenant_id, known.template_id
         retired = set(evidence.retired.get(known.tenant_id, ()))
         self.known = known
@@ -135,6 +142,12 @@ class _Choice:
         names = {arm.extractor: index for index, arm in enumerate(self.arms)}
         self.incumbent = NO_ARM if self.policy.incumbent is None else names.get(self.policy.incumbent, NO_ARM)
         self.override = NO_ARM if self.policy.override is None else names.get(self.policy.override, NO_ARM)
+        declared = {*evidence.heirs.get(known.tenant_id, ()), self.policy.incumbent}
+        is_new = all(arm.feedback_count < ENOUGH_FEEDBACK for arm in self.arms)
+        self.is_heard = [
+            is_new or arm.extractor in declared or feedback[known.tenant_id, arm.extractor] >= LEAST_FEEDBACK
+            for arm in self.arms
+        ]
 
     def publication(self, found: Best, row: int, today: date) -> Publication:
         decision = self._decision(found, row, today)
@@ -167,7 +180,7 @@ class _Choice:
             rate=_RATES[self.known.objective],
         )
         found_so = decide(template, Rules(tolerance=self.policy.tolerance))
-        return found_so._replace(reason=" ".join([found_so.reason, *self._missing()]))
+        return found_so._replace(reason=" ".join([found_so.reason, *self._missing(), *self._held_back(found, row)]))
 
     def _missing(self) -> Iterator[str]:
         named = (self.policy.incumbent, self.incumbent, "incumbent"), (self.policy.override, self.override, "override")
@@ -175,11 +188,25 @@ class _Choice:
             if extractor is not None and arm == NO_ARM:
                 yield f"The {what} {extractor} is left out: it has no evaluations in the days that are learnt from."
 
+    def _held_back(self, found: Best, row: int) -> Iterator[str]:
+        p_best = found.p_best[row, : len(self.arms)]
+        if self.override == NO_ARM and (self._dealt(p_best) != p_best).any():
+            names = [str(arm.extractor) for arm, heard in zip(self.arms, self.is_heard, strict=True) if not heard]
+            yield (
+                f"Of {' and '.join(names)} next to nothing is known (fewer than {LEAST_FEEDBACK} feedbacks on all "
+                f"templates): until more is, {UNHEARD:.0%} of what isn't the floor is sent there. A slip of the pen is "
+                "retired with tidemark selection retire."
+            )
+
+    def _dealt(self, p_best: Floats) -> Floats:
+        dealt: Floats = held_back(p_best[None], [self.is_heard])[0]
+        return dealt
+
     def _shares(self, found: Best, row: int) -> list[Share]:
         count = len(self.arms)
         p_best = found.p_best[row, :count]
         # An override leaves nothing to the others, not even the floor.
-        dealt = p_best if self.override == NO_ARM else np.eye(count)[self.override]
+        dealt = self._dealt(p_best) if self.override == NO_ARM else np.eye(count)[self.override]
         floor = self.policy.exploration_floor if self.override == NO_ARM else 0.0
         low, high = share_bounds(dealt[None], floor=floor)
         worse = found.p_worse[row, :count].tolist() if self.incumbent != NO_ARM else [None] * count

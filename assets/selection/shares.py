@@ -5,6 +5,11 @@ half-open intervals [share_lo, share_hi); a key's hash is a place in [0, 1), and
 key's. So a retry with the same key gets the same arm, over keys each arm is taken with the probability of its share,
 and an arm's propensity is share_hi - share_lo in double precision, exactly. In SQL the place is marts.share_of_key.
 
+A rate of which nothing was heard may be anything, so an arm that is there by a slip (a typo in a model's name) may be
+the best with a probability of a quarter, and several such of a half. Arms of which next to nothing was heard therefore
+get a tenth together, beside their parts of the floor, until more was: a candidate soon is heard of, a slip never. Not
+before another has feedback enough to be judged by: where all is new, nobody knows who is meant.
+
 Belongs here: shares, places, picking. Does not belong here: P(best) (best.py), overrides and reasons (decisions.py).
 """
 
@@ -21,6 +26,11 @@ Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
 FLOOR = 0.05
+# What arms that are not heard of get together, of what isn't the floor; with how many feedbacks an arm is heard of, and
+# with how many another is judged by, before which nothing is held back.
+UNHEARD = 0.1
+LEAST_FEEDBACK = 3
+ENOUGH_FEEDBACK = 30
 NO_ARM = -1
 _BITS = 53
 _SUM_WITHIN = 1e-6
@@ -61,6 +71,27 @@ def share_bounds(
     high[np.cumsum(exists, axis=1) == count] = 1.0
     low = np.concatenate([np.zeros((len(p), 1)), high[:, :-1]], axis=1)[:, : p.shape[1]]
     return np.where(exists, low, np.nan), np.where(exists, high, np.nan)
+
+
+def held_back(p_best: npt.ArrayLike, is_heard: npt.ArrayLike, mask: npt.ArrayLike | None = None) -> Floats:
+    """What `share_bounds` deals out where not every arm is heard of, shape (templates, arms), NaN off the mask.
+
+    Probabilities as they are, but where arms that aren't heard of have more than a tenth together: then a tenth, and
+    the others the rest, both in proportion. Where no arm is heard of nothing is held back.
+
+    Args:
+        p_best: the probability of being best, shape (templates, arms); sums to 1 over a template's arms.
+        is_heard: which arms have feedback enough to tell a candidate from a slip, same shape.
+        mask: which arms exist, same shape; all by default.
+    """
+    p, heard = np.asarray(p_best, dtype=float), np.asarray(is_heard, dtype=bool)
+    exists = np.ones(p.shape, dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
+    p = np.where(exists, p, 0.0)
+    unknown, known = (np.where(of, p, 0.0).sum(axis=1, keepdims=True) for of in (~heard, heard))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        held = np.where(heard, (1 - UNHEARD) * (p / known), UNHEARD * (p / unknown))
+    dealt = np.where((unknown > UNHEARD) & (known > 0), held, p)
+    return np.where(exists, dealt, np.nan)
 
 
 def unit_interval(template_id: UUID, key: str) -> float:

@@ -5,7 +5,7 @@ learning (`learning`), what is recommended on them (`publishing`).
 """
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import groupby
@@ -84,7 +84,12 @@ class ArmPosterior(NamedTuple):
 
 @dataclass(frozen=True)
 class TemplatePosteriors:
-    """What is known of a template's extractors, these in the order of their names by code points."""
+    """What is known of a template's extractors, these in the order of their names by code points.
+
+    Attributes:
+        stored_as: the snapshot that it was read from. An earlier version of the platform may have stored it, whose
+            identifier was made of other content.
+    """
 
     tenant_id: str
     template_id: UUID
@@ -92,11 +97,12 @@ class TemplatePosteriors:
     objective: Objective
     evidence_to: date
     arms: Sequence[ArmPosterior]
+    stored_as: UUID | None = None
 
     @property
     def posterior_id(self) -> UUID:
-        """Made of the content, of tenant and template too."""
-        return content_id(
+        """Of what is stored already its identifier; else one made of the content, of tenant and template too."""
+        return self.stored_as or content_id(
             [self.tenant_id, self.template_id, self.template, self.objective, self.evidence_to, self.arms]
         )
 
@@ -111,17 +117,22 @@ def one_learner(connection: Connection) -> None:
     connection.execute(_ONE_LEARNER)
 
 
-def write_posteriors(connection: Connection, templates: Sequence[TemplatePosteriors]) -> int:
-    """Make these what is known, and nothing else; returns for how many templates that is something new.
+def write_posteriors(
+    connection: Connection, templates: Sequence[TemplatePosteriors], kept: Collection[tuple[str, UUID]] = ()
+) -> int:
+    """Make these what is known, and nothing else but what is known of the templates (tenant, identifier) in `kept`.
 
     Snapshots that are there already are left as they are; others stay, for whoever refers to them.
+
+    Returns:
+        For how many templates that is something new.
     """
     new = {(known.tenant_id, known.template_id): (known.posterior_id, known) for known in templates}
     with connection.transaction(), connection.cursor() as cursor:
         one_learner(connection)
         old = {(tenant_id, template_id): stored for tenant_id, template_id, stored in cursor.execute(_POINTERS)}
         changed = [(name, known) for key, (name, known) in new.items() if old.get(key) != name]
-        gone = [key for key in old if key not in new]
+        gone = [key for key in old if key not in new and key not in kept]
         if changed:
             headers = [_header(name, known) for name, known in changed]
             cursor.executemany(_HEADER, headers)
@@ -156,7 +167,7 @@ def read_posteriors(connection: Connection, tenant_id: str | None = None) -> lis
 
 
 def _templates(rows: Iterable[tuple[Any, ...]]) -> Iterable[TemplatePosteriors]:
-    for header, arms in groupby(rows, key=lambda row: row[1:_HEADER_COLUMNS]):
-        tenant_id, template_id, template, objective, evidence_to = header
+    for header, arms in groupby(rows, key=lambda row: row[:_HEADER_COLUMNS]):
+        stored_as, tenant_id, template_id, template, objective, evidence_to = header
         known = [ArmPosterior(*row[_HEADER_COLUMNS:]) for row in arms]
-        yield TemplatePosteriors(tenant_id, template_id, template, objective, evidence_to, known)
+        yield TemplatePosteriors(tenant_id, template_id, template, objective, evidence_to, known, stored_as)

@@ -15,7 +15,16 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from assets.selection.policies import Extractor, Objective
-from assets.selection.policy_value import Estimate, Floats, LoggedSums, PolicyValues, policy_values
+from assets.selection.policy_value import (
+    Estimate,
+    Floats,
+    Impossible,
+    LoggedSums,
+    PolicyValueError,
+    PolicyValues,
+    policy_values,
+)
+from assets.selection.refusals import Refused
 from assets.selection.snapshots import TemplatePosteriors
 from storage.database import Connection
 
@@ -67,19 +76,39 @@ class _Logged:
     sums: dict[Extractor, dict[str, float]]
 
 
-def estimate_values(connection: Connection, templates: Sequence[TemplatePosteriors]) -> list[ArmValue]:
+def estimate_values(
+    connection: Connection, templates: Sequence[TemplatePosteriors]
+) -> tuple[list[ArmValue], list[Refused]]:
     """What each extractor of each template would have been worth, had it been used always in the last 90 days.
 
     Args:
         connection: reads marts.extractor_performance_daily.
         templates: what is known: it says which objective counts, and its means are the doubly robust estimate's model.
+
+    Returns:
+        The estimates, and the templates that have none because their sums are impossible.
     """
     found: list[ArmValue] = []
+    refused: list[Refused] = []
     ordered = sorted(templates, key=_whose)
     for (tenant_id, objective), of_tenant in groupby(ordered, key=_whose):
         sums = _sums(connection, tenant_id, objective)
-        found += _values([_Logged(known, sums.get(known.template_id, {})) for known in of_tenant])
-    return found
+        logged = [_Logged(known, sums.get(known.template_id, {})) for known in of_tenant]
+        try:
+            found += _values(logged)
+        except PolicyValueError as error:
+            if not error.impossible:
+                raise
+            refused += [_refused(logged[each.template].known, each) for each in error.impossible]
+            rows = {each.template for each in error.impossible}
+            found += _values([each for row, each in enumerate(logged) if row not in rows])
+    return found, refused
+
+
+def _refused(known: TemplatePosteriors, found: Impossible) -> Refused:
+    extractor = known.arms[found.arm].extractor
+    about = known.tenant_id, known.template_id, known.template
+    return Refused(*about, extractor, None, found.field, found.value, found.why)
 
 
 def _whose(known: TemplatePosteriors) -> tuple[str, Objective]:
@@ -103,7 +132,9 @@ def _measure(name: str, objective: Objective) -> sql.Composed:
     return sql.SQL("{}::double precision as {}").format(added, sql.Identifier(name))
 
 
-def _values(logged: Sequence[_Logged]) -> Iterator[ArmValue]:
+def _values(logged: Sequence[_Logged]) -> list[ArmValue]:
+    if not logged:
+        return []
     shape = len(logged), max(len(each.known.arms) for each in logged)
     arrays = {name: np.zeros(shape) for name in _MEASURES}
     direct, mask = np.full(shape, np.nan), np.zeros(shape, dtype=bool)
@@ -114,9 +145,12 @@ def _values(logged: Sequence[_Logged]) -> Iterator[ArmValue]:
             for name, values in arrays.items():
                 values[row, column] = sums.get(name) or 0.0
     found = policy_values(LoggedSums(**arrays), direct, mask)
-    for row, each in enumerate(logged):
-        for column in range(len(each.known.arms)):
-            yield from _of_arm(each.known, found, arrays["logged_count"], (row, column))
+    return [
+        value
+        for row, each in enumerate(logged)
+        for column in range(len(each.known.arms))
+        for value in _of_arm(each.known, found, arrays["logged_count"], (row, column))
+    ]
 
 
 def _of_arm(known: TemplatePosteriors, found: PolicyValues, logged: Floats, at: tuple[int, int]) -> Iterator[ArmValue]:

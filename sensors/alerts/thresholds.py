@@ -25,11 +25,13 @@ MAX_SHIFT = 1_000_000
 MIN_WINDOW_N, MAX_WINDOW_N = 2, 100_000
 
 # What an event type's subject is decides for whom it can be set; the rest of a rule has to make sense for its metric.
-_OF_EXTRACTORS = ("drift_high", "reliability_low", "decision_review", "extractor_change")
+_OF_EVALUATIONS = ("drift_high", "reliability_low", "decision_review")
+_OF_EXTRACTORS = (*_OF_EVALUATIONS, "extractor_change")
 _OF_TENANTS = ("records_rejected",)
 _NO_RUNS = ("template_new", "evaluations_missing")
 _NO_GAP = (*_NO_RUNS, "decision_review")
 _UNBOUNDED = ("feature_drift",)
+_OF_A_FALL = "by how much the rate of an extractor fell: 0.05 for five points"
 
 _KEY = ("tenant_id", "tier", "event_type", "template", "extractor_vendor", "extractor_model")
 _WINDOW = ("window_n", "window_span", "min_n")
@@ -302,10 +304,10 @@ def _check_window(wanted: Threshold) -> None:
         if min_n is not None:
             raise UsageError("min-n: is for the mean of a window; give window-n or window too, or min-n none")
         return
-    if wanted.event_type not in _OF_EXTRACTORS:
+    if wanted.event_type not in _OF_EVALUATIONS:
         raise UsageError(
             f"window: {wanted.event_type} isn't judged evaluation by evaluation. These can be held against a mean: "
-            f"{', '.join(_OF_EXTRACTORS)}"
+            f"{', '.join(_OF_EVALUATIONS)}"
         )
     if window_n is not None and not MIN_WINDOW_N <= window_n <= MAX_WINDOW_N:
         raise UsageError(
@@ -343,7 +345,8 @@ def _check_bounds(wanted: Threshold) -> None:
             if not (math.isfinite(number) and 0 <= number <= MAX_SHIFT):
                 raise UsageError(f"{name} of {wanted.event_type} must be between 0 and {MAX_SHIFT} standard deviations")
         elif not math.isfinite(number) or not 0 <= number <= 1:
-            raise UsageError(f"{name} must be a number between 0 and 1, as the scores are")
+            meaning = _OF_A_FALL if wanted.event_type == "extractor_change" else "as the scores are"
+            raise UsageError(f"{name} must be a number between 0 and 1, {meaning}")
     is_mean = wanted.window_n is not None or wanted.window_span is not None
     if wanted.event_type == "decision_review" and wanted.value != 0 and not is_mean:
         raise UsageError(

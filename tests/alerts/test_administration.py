@@ -80,6 +80,11 @@ def test_what_a_threshold_is_not_given_comes_from_the_wider_one_or_stays(connect
         ({"event_type": "drift_hihg", "value": 0.5}, "drift_high, drift_predicted, evaluations_missing"),
         ({"event_type": "drift_high", "value": float("nan")}, "between 0 and 1"),
         ({"event_type": "drift_high", "value": 1.1}, "between 0 and 1"),
+        (
+            {"event_type": "extractor_change", "value": 3.0},
+            "between 0 and 1, by how much the rate",
+        ),
+        ({"event_type": "extractor_change", "window_n": 20}, "isn't judged evaluation by evaluation"),
         ({"event_type": "drift_high", "clear_n": 0}, "clear-n"),
         ({"event_type": "drift_high", "max_age": timedelta(days=4000)}, "3650 days"),
         ({"event_type": "drift_high", "template": "x" * 201}, "200 characters"),

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from mart_records import empty_marts
 
 from assets.evaluations.landing import land
 from assets.evaluations.verdicts import Line
@@ -48,20 +49,17 @@ def _evaluations(now: datetime) -> list[bytes]:
 
 
 @pytest.fixture(scope="module")
-def warehouse(server: PostgresUrl) -> PostgresUrl:
+def warehouse(prepared: Callable[..., Database]) -> PostgresUrl:
     """A database of the module's own with built marts of two tenants."""
-    url = server.with_database("tidemark")
-    with connect(server.with_database("postgres"), autocommit=True) as admin:
-        admin.execute("drop database if exists tidemark with (force)")
-        admin.execute("create database tidemark template tidemark_template strategy file_copy")
+    database = prepared(empty_marts)
     now = datetime.now(UTC)
-    with connect(url, autocommit=True) as connection:
+    with database.connect(autocommit=True) as connection:
         for tenant in TENANTS:
             create_tenant(connection, tenant)
             lines = [Line(number, record) for number, record in enumerate(_evaluations(now), start=1)]
             assert not land(connection, tenant, "evaluations", lines, door="test", now=now).problems
-    run_dbt(["run"], Database(platform=url, dagster=server.with_database("dagster")))
-    return url
+    run_dbt(["run"], database)
+    return database.platform
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,12 @@ from storage.database import Connection, Database
 from storage.tenants import create_tenant
 
 _PATIENCE_SECONDS = 60
+_QUIET_SECONDS = 0.5
 _WAITING = "select from pg_locks where relation = %s::regclass and not granted"
+_AT_WORK = """
+select from pg_stat_activity
+where application_name like 'tidemark-dbt%' and state <> 'idle' and wait_event_type is distinct from 'Lock'
+"""
 _ALERT = """
 insert into alerting.alerts (tenant_id, event_type, template, epoch, status, severity, metric, value, threshold,
     breach_count, window_start, window_end, started_at)
@@ -37,10 +42,14 @@ def held_at(relation: str, database: Database, connection: Connection) -> Iterat
         thread = threading.Thread(target=build)
         thread.start()
         until = time.monotonic() + _PATIENCE_SECONDS
-        while connection.execute(_WAITING, (relation,)).fetchone() is None:
+        quiet_since = time.monotonic()
+        # What doesn't wait for this table is through when nothing has been at work for a while.
+        while time.monotonic() - quiet_since < _QUIET_SECONDS:
             assert time.monotonic() < until, f"no build came to {relation}"
-            time.sleep(0.05)
-        time.sleep(3)  # What doesn't wait for this table is through.
+            time.sleep(0.02)
+            is_waiting = connection.execute(_WAITING, (relation,)).fetchone() is not None
+            if not is_waiting or connection.execute(_AT_WORK).fetchone() is not None:
+                quiet_since = time.monotonic()
         yield
     thread.join()
     assert not failures, failures

@@ -7,7 +7,6 @@ import random
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from base64 import b64decode, b64encode
@@ -159,10 +158,10 @@ def test_a_dispatcher_stopped_past_its_lease_that_wakes_up_overwrites_nothing(
 # At once, without a checkpoint; and without a word to its back ends, which live on for a moment.
 @pytest.mark.parametrize(("death", "deliveries"), [(signal.SIGQUIT, 200), (signal.SIGKILL, 500)])
 def test_postgresql_killed_during_a_drain_costs_repeats_and_nothing_else(
-    box: SecretBox, death: signal.Signals, deliveries: int
+    box: SecretBox, server_folder: Path, death: signal.Signals, deliveries: int
 ) -> None:
-    with tempfile.TemporaryDirectory(prefix="tidemark-test-") as folder, receiving(keeps=True) as receiver:
-        data = Path(folder) / "postgres"
+    with receiving(keeps=True) as receiver:
+        data = server_folder / "postgres"
         owner, url = hold(data)
         with connect(url.with_database("postgres"), autocommit=True) as admin:
             admin.execute("create database tidemark")

@@ -1,7 +1,6 @@
 """Pushing while things die: what was acknowledged is stored, what is stored is there once, and the sums add up."""
 
 import random
-import tempfile
 import time
 from concurrent.futures import wait
 from pathlib import Path
@@ -67,29 +66,28 @@ def test_a_gateway_killed_while_records_pour_in_loses_none_and_doubles_none(
     _holds(connection, sender, numbers)
 
 
-def test_a_database_restarted_while_records_pour_in_is_503_and_loses_nothing() -> None:
-    with tempfile.TemporaryDirectory(prefix="tidemark-test-") as folder:
-        data = Path(folder) / "postgres"
-        url = start_embedded(data)
-        with connect(url.with_database("postgres"), autocommit=True) as admin:
-            admin.execute("create database tidemark")
-        migrate(url)
-        with connect(url, autocommit=True) as connection:
-            create_tenant(connection, "acme")
-            _, key = create_key(connection, "acme", ["ingest"], now=Clock().now())
-        numbers = _numbers(RECORDS // 2)
-        with serving(Database(url, url.with_database("dagster"))) as client:
-            sender = _sender(str(client.base_url).rstrip("/"), key, numbers)
-            with sender.at_work(PUSHERS):
-                sender.until(2_000)
-                stop_embedded(data)
-                until(lambda: 503 in sender.statuses)
-                acknowledged = _acknowledged(sender)
-                start_embedded(data)
-                with connect(url, autocommit=True) as connection:
-                    assert acknowledged <= set(_stored(connection))
-        # 409 is a batch whose first attempt still waited for the database when it came again.
-        assert {200, 503} <= sender.statuses <= {200, 409, 503}
-        with connect(url, autocommit=True) as connection:
-            _holds(connection, sender, numbers)
-        stop_embedded(data)
+def test_a_database_restarted_while_records_pour_in_is_503_and_loses_nothing(server_folder: Path) -> None:
+    data = server_folder / "postgres"
+    url = start_embedded(data)
+    with connect(url.with_database("postgres"), autocommit=True) as admin:
+        admin.execute("create database tidemark")
+    migrate(url)
+    with connect(url, autocommit=True) as connection:
+        create_tenant(connection, "acme")
+        _, key = create_key(connection, "acme", ["ingest"], now=Clock().now())
+    numbers = _numbers(RECORDS // 2)
+    with serving(Database(url, url.with_database("dagster"))) as client:
+        sender = _sender(str(client.base_url).rstrip("/"), key, numbers)
+        with sender.at_work(PUSHERS):
+            sender.until(2_000)
+            stop_embedded(data)
+            until(lambda: 503 in sender.statuses)
+            acknowledged = _acknowledged(sender)
+            start_embedded(data)
+            with connect(url, autocommit=True) as connection:
+                assert acknowledged <= set(_stored(connection))
+    # 409 is a batch whose first attempt still waited for the database when it came again.
+    assert {200, 503} <= sender.statuses <= {200, 409, 503}
+    with connect(url, autocommit=True) as connection:
+        _holds(connection, sender, numbers)
+    stop_embedded(data)

@@ -18,6 +18,7 @@ from mart_records import (
     Sent,
     content_of_marts,
     declare_batches,
+    empty_marts,
     evaluation,
     mart_names,
     publish_shares,
@@ -30,12 +31,14 @@ from mart_records import (
 from assets.warehouse.build import run_dbt
 from assets.warehouse.dbt_runner import DbtFailedError, Outcome, invoke_dbt
 from assets.warehouse.project import PROJECT_DIR, kept_manifest
+from assets.warehouse.reconciliation import reconcile
 from storage.database import Connection, Database
 from storage.tenants import create_tenant
 
 Land = Callable[[int], None]
 _PATIENCE_SECONDS = 120
 _BUILT = 100
+_DATA_TESTS = ["test", "--exclude-resource-type", "unit_test"]
 _WAITING = """
 select 1 from pg_locks inner join pg_stat_activity using (pid)
 where not granted and relation = %s::regclass and application_name like 'tidemark-dbt%%'
@@ -65,7 +68,7 @@ def the_first_records_are_built(database: Database) -> None:
             run_dbt(["run"], database)
 
 
-pytestmark = pytest.mark.begins(after=the_first_records_are_built)
+pytestmark = pytest.mark.begins(after=(empty_marts, the_first_records_are_built))
 
 
 @pytest.fixture
@@ -89,12 +92,13 @@ def land_next(connection: Connection, sent: list[Sent]) -> Land:
 
 @pytest.fixture
 def check(connection: Connection, database: Database, sent: list[Sent], land_next: Land) -> Callable[[], None]:
-    """`check()`: one more build makes the marts right."""
+    """`check()`: one more build makes the marts right, by the oracle and by the counts from door to mart."""
 
     def check() -> None:
         land_next(len(sent))
-        run_dbt(["build", "--exclude-resource-type", "unit_test"], database)
+        run_dbt(["run"], database)
         check_marts(partial(rows_of, connection), sent)
+        assert reconcile(connection).holds
 
     return check
 
@@ -133,6 +137,7 @@ def test_builds_killed_inside_one_model_after_another_lose_nothing_and_count_not
         kill_inside(model, database, connection, "run")
         assert is_readable(connection)
     check()
+    run_dbt(_DATA_TESTS, database)
 
 
 REBUILD_DIES_IN = ("intermediate.int_evaluations_daily", "marts.drift_trends")
@@ -149,6 +154,7 @@ def test_a_killed_rebuild_leaves_marts_readable_and_is_begun_again_by_the_next_b
     kill_inside("marts.overview", database, connection, "run")
     assert is_readable(connection)
     check()
+    run_dbt(_DATA_TESTS, database)
 
 
 def test_late_records_of_a_month_that_retention_has_dropped_count_once_also_where_a_rebuild_is_killed(
@@ -181,6 +187,7 @@ def test_two_builds_at_once_while_records_land_do_not_disturb_each_other(
             time.sleep(0.1)
     assert (one.exitcode, other.exitcode) == (0, 0)
     check()
+    run_dbt(_DATA_TESTS, database)
 
 
 @pytest.mark.parametrize("model", ["int_extractor_totals", "int_templates_daily"])

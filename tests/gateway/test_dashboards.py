@@ -1,7 +1,7 @@
 """`GET /v1/dashboard/*`: the marts' rows of the key's tenant, whole, once each, and of no other tenant."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from door import problem, serving
+from mart_records import empty_marts
 
 from assets.evaluations.landing import land
 from assets.evaluations.verdicts import Line
@@ -19,7 +20,6 @@ from gateway.problems import ProblemError
 from storage.api_keys import create_key
 from storage.database import Connection, Database, connect
 from storage.pool import connection_pool
-from storage.postgres_url import PostgresUrl
 from storage.tenants import create_tenant
 
 NAMES = [dashboard.name for dashboard in DASHBOARDS]
@@ -80,11 +80,8 @@ def _evaluations(last: date, days: int, templates: tuple[str, ...]) -> list[dict
 
 
 @pytest.fixture(scope="module")
-def world(server: PostgresUrl) -> Iterator[World]:
-    with connect(server.with_database("postgres"), autocommit=True) as admin:
-        admin.execute("drop database if exists tidemark with (force)")
-        admin.execute("create database tidemark template tidemark_template strategy file_copy")
-    database = Database(platform=server.with_database("tidemark"), dagster=server.with_database("dagster"))
+def world(prepared: Callable[..., Database]) -> Iterator[World]:
+    database = prepared(empty_marts)
     now = datetime.now(UTC)
     keys = {}
     with connect(database.platform, autocommit=True) as owner:

@@ -1,6 +1,5 @@
 """The door: keys and scopes, problem documents, health, and what happens while the database is away."""
 
-import tempfile
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -151,27 +150,26 @@ def test_our_own_fault_is_a_problem_document_without_its_reason(
     assert "api_keys" not in answer.text
 
 
-def test_a_stopped_database_is_503_and_the_door_recovers_with_it(clock: SetClock) -> None:
-    with tempfile.TemporaryDirectory(prefix="tidemark-test-") as folder:
-        data = Path(folder) / "postgres"
-        url = start_embedded(data)
-        with connect(url.with_database("postgres"), autocommit=True) as admin:
-            admin.execute("create database tidemark")
-        migrate(url)
-        with connect(url) as connection:
-            create_tenant(connection, "acme")
-            _, text = create_key(connection, "acme", ["read"], now=clock.now())
-        with serving(Database(url, url.with_database("dagster")), clock) as client:
-            assert _passes(client, text)
-            stop_embedded(data)
-            clock.move(seconds=REMEMBERED.total_seconds())
-            for path in (PATH, "/health"):
-                answer = client.get(path, headers={"X-API-Key": text})
-                problem(answer, 503)
-                assert "retry-after" in answer.headers
-                assert "Traceback" not in answer.text
-            start_embedded(data)
-            # As often as a client that keeps to Retry-After would try within half a minute.
-            assert 200 in [client.get("/health").status_code for _ in range(5)]
-            assert "tidemark refresh" in client.get(PATH, headers={"X-API-Key": text}).text
+def test_a_stopped_database_is_503_and_the_door_recovers_with_it(clock: SetClock, server_folder: Path) -> None:
+    data = server_folder / "postgres"
+    url = start_embedded(data)
+    with connect(url.with_database("postgres"), autocommit=True) as admin:
+        admin.execute("create database tidemark")
+    migrate(url)
+    with connect(url) as connection:
+        create_tenant(connection, "acme")
+        _, text = create_key(connection, "acme", ["read"], now=clock.now())
+    with serving(Database(url, url.with_database("dagster")), clock) as client:
+        assert _passes(client, text)
         stop_embedded(data)
+        clock.move(seconds=REMEMBERED.total_seconds())
+        for path in (PATH, "/health"):
+            answer = client.get(path, headers={"X-API-Key": text})
+            problem(answer, 503)
+            assert "retry-after" in answer.headers
+            assert "Traceback" not in answer.text
+        start_embedded(data)
+        # As often as a client that keeps to Retry-After would try within half a minute.
+        assert 200 in [client.get("/health").status_code for _ in range(5)]
+        assert "tidemark refresh" in client.get(PATH, headers={"X-API-Key": text}).text
+    stop_embedded(data)

@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -26,7 +26,6 @@ from storage.api_keys import create_key
 from storage.database import Connection, Database, connect
 from storage.leaks import find_leaks
 from storage.pool import connection_pool
-from storage.postgres_url import PostgresUrl
 from storage.tenants import create_tenant
 
 FIRST = datetime(2026, 4, 29, tzinfo=UTC)
@@ -104,11 +103,8 @@ def _land(owner: Connection, tenant: str, kind: Kind, records: list[dict[str, An
 
 
 @pytest.fixture(scope="module")
-def world(server: PostgresUrl) -> Iterator[World]:
-    with connect(server.with_database("postgres"), autocommit=True) as admin:
-        admin.execute("drop database if exists tidemark with (force)")
-        admin.execute("create database tidemark template tidemark_template strategy file_copy")
-    database = Database(platform=server.with_database("tidemark"), dagster=server.with_database("dagster"))
+def world(prepared: Callable[..., Database]) -> Iterator[World]:
+    database = prepared()
     now = datetime.now(UTC)
     with connect(database.platform, autocommit=True) as owner:
         for tenant in ("acme", "globex"):

@@ -29,7 +29,7 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-EXAMPLES = 25
+EXAMPLES = 15
 
 
 @schemathesis.serializer("application/x-ndjson", "application/ndjson", "application/jsonlines")

@@ -5,7 +5,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -142,6 +143,24 @@ def test_what_changes_while_it_is_read_is_not_kept(door: Door, database: Databas
 
     with connection_pool(database.platform) as real:
         assert asyncio.run(ask(LatePool(real))) == ["v/alpha", "v/beta"]
+
+
+def test_a_door_that_was_there_before_the_database_answers_once_it_is(
+    door: Door, database: Database, tmp_path: Path
+) -> None:
+    expected = door.ask().json()
+    real = database.platform
+    place = tmp_path / "postgres"
+    early = replace(database, platform=replace(real, host=str(place)))
+    with serving(early) as client:
+        before = Door(client, door.keys)
+        assert problem(before.ask(), 503)
+        place.symlink_to(real.host)
+        end = time.monotonic() + 3 * WAITED_SECONDS
+        while (answer := before.ask()).status_code == 503:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        assert answer.json() == expected
 
 
 def test_another_tenants_recommendation_is_as_unknown_as_one_that_is_nowhere(

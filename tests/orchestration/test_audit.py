@@ -11,12 +11,14 @@ from datetime import date, timedelta
 import dagster as dg
 import psycopg
 import pytest
+from one_day import begin_a_day_if_it_is_near
 
 from assets.access.assets import audit_assets
 from storage.audit_seals import seal_ended_days, verify_log
 from storage.database import Connection, Database, connect
 from storage.postgres_url import PostgresUrl
 from storage.settings import PROJECT_ROOT, Settings
+from storage.tenants import create_tenant
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 _PAST = """
@@ -38,8 +40,10 @@ def nobody_else_at_work(server: PostgresUrl) -> Iterator[None]:
 
 
 @pytest.fixture
-def today(connection: Connection, tenant: str) -> date:
-    """Today, with an entry of each of 100, 91, 90 days ago and yesterday."""
+def today(connection: Connection) -> date:
+    """Today, with an entry of it and of each of 100, 91, 90 days ago and yesterday."""
+    begin_a_day_if_it_is_near(timedelta(minutes=1))
+    create_tenant(connection, "acme")
     [[now]] = connection.execute("select clock_timestamp()").fetchall()
     day: date = now.date()
     for days in (100, 91, 90, 1):

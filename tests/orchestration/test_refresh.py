@@ -10,6 +10,8 @@ import pytest
 from assets.evaluations.arrivals import Arrivals
 from assets.evaluations.landing import land
 from assets.evaluations.verdicts import Line
+from assets.selection.decided import learnt_from, read_decided
+from assets.selection.policies import set_pooling
 from orchestration.arrivals_sensor import arrivals_sensor
 from orchestration.refresh import HORIZON_TAG, REFRESH_JOB, plan_refresh, position
 from storage.clock import Clock
@@ -133,6 +135,23 @@ def test_a_batch_that_only_repeats_what_landed_asks_for_nothing(
     house.run(asked)
     _land(connection, tenant, "2026-02-01")
     assert house.tick() is None
+
+
+def test_what_is_decided_about_extractors_asks_for_a_run_until_it_is_learnt_from(
+    house: _House, connection: Connection, tenant: str
+) -> None:
+    assert house.tick() is None
+    set_pooling(connection, tenant, pools=True)
+    asked = house.tick()
+    assert asked is not None
+    assert house.run(asked)
+    assert house.tick() is not None, "this house's job has learnt nothing"
+    learnt_from(connection, read_decided(connection))
+    assert house.tick() is None
+    set_pooling(connection, tenant, pools=False)
+    assert house.tick() is not None
+    set_pooling(connection, tenant, pools=True)
+    assert house.tick() is None, "done and undone"
 
 
 def test_a_record_ahead_of_the_clock_at_midnight_does_not_ask_for_a_day_that_has_no_partition() -> None:

@@ -1,5 +1,8 @@
-"""Promises of selection when several people decide at once; snapshots are beyond anyone's reach."""
+"""Promises of selection when several people decide at once, or one is killed; snapshots are beyond anyone's reach."""
 
+import multiprocessing
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,6 +23,18 @@ TENANT = "acme"
 ALPHA, BETA = Extractor("v", "alpha"), Extractor("v", "beta")
 WAITED_SECONDS = 20
 Decide = Callable[[Connection], object]
+WAITING = """
+select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and pid <> %s
+"""
+PUBLISHED = """
+select
+    (select jsonb_agg(to_jsonb(x) - 'recorded_at' order by to_jsonb(x)::text) from ml.extractor_shares as x),
+    (
+        select jsonb_agg(to_jsonb(x) - 'published_at' - 'superseded_at' order by x.snapshot_id)
+        from ml.recommendation_snapshots as x
+    ),
+    (select jsonb_agg(x.snapshot_id order by x.template_id) from ml.current_recommendations as x)
+"""
 
 
 @pytest.fixture
@@ -96,6 +111,42 @@ def test_what_two_decisions_would_make_impossible_together_is_refused_to_the_lat
         outcome.result()
     [ruling] = read_rulings(connection)[TENANT]
     assert (ruling.extractor, ruling.predecessor, ruling.is_retired) == (BETA, ALPHA, False)
+
+
+def publishing(database: Database) -> None:
+    with database.connect() as connection:
+        publish(connection, TENANT)
+
+
+def test_who_is_killed_in_the_middle_of_publishing_leaves_nothing_and_the_next_publishes_the_same_bytes(
+    published: None, database: Database, connection: Connection
+) -> None:
+    before = connection.execute(PUBLISHED).fetchone()
+    change = {"exploration_floor": 0.2, "incumbent": ALPHA}
+    with database.connect() as undisturbed:
+        change_policy(undisturbed, TENANT, "invoice", change)
+        publish(undisturbed, TENANT)
+        expected = undisturbed.execute(PUBLISHED).fetchone()
+        undisturbed.rollback()
+    assert expected != before
+    change_policy(connection, TENANT, "invoice", change)
+    with database.connect() as blocker:
+        blocker.execute("lock table ml.extractor_shares in exclusive mode")
+        doomed = multiprocessing.get_context("spawn").Process(target=publishing, args=(database,))
+        doomed.start()
+        end = time.monotonic() + 3 * WAITED_SECONDS
+        while connection.execute(WAITING, (blocker.info.backend_pid,)).fetchone() == (0,):
+            assert doomed.is_alive(), f"it ended ({doomed.exitcode}) before it came to the shares"
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        assert doomed.pid is not None
+        os.kill(doomed.pid, signal.SIGKILL)
+        doomed.join()
+        blocker.rollback()
+    assert doomed.exitcode == -signal.SIGKILL
+    assert connection.execute(PUBLISHED).fetchone() == before
+    publish(connection, TENANT)
+    assert connection.execute(PUBLISHED).fetchone() == expected
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,10 @@ from scipy import stats
 
 from assets.selection.shares import (
     FLOOR,
+    UNHEARD,
     SharesError,
     canonical_order,
+    held_back,
     pick,
     share_bounds,
     unit_interval,
@@ -55,6 +57,32 @@ def test_shares_tile_the_unit_interval_and_none_is_below_its_floor(
         assert (highs >= lows).all()
     assert np.isnan(low[~mask]).all()
     assert np.isnan(high[~mask]).all()
+
+
+@settings(deadline=None)
+@given(templates, floors, st.randoms(use_true_random=False))
+def test_what_next_to_nothing_was_heard_of_gets_a_tenth_at_most_and_the_others_what_thompson_sampling_gives_them(
+    rows: list[list[float]], floor: float, random: object
+) -> None:
+    p, mask = table(rows, random)
+    heard = np.array([[random.random() < 0.5 for _ in range(8)] for _ in rows])  # type: ignore[attr-defined]
+    dealt = held_back(p, heard, mask)
+    low, high = share_bounds(dealt, mask, floor)
+    for number, row in enumerate(rows):
+        at, of = mask[number], heard[number] & mask[number]
+        if not row:
+            continue
+        assert dealt[number, at].sum() == pytest.approx(1, abs=1e-9)
+        assert (high - low)[number, at].min() >= floor / len(row) - 1e-12
+        unheard, known = dealt[number, at & ~of].sum(), p[number, of].sum()
+        if p[number, at & ~of].sum() <= UNHEARD or known == 0:
+            assert dealt[number, at].tobytes() == p[number, at].tobytes(), "nothing to hold back"
+            continue
+        assert unheard == pytest.approx(UNHEARD)
+        # Among those that are heard of the law stays as it was; so it does among the others.
+        for those in (of, at & ~of):
+            ratio = dealt[number, those] * p[number, those].sum() - p[number, those] * dealt[number, those].sum()
+            assert ratio == pytest.approx(0, abs=1e-12)
 
 
 @settings(deadline=None)

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
+from one_day import begin_a_day_if_it_is_near
 from sqlalchemy import NullPool, create_engine
 
 import storage.migrate
@@ -40,6 +41,7 @@ AddPast = Callable[[date, int], None]
 
 @pytest.fixture
 def today(connection: Connection) -> date:
+    begin_a_day_if_it_is_near(timedelta(seconds=10))
     [[now]] = connection.execute("select clock_timestamp()").fetchall()
     day: date = now.date()
     return day

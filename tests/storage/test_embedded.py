@@ -7,7 +7,6 @@ import signal
 import stat
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,11 +28,10 @@ time.sleep(600)
 
 
 @pytest.fixture
-def data() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="tidemark-test-") as folder:
-        data = Path(folder) / "postgres"
-        yield data
-        stop_embedded(data)
+def data(server_folder: Path) -> Iterator[Path]:
+    data = server_folder / "postgres"
+    yield data
+    stop_embedded(data)
 
 
 def _holder(data: Path) -> subprocess.Popen[str]:
@@ -111,13 +109,14 @@ def test_a_folder_that_is_no_data_folder_is_named_in_the_error(data: Path) -> No
         start_embedded(data)
 
 
-def test_the_socket_is_for_the_server_s_own_user_alone_however_long_the_path() -> None:
-    with tempfile.TemporaryDirectory(prefix="tidemark-test-") as folder:
-        data = Path(folder) / ("long" * 30) / "postgres"
-        url = start_embedded(data)
-        (socket,) = Path(url.host).glob(".s.PGSQL.*[0-9]")
-        assert stat.S_IMODE(socket.stat().st_mode) == 0o700
-        stop_embedded(data)
+def test_the_socket_is_for_the_server_s_own_user_alone_however_long_the_path(
+    server_folder: Path,
+) -> None:
+    data = server_folder / ("long" * 30) / "postgres"
+    url = start_embedded(data)
+    (socket,) = Path(url.host).glob(".s.PGSQL.*[0-9]")
+    assert stat.S_IMODE(socket.stat().st_mode) == 0o700
+    stop_embedded(data)
 
 
 def test_a_path_that_the_server_cannot_take_is_refused_with_the_remedy(tmp_path: Path) -> None:

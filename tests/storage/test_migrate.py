@@ -78,6 +78,9 @@ def test_the_files_names_tell_the_revision_that_alembic_ends_at() -> None:
 
 
 def test_partitions_of_the_coming_months_exist_ahead_of_time(database: Database) -> None:
+    # Not only before the month in which the test process began.
+    today = datetime.now(UTC)
+    migrate(database.platform)
     with database.connect() as connection:
         partitions = {
             row[0]
@@ -85,7 +88,6 @@ def test_partitions_of_the_coming_months_exist_ahead_of_time(database: Database)
                 "select inhrelid::regclass::text from pg_inherits where inhparent = 'raw.evaluations'::regclass"
             )
         }
-    today = datetime.now(UTC)
     months = [
         divmod(today.year * 12 + today.month - 1 + ahead, 12) for ahead in range(storage.migrate._MONTHS_AHEAD + 1)
     ]

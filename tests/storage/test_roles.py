@@ -6,13 +6,14 @@ The matrix names every table of the floor plan, so a new one has to say whose it
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 
 import httpx
 import psycopg
 import pytest
 from door import serving
 from mart_records import evaluation, push
+from one_day import begin_a_day_if_it_is_near
 from process_logins import process_logins
 
 from assets.warehouse.build import run_dbt
@@ -231,6 +232,7 @@ def test_an_owner_that_lacks_a_database_or_a_right_is_told_what_a_superuser_has_
 
 
 def test_an_owner_that_is_no_superuser_migrates_and_cannot_touch_the_audit_log(server: PostgresUrl) -> None:
+    begin_a_day_if_it_is_near(timedelta(minutes=1))
     with _plain_owner(server) as url:
         migrate(url)
         migrate(url)

@@ -93,6 +93,7 @@ def test_keys_groups_kinds_and_owners_are_as_the_rest_of_the_house_expects(wareh
     assert {"drift_score": "double precision"}.items() <= {c.name: c.type for c in schema.columns}.items()
 
 
+@pytest.mark.begins(after=empty_marts)
 def test_a_run_over_everything_materializes_every_model_and_reports_every_check(
     materialize: Materialize, warehouse: dg.AssetsDefinition, tenant: str, push: Any, an_evaluation: Any
 ) -> None:
@@ -124,7 +125,7 @@ def test_a_part_runs_alone_with_its_own_checks(materialize: Materialize) -> None
     }
 
 
-@pytest.mark.begins(after=one_evaluation_is_built)
+@pytest.mark.begins(after=(empty_marts, one_evaluation_is_built))
 def test_numbers_that_do_not_reconcile_are_a_failed_check_and_stop_what_lies_below(
     materialize: Materialize, connection: Connection
 ) -> None:
@@ -137,7 +138,7 @@ def test_numbers_that_do_not_reconcile_are_a_failed_check_and_stop_what_lies_bel
     assert _materialized(result) == {"marts/drift_history"}
 
 
-@pytest.mark.begins(after=one_evaluation_is_built)
+@pytest.mark.begins(after=(empty_marts, one_evaluation_is_built))
 def test_a_batch_that_is_not_counted_whole_leaves_the_marts_of_before(
     materialize: Materialize,
     connection: Connection,
@@ -184,12 +185,10 @@ def test_an_interrupted_run_stops_dbt_and_leaves_no_connection(
     assert checksums() == before
 
 
-@pytest.mark.begins(after=empty_marts)
+@pytest.mark.begins(after=(empty_marts, one_evaluation_is_built))
 def test_a_run_tagged_so_makes_what_it_selects_anew(
-    materialize: Materialize, connection: Connection, tenant: str, push: Any, an_evaluation: Any, checksums: Any
+    materialize: Materialize, connection: Connection, checksums: Any
 ) -> None:
-    push(tenant, "evaluations", [an_evaluation()])
-    assert materialize().success
     before = checksums()
     connection.execute("update marts.drift_history set drift_score = 0.9, evaluation_count = 4")
     connection.execute("update intermediate.int_evaluations_daily set evaluation_count = 4")

@@ -3,7 +3,8 @@
 from datetime import UTC, date, datetime
 from typing import Any
 
-from mart_records import rows_of
+import pytest
+from mart_records import empty_marts, rows_of
 from selection_rows import plant_shares
 
 from assets.warehouse.build import run_dbt
@@ -23,6 +24,7 @@ def _said(record_id: str, day: int, **said: Any) -> dict[str, Any]:
     return {"record_id": record_id, "created_at": f"2026-05-{day:02}T12:00:00Z"} | said
 
 
+@pytest.mark.begins(after=empty_marts)
 def test_late_and_corrected_feedback_restates_its_day_alone_and_what_cannot_be_used_is_told(
     database: Database, connection: Connection, tenant: str, push: Any, an_evaluation: Any
 ) -> None:
@@ -37,11 +39,14 @@ def test_late_and_corrected_feedback_restates_its_day_alone_and_what_cannot_be_u
             an_evaluation(record_id="early", propensity=0.5, assigned_by="share"),
             an_evaluation(record_id="odd", propensity=0.4, snapshot_id=SNAPSHOT),
             an_evaluation(record_id="strange", propensity=0.5, snapshot_id=SNAPSHOT, extractor_model="reader-3"),
+            an_evaluation(record_id="tiny", propensity=1e-10, extractor_model="reader-4"),
             an_evaluation(record_id="other day", created_at="2026-05-02T08:00:00Z", extractor_model="reader-2"),
         ],
     )
     said = [_said("first", 3, fields_correct=3, fields_total=4), _said("second", 3, fields_correct=4, fields_total=4)]
-    push(tenant, "feedback", [*said, *(_said(name, 3, success=True) for name in ("odd", "strange", "other day"))])
+    push(
+        tenant, "feedback", [*said, *(_said(name, 3, success=True) for name in ("odd", "strange", "tiny", "other day"))]
+    )
     push(tenant, "feedback", [{"record_id": "early", "success": False, "created_at": "2026-05-01T07:54:00Z"}])
     run_dbt(_MODELS, database)
 
@@ -55,9 +60,10 @@ def test_late_and_corrected_feedback_restates_its_day_alone_and_what_cannot_be_u
         ("reader-3", "extractor_not_in_snapshot", 1),
         ("reader-1", "feedback_before_decision", 1),
         ("reader-1", "propensity_at_odds", 1),
+        ("reader-4", "propensity_too_small", 1),
     ]
     check = choices_can_be_used(database=database, clock=_MID_MAY)
-    assert (check.passed, check.metadata["decisions_left_out"].value) == (False, 3)
+    assert (check.passed, check.metadata["decisions_left_out"].value) == (False, 4)
     assert (
         "invoice of acme, acme-ai/reader-1: 1 left out (propensity_at_odds, field propensity). Send propensity and"
         in (check.description or "")
@@ -74,6 +80,7 @@ def test_late_and_corrected_feedback_restates_its_day_alone_and_what_cannot_be_u
     assert _quarantined(connection) == [
         ("reader-3", "extractor_not_in_snapshot", 1),
         ("reader-1", "propensity_at_odds", 1),
+        ("reader-4", "propensity_too_small", 1),
     ]
     now = {(at, model): version for at, model, version in connection.execute(_WRITTEN)}
     assert {key for key in now if now[key] != written[key]} == {(date(2026, 5, 1), "reader-1")}

@@ -15,6 +15,7 @@ from mart_records import (
     Sent,
     content_of_marts,
     declare_batches,
+    empty_marts,
     publish_shares,
     push_all,
     rows_of,
@@ -23,12 +24,10 @@ from mart_records import (
 )
 
 from assets.warehouse.build import run_dbt
-from storage.database import Connection, Database, connect
-from storage.postgres_url import PostgresUrl
+from storage.database import Connection, Database
 from storage.tenants import create_tenant
 
 _SEED = 20260401
-_ADMIN = ("drop database if exists tidemark with (force)", "create database tidemark template {} strategy file_copy")
 
 
 class Step(NamedTuple):
@@ -46,26 +45,19 @@ steps = st.lists(
 ).filter(lambda drawn: 1 <= sum(step.then_build for step in drawn) <= 3)
 
 
-@pytest.fixture(scope="module")
-def begin(server: PostgresUrl) -> Callable[[bool], Database]:
-    """`begin(with_marts)`: an empty database with two tenants, in which marts have been built already or never."""
-    database = Database(platform=server.with_database("tidemark"), dagster=server.with_database("dagster"))
-    templates = {False: "tidemark_with_tenants", True: "tidemark_with_marts"}
-
-    def begin(with_marts: bool) -> Database:
-        _admin(server, [statement.format(templates[with_marts]) for statement in _ADMIN])
-        return database
-
-    _admin(server, [statement.format("tidemark_template") for statement in _ADMIN])
+def two_tenants(database: Database) -> None:
+    """Two tenants, what they have declared, and what was recommended to them."""
     with database.connect(autocommit=True) as connection:
         for tenant in TENANTS:
             create_tenant(connection, tenant)
         declare_batches(connection)
         publish_shares(connection)
-    _admin(server, [f"alter database tidemark rename to {templates[False]}"])
-    run_dbt(["run"], begin(False))
-    _admin(server, [f"alter database tidemark rename to {templates[True]}"])
-    return begin
+
+
+@pytest.fixture(scope="module")
+def begin(prepared: Callable[..., Database]) -> Callable[[bool], Database]:
+    """`begin(with_marts)`: no records, two tenants, and marts that have been built already or never."""
+    return lambda with_marts: prepared(*[empty_marts] * with_marts, two_tenants)
 
 
 @pytest.fixture(scope="module")
@@ -138,9 +130,3 @@ def _contradicted(record: Record) -> Record:
     if "feedback_key" in record:
         return record | {"created_at": "2026-05-31T00:00:00Z"}
     return record | {"drift_score": 0.123, "decision": "reject", "success": False}
-
-
-def _admin(server: PostgresUrl, statements: list[str]) -> None:
-    with connect(server.with_database("postgres"), autocommit=True) as admin:
-        for statement in statements:
-            admin.execute(statement)  # type: ignore[arg-type]

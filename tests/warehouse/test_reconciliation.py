@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from mart_records import evaluation
+from mart_records import empty_marts, evaluation
 from mart_records import push as land_batch
 
 from assets.warehouse.build import run_dbt
@@ -37,7 +37,7 @@ def landed_and_built(database: Database) -> None:
     run_dbt(["run"], database)
 
 
-pytestmark = pytest.mark.begins(after=landed_and_built)
+pytestmark = pytest.mark.begins(after=(empty_marts, landed_and_built))
 
 
 @pytest.fixture

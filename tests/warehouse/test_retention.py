@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from mart_records import evaluation
+from mart_records import empty_marts, evaluation
 from mart_records import push as land_batch
 
 from assets.warehouse.build import run_dbt
@@ -20,15 +20,12 @@ from storage.database import Connection, Database
 from storage.settings import PROJECT_ROOT, Settings
 from storage.tenants import create_tenant
 
+Content = dict[str, list[str]]
 TENANT = "acme"
 TODAY = date(2026, 6, 1)
 DAYS = 90  # keeps from 2026-03-03 on, so from March
-MARTS = """
-select relname from pg_class where relnamespace = 'marts'::regnamespace and relkind = 'r' order by relname
-"""
-CHECKSUM = "select md5(coalesce(string_agg(mart::text, '|' order by mart::text), '')) from marts.{} as mart"
 # It shows what waits for review now; what retention dropped waits for nothing any more.
-ABOUT_EVALUATIONS = {"review_queue"}
+ABOUT_EVALUATIONS = "review_queue"
 
 
 def landed_and_built(database: Database) -> None:
@@ -43,7 +40,7 @@ def landed_and_built(database: Database) -> None:
     run_dbt(["run"], database)
 
 
-pytestmark = pytest.mark.begins(after=landed_and_built)
+pytestmark = pytest.mark.begins(after=(empty_marts, landed_and_built))
 
 
 @pytest.fixture
@@ -61,12 +58,8 @@ def _feedback(record_id: str, success: bool, day: int) -> dict[str, Any]:
 
 
 @pytest.fixture
-def all_checksums(connection: Connection) -> Callable[[], dict[str, str]]:
-    def all_checksums() -> dict[str, str]:
-        marts = [name for (name,) in connection.execute(MARTS) if name not in ABOUT_EVALUATIONS]
-        return {mart: connection.execute(CHECKSUM.format(mart).encode()).fetchall()[0][0] for mart in marts}
-
-    return all_checksums
+def all_checksums(checksums: Callable[[], Content]) -> Callable[[], Content]:
+    return lambda: {mart: rows for mart, rows in checksums().items() if mart != ABOUT_EVALUATIONS}
 
 
 def _dropped(done: Retained) -> dict[str, int | None]:
@@ -79,7 +72,7 @@ def _count(connection: Connection, query: str) -> int:
 
 
 def test_marts_are_the_same_without_the_months_that_went_also_made_anew(
-    database: Database, connection: Connection, all_checksums: Callable[[], dict[str, str]]
+    database: Database, connection: Connection, all_checksums: Callable[[], Content]
 ) -> None:
     before = all_checksums()
     assert [month.month for month in plan_retention(connection, DAYS, TODAY).months] == [
@@ -106,7 +99,7 @@ def test_what_comes_late_for_a_dropped_month_counts_once_and_goes_in_its_turn(
     push: Any,
     an_evaluation: Any,
     rows: Any,
-    all_checksums: Callable[[], dict[str, str]],
+    all_checksums: Callable[[], Content],
 ) -> None:
     retain(connection, DAYS, TODAY)
     push(tenant, "evaluations", [_record(an_evaluation, "j0", "2026-01-10", features={"x": 0})])

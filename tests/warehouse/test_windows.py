@@ -3,6 +3,9 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+from mart_records import empty_marts
+
 from assets.warehouse.build import run_dbt
 from storage.database import Connection, Database
 
@@ -14,6 +17,7 @@ _WINDOWED = ["run", "--select", "+drift_trends", "+feature_drift"]
 _WHOLE = "select mart::text from marts.{} as mart order by 1"
 
 
+@pytest.mark.begins(after=empty_marts)
 def test_late_days_near_and_far_from_each_other_leave_the_windows_as_if_they_were_made_anew(
     database: Database, connection: Connection, tenant: str, push: Any, an_evaluation: Any
 ) -> None:

@@ -1,4 +1,4 @@
-"""Forecasts: calibrated verdicts of drift and reliability, their registry, memory, calibrations and back-tests."""
+"""Decisions learnt: what people decided that changes what is learnt, as the newest learning knew it."""
 
 from alembic import op
 
