@@ -10,6 +10,7 @@ from assets.evaluations.contract import template_id
 from assets.forecasts.assets import definitions
 from storage.clock import Clock
 from storage.database import Connection, Database
+from storage.settings import Settings
 from storage.tenants import create_tenant
 
 TENANT = "acme"
@@ -77,10 +78,10 @@ def fill(
 
 
 def materialize(
-    database: Database, now: datetime = NOW, *, raise_on_error: bool = True
+    database: Database, now: datetime = NOW, *, parts: int = 1, raise_on_error: bool = True
 ) -> tuple[dg.ExecuteInProcessResult, dict[str, object]]:
-    """A run of all assets of forecasts, and the numbers of all of them."""
-    resources = {"database": database, "clock": Clock(lambda: now)}
+    """A run of all assets of forecasts, its replays in so many parts, and the numbers of all of them."""
+    resources = {"database": database, "clock": Clock(lambda: now), "settings": Settings(forecast_shards=parts)}
     result = dg.materialize(definitions(), resources=resources, raise_on_error=raise_on_error)
     numbers: dict[str, object] = {}
     for event in result.get_asset_materialization_events():

@@ -24,8 +24,10 @@ def learn_lessons(database: Database, today: date, measure: Measure) -> bool:
         known = any(block_of(day) == block for day in calibrations)
         if known or stored.read_lessons(connection, measure, block):
             return False
-        panel = read_standing(connection, read_histories(connection, today), measure, today).panel
-        stored.write_lessons(connection, measure, block, replay.learn(panel, block))
+        standing = read_standing(connection, read_histories(connection, today), measure, today)
+        if standing is None:
+            return False
+        stored.write_lessons(connection, measure, block, replay.learn(standing.panel, block))
     return True
 
 
@@ -41,10 +43,12 @@ def replay_part(database: Database, today: date, measure: Measure, part: int, pa
     """
     with database.connect() as connection:
         standing = read_standing(connection, read_histories(connection, today, part, parts), measure, today)
-    lessons = _lessons(standing, block_of(today))
+    lessons = _lessons(standing, block_of(today)) if standing is not None else None
+    if standing is None or lessons is None:
+        return 0
     panel, memory, decided = standing.panel, standing.memory, standing.decided
     behind: Bools = memory.days < today.toordinal() - 1
-    if lessons is None or not behind.any():
+    if not behind.any():
         return 0
     panel, memory, decided = panel.of(behind), memory.of(behind), decided.of(behind)
     columns = panel.values.shape[1]

@@ -13,7 +13,14 @@ from assets.figures import markdown
 from assets.forecasts import checks, stored
 from assets.forecasts.anomalies import Anomaly, Trouble, most_in_trouble, read_bands, write_anomalies
 from assets.forecasts.apart import learn_lessons, replay_part
-from assets.forecasts.backtests import Backtest, read_backtests, realised, write_backtests
+from assets.forecasts.backtests import (
+    NOMINAL_COVERAGE,
+    Backtest,
+    read_backtests,
+    realised,
+    try_methods,
+    write_backtests,
+)
 from assets.forecasts.forecasting import Outcome, forecast
 from assets.forecasts.panel import Measure
 from assets.forecasts.plots import SHOWN, forecast_figure, rates_figure
@@ -128,8 +135,8 @@ def learn_of_templates(
 @dg.asset(
     deps=["drift_forecasts"],
     description=(
-        "How forecasts of the last 90 days did, by template and method: loss, coverage, and alarms against those that "
-        "the budget lets come without a cause."
+        "How forecasts of the last 90 days did, by template and method: loss and coverage of each, tried once a week, "
+        "by which champions are chosen; and alarms against those that the budget lets come without a cause."
     ),
     group_name=_GROUP,
     owners=_OWNERS,
@@ -140,9 +147,12 @@ def forecast_backtests(
 ) -> dg.MaterializeResult[None]:
     """Hold stored verdicts against what came."""
     with database.connect() as connection:
-        results = read_backtests(connection, clock.now().date())
+        today = clock.now().date()
+        chosen = try_methods(connection, today) or {}
+        results = read_backtests(connection, today)
         changed = write_backtests(connection, results)
     metadata: dict[str, Any] = {"rows_changed": changed}
+    metadata |= {f"{measure}_champions_chosen": count for measure, count in chosen.items()}
     for measure in MEASURES:
         sums = realised(results, measure)
         metadata |= {
@@ -150,7 +160,7 @@ def forecast_backtests(
             f"{measure}_alarms": sums.alarms,
             f"{measure}_alarms_nominal": round(sums.expected, 2),
             f"{measure}_coverage": round(sums.coverage, 5),
-            f"{measure}_coverage_nominal": round(sums.nominal_coverage, 5),
+            f"{measure}_coverage_nominal": NOMINAL_COVERAGE,
         }
         if sums.expected:
             metadata[f"{measure}_alarms_to_nominal"] = round(sums.alarms / sums.expected, 3)
@@ -214,8 +224,8 @@ def _result(result: Backtest) -> dg.TableRecord:
             "days": result.days,
             "alarms": result.alarms,
             "allowed_for": round(result.alarms_expected, 2),
-            "loss": round(result.pinball, 5),
-            "coverage": round(result.coverage, 4),
+            "loss": None if result.pinball is None else round(result.pinball, 5),
+            "coverage": None if result.coverage is None else round(result.coverage, 4),
         }
     )
 

@@ -1,35 +1,54 @@
-"""How forecasts of past days did: from stored verdicts, each of which was made from earlier days alone.
+"""How forecasts of past days did: stored verdicts against what came, and every method tried on the last 90 days.
 
-Belongs here: SQL that holds them against what came, and writes `ml.forecast_backtests`. Does not belong here: which
-method is to serve (`judging`).
+Belongs here: `ml.forecast_backtests`, and what follows from it for champions. Does not belong here: trying a method,
+choosing one (`champions`).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
+import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
+from assets.forecasts.binary_rows import copy_columns
+from assets.forecasts.champions import Backtest as Tested
+from assets.forecasts.champions import backtest, champions
+from assets.forecasts.history import Subject
+from assets.forecasts.judging import METHODS
 from assets.forecasts.panel import Measure
+from assets.forecasts.reading import Histories, read_events, read_histories
 from assets.whole_table import replace_rows
 from storage.database import Connection
 
 LOOKS_BACK = timedelta(days=90)
 # So improbable is it that the realised rate leaves its band by chance.
 CHANCE = 0.001
+# Of two standard deviations either way.
+NOMINAL_COVERAGE = 0.9545
 
-# The loss of the expectation is half its absolute error: that of the median, where over and under count the same. The
-# band leaves out the budget above (below, of reliability) and half of it on the other side.
+# What was tried on past days stays until it is tried again, a week later.
 _RESULTS = """
 with days as (
-    select
-        *,
-        1 / (7 * budget_weeks) as rate,
-        actual between yhat_lower and yhat_upper as is_within
-    from ml.drift_forecasts
+    select *, 1 / (7 * budget_weeks) as rate from ml.drift_forecasts
     where date >= %(since)s and date < %(today)s and actual is not null
+),
+
+realised as (
+    select
+        tenant_id,
+        template_id,
+        min(template) as template,
+        measure,
+        method,
+        count(*)::integer as days_judged,
+        count(*) filter (where is_anomaly)::integer as alarms,
+        sum(rate) as alarms_expected
+    from days
+    group by tenant_id, template_id, measure, method
 ),
 
 serving as (
@@ -39,23 +58,61 @@ serving as (
 )
 
 select
-    days.tenant_id,
-    days.template_id,
-    min(days.template) as template,
-    days.measure,
-    days.method,
-    coalesce(bool_or(days.method = serving.method), false) as is_champion,
-    count(*)::integer as days,
-    avg(abs(days.actual - days.yhat)) / 2 as pinball,
-    avg(days.is_within::integer)::double precision as coverage,
-    avg(1 - 1.5 * days.rate) as nominal_coverage,
-    count(*)::integer as days_judged,
-    count(*) filter (where days.is_anomaly)::integer as alarms,
-    sum(days.rate) as alarms_expected
-from days
-left join serving using (tenant_id, template_id, measure)
-group by days.tenant_id, days.template_id, days.measure, days.method
-order by days.tenant_id, days.template_id, days.measure, days.method
+    tenant_id,
+    template_id,
+    coalesce(realised.template, tried.template) as template,
+    measure,
+    method,
+    serving.method is not null as is_champion,
+    coalesce(tried.days, 0) as days,
+    tried.pinball,
+    tried.coverage,
+    %(nominal_coverage)s::double precision as nominal_coverage,
+    coalesce(realised.days_judged, 0) as days_judged,
+    coalesce(realised.alarms, 0) as alarms,
+    coalesce(realised.alarms_expected, 0) as alarms_expected
+from realised
+full join ml.forecast_backtests as tried using (tenant_id, template_id, measure, method)
+left join serving using (tenant_id, template_id, measure, method)
+order by tenant_id, template_id, measure, method
+"""
+_NEVER_TRIED = "select not exists (select from ml.forecast_backtests where days > 0)"
+_SERVING = """
+select champion.tenant_id, champion.template_id, model.method, champion.is_pinned
+from ml.forecast_champions as champion
+inner join ml.forecast_models as model using (model_id)
+where champion.measure = %(measure)s
+"""
+_CHOOSE = """
+update ml.forecast_champions set chosen_method = %(method)s
+where
+    tenant_id = %(tenant_id)s and template_id = %(template_id)s and measure = %(measure)s and not is_pinned
+"""
+_FRESH = """
+create temporary table fresh_backtests (
+    place integer not null, method integer not null, pinball double precision not null,
+    coverage double precision not null, days integer not null
+) on commit drop;
+create temporary table fresh_subjects (
+    place integer primary key, tenant_id text not null, template_id uuid not null, template text not null
+) on commit drop
+"""
+_COPY = "copy fresh_backtests from stdin (format binary)"
+_COPY_SUBJECTS = "copy fresh_subjects from stdin (format binary)"
+_TRIED = """
+insert into ml.forecast_backtests as known
+    (tenant_id, template_id, template, measure, method, is_champion, days, pinball, coverage, nominal_coverage,
+     days_judged, alarms, alarms_expected)
+select
+    subjects.tenant_id, subjects.template_id, subjects.template, %(measure)s,
+    (%(methods)s::text [])[fresh.method + 1], false, fresh.days, fresh.pinball, fresh.coverage,
+    %(nominal_coverage)s, 0, 0, 0
+from fresh_backtests as fresh
+inner join fresh_subjects as subjects using (place)
+on conflict (tenant_id, template_id, measure, method) do update set
+    (days, pinball, coverage) = row(excluded.days, excluded.pinball, excluded.coverage), computed_at = now()
+where
+    (known.days, known.pinball, known.coverage) is distinct from (excluded.days, excluded.pinball, excluded.coverage)
 """
 _KEY = ("tenant_id", "template_id", "measure", "method")
 
@@ -70,8 +127,8 @@ class Backtest(NamedTuple):
     method: str
     is_champion: bool
     days: int
-    pinball: float
-    coverage: float
+    pinball: float | None
+    coverage: float | None
     nominal_coverage: float
     days_judged: int
     alarms: int
@@ -83,6 +140,7 @@ class Realised:
     """Alarms of a measure's judged days against those that its budgets let come without a cause.
 
     Attributes:
+        coverage: part of the champions' past days within two standard deviations; should be NOMINAL_COVERAGE.
         least, most: between them chance alone leaves the number of alarms, but for one time in a thousand.
     """
 
@@ -90,7 +148,6 @@ class Realised:
     alarms: int
     expected: float
     coverage: float
-    nominal_coverage: float
     least: int
     most: int
 
@@ -102,8 +159,57 @@ class Realised:
 
 def read_backtests(connection: Connection, today: date) -> list[Backtest]:
     """The last 90 days' verdicts held against what came."""
-    values = {"since": today - LOOKS_BACK, "today": today}
+    values = {"since": today - LOOKS_BACK, "today": today, "nominal_coverage": NOMINAL_COVERAGE}
     return [Backtest(*row) for row in connection.execute(_RESULTS, values)]
+
+
+def try_methods(connection: Connection, today: date) -> dict[Measure, int] | None:
+    """Once a week, and at the beginning: try every method on the last 90 days, and choose champions.
+
+    Returns:
+        How many templates get another champion, by measure; None on other days.
+    """
+    row = connection.execute(_NEVER_TRIED).fetchone()
+    if today.weekday() and row != (True,):
+        return None
+    histories = read_histories(connection, today)
+    return {measure: _try_measure(connection, histories, measure) for measure in histories.values}
+
+
+def _try_measure(connection: Connection, histories: Histories, measure: Measure) -> int:
+    present = {row[:2]: row[2:] for row in connection.execute(_SERVING, {"measure": measure})}
+    rows = np.array([subject[:2] in present for subject in histories.subjects], dtype=np.bool_)
+    if not rows.any():
+        return 0
+    panel = histories.panel(measure, read_events(connection, histories, measure), rows)
+    tested = backtest(panel)
+    serving = np.array([METHODS.index(present[subject[:2]][0]) for subject in panel.subjects], dtype=np.int8)
+    _write_tested(connection, measure, panel.subjects, tested)
+    changed = [
+        {"tenant_id": subject.tenant_id, "template_id": subject.template_id, "measure": measure, "method": METHODS[new]}
+        for subject, old, new in zip(panel.subjects, serving, champions(tested, serving), strict=True)
+        if old != new and not present[subject[:2]][1]
+    ]
+    with connection.cursor() as cursor:
+        cursor.executemany(_CHOOSE, changed)
+    return len(changed)
+
+
+def _write_tested(connection: Connection, measure: Measure, subjects: Sequence[Subject], tested: Tested) -> None:
+    place, method = np.nonzero((tested.days > 0) & ~np.isnan(tested.pinball))
+    columns: list[npt.NDArray[Any]] = [place.astype(np.int32), method.astype(np.int32)]
+    columns += [tested.pinball[place, method], tested.coverage[place, method]]
+    columns.append(tested.days[place, method].astype(np.int32))
+    values = {"measure": measure, "methods": list(METHODS), "nominal_coverage": NOMINAL_COVERAGE}
+    with connection.cursor() as cursor:
+        cursor.execute(_FRESH)
+        with cursor.copy(_COPY_SUBJECTS) as copy:
+            copy.set_types(["int4", "text", "uuid", "text"])
+            for number, subject in enumerate(subjects):
+                copy.write_row((number, *subject))
+        copy_columns(connection, _COPY, columns)
+        cursor.execute(_TRIED, values)
+        cursor.execute("drop table fresh_backtests, fresh_subjects")
 
 
 def write_backtests(connection: Connection, results: Sequence[Backtest]) -> int:
@@ -115,14 +221,14 @@ def realised(results: Sequence[Backtest], measure: Measure) -> Realised:
     """The sums over all templates of a measure."""
     chosen = [result for result in results if result.measure == measure]
     days = sum(result.days_judged for result in chosen)
+    tried = [result for result in chosen if result.is_champion and result.coverage is not None]
     expected = sum(result.alarms_expected for result in chosen)
     least, most = stats.binom.interval(1 - CHANCE, days, expected / days) if days else (0, 0)
     return Realised(
         days,
         sum(result.alarms for result in chosen),
         expected,
-        sum(result.coverage * result.days for result in chosen) / max(days, 1),
-        sum(result.nominal_coverage * result.days for result in chosen) / max(days, 1),
+        sum((result.coverage or 0.0) * result.days for result in tried) / max(sum(result.days for result in tried), 1),
         int(least),
         int(most),
     )

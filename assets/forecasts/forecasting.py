@@ -42,17 +42,13 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Standing:
-    """What is known of a measure before a run: its templates' days, what was decided, learnt and remembered.
-
-    `inactive` is how many templates beside the panel's have sent nothing for long.
-    """
+    """What is known of a measure before a run: its templates' days, what was decided, learnt and remembered."""
 
     panel: Panel
     decided: Decided
     calibrations: Mapping[date, Calibration]
     lessons: Mapping[int, Lessons]
     memory: Memory
-    inactive: int
 
 
 @dataclass(frozen=True)
@@ -72,12 +68,13 @@ def forecast(connection: Connection, histories: Histories, measure: Measure, tod
         measure: which of the two.
         today: the current UTC date.
     """
+    scored = ~np.isnan(histories.values[measure])
+    inactive = int((scored.any(axis=1) & ~_active(scored)).sum())
     standing = read_standing(connection, histories, measure, today)
+    if standing is None:
+        return Outcome(templates_inactive=inactive)
     panel, decided, memory = standing.panel, standing.decided, standing.memory
     calibrations = dict(standing.calibrations)
-    inactive = standing.inactive
-    if not len(panel.subjects):
-        return Outcome(templates_inactive=inactive)
     stale, stale_ahead = _stale(connection, panel, decided, today)
     parts = _parts(panel, stale, stale_ahead, calibrations, memory, today)
     parts_rows, verdicts_of = [], []
@@ -125,8 +122,8 @@ def forecast(connection: Connection, histories: Histories, measure: Measure, tod
     )
 
 
-def read_standing(connection: Connection, histories: Histories, measure: Measure, today: date) -> Standing:
-    """Read what a run goes by.
+def read_standing(connection: Connection, histories: Histories, measure: Measure, today: date) -> Standing | None:
+    """Read what a run goes by; None where no template is active.
 
     Args:
         connection: any.
@@ -134,9 +131,9 @@ def read_standing(connection: Connection, histories: Histories, measure: Measure
         measure: which of the two.
         today: the current UTC date.
     """
-    scored = ~np.isnan(histories.values[measure])
-    active: Bools = np.any(scored[:, -INACTIVE_AFTER.days :], axis=1)
-    known: Bools = np.any(scored, axis=1)
+    active = _active(~np.isnan(histories.values[measure]))
+    if not active.any():
+        return None
     panel = histories.panel(measure, read_events(connection, histories, measure), active)
     hashes = history_hashes(panel, _FOLLOWED)
     thresholds = read_thresholds(connection, panel.subjects, measure)
@@ -150,8 +147,12 @@ def read_standing(connection: Connection, histories: Histories, measure: Measure
         stored.read_calibrations(connection, measure, today - timedelta(days=JUDGED_DAYS)),
         stored.read_lessons(connection, measure, block_of(today)),
         stored.read_memory(connection, measure, panel, decided.memory_hashes),
-        int((known & ~active).sum()),
     )
+
+
+def _active(scored: Bools) -> Bools:
+    active: Bools = np.any(scored[:, -INACTIVE_AFTER.days :], axis=1)
+    return active
 
 
 def _ahead_hashes(panel: Panel, hashes: Hashes, *decided: Floats) -> Hashes:

@@ -106,8 +106,8 @@ class Replay:
         ages: (n, days) scored days behind each.
         settled: (n, days) as `ages`, since the newest known event.
         tails: (n, days) class of a template's tails before each day (state.py).
-        means, sds: (n, days) forecasts on the arcsine scale, of the days from the first judged one on; before it NaN
-            or as remembered.
+        means, sds: (n, days) forecasts on the arcsine scale, of the days from the first judged one on and of the newest
+            RECALLED; NaN before.
         prophets: (n, days) whether Prophet had a part in them.
         state: after the last day.
         structure: Prophet's forecasts from the panel's end on, if the days ran to there.
@@ -169,7 +169,7 @@ def replay(
             for column, outlook, z in _steps(panel, part, recursion, range(resumed, end), weeks):
                 at = column - start
                 innovations[part, at], tails[part, at] = z, outlook.tails
-                if column >= first:
+                if column >= min(first, end - RECALLED):
                     means[part, at], sds[part, at], prophets[part, at] = outlook.mean, outlook.sd, outlook.by_prophet
             table[:, part] = state.table
             if end == panel.values.shape[1]:

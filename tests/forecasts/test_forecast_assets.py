@@ -133,6 +133,26 @@ def test_memory_is_a_short_cut_alone_and_the_next_night_judges_what_was_ahead(
     assert anew | {"forecast_calibrations": []} == resumed | {"forecast_calibrations": []}
 
 
+def test_what_parts_of_the_fleet_replay_apart_is_the_same_to_the_bit_night_after_night(
+    database: Database, connection: Connection
+) -> None:
+    said, nights = [], [NOW, NOW + timedelta(days=1), NOW + timedelta(days=4)]
+    for parts in (1, 3):
+        for night, now in enumerate(nights):
+            _, numbers = materialize(database, now, parts=parts)
+            if parts > 1:
+                assert numbers["forecast_memory.parts"] == parts
+                # Both measures of all that are active; of none twice in a night.
+                assert numbers["forecast_memory.histories_replayed"] == 2 * (CALM + 5)
+            said.append(content(connection))
+            for template, value in (("calm", 0.13), ("calm-1", 0.5), ("spiking", 0.1)):
+                fill(connection, TENANT, template, [value], last=TODAY + timedelta(days=night))
+        tables = ", ".join(f"ml.{name}" for name in TABLES)
+        connection.execute(f"set session_replication_role = replica; truncate {tables}")  # type: ignore[call-overload]
+        connection.execute("delete from marts.drift_history where date >= %s", (TODAY,))
+    assert said[3:] == said[:3]
+
+
 def test_a_late_record_restates_the_verdicts_of_its_template_and_of_no_other(
     database: Database, connection: Connection
 ) -> None:
@@ -201,6 +221,25 @@ def test_every_forecast_names_a_registered_version_and_one_of_each_template_serv
     """).fetchall()
     monday = TODAY - timedelta(days=TODAY.weekday())
     assert serving == [(3, monday - timedelta(days=1), True, "the first forecast")] * 2
+
+
+def test_every_method_is_tried_once_a_week_one_serves_and_alarms_are_held_against_the_budget(
+    database: Database, connection: Connection
+) -> None:
+    _, numbers = materialize(database)
+    assert "forecast_backtests.drift_champions_chosen" in numbers
+    tried = connection.execute("""
+        select method, is_champion, days, pinball > 0, coverage between 0.8 and 1, days_judged, alarms_expected
+        from ml.forecast_backtests where template = 'calm' and measure = 'drift' order by method
+    """).fetchall()
+    assert [row[0] for row in tried] == ["ewma", "prophet", "seasonal_naive", "zscore"]
+    assert [row[1] for row in tried].count(True) == 1
+    assert all(row[2] >= 80 and row[3] and row[4] for row in tried)
+    assert sum(row[5] for row in tried) == 14
+    assert sum(row[6] for row in tried) == pytest.approx(14 / (7 * 26))
+    for days, is_tried in ((1, False), (4, True)):
+        _, numbers = materialize(database, NOW + timedelta(days=days))
+        assert ("forecast_backtests.drift_champions_chosen" in numbers) == is_tried
 
 
 def test_an_empty_platform_has_no_forecasts_and_no_failure(database: Database, connection: Connection) -> None:
