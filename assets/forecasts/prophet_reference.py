@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from datetime import date
-from multiprocessing import get_context
+from multiprocessing import current_process, get_context
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -82,10 +82,16 @@ _Out = TypeVar("_Out")
 
 
 def in_pool(work: Callable[[_In], _Out], jobs: Sequence[_In], processes: int | None = None) -> list[_Out]:
-    """`work` of each job, in spawned processes (as many as cores, unless told otherwise), answers in order."""
+    """`work` of each job, in spawned processes (as many as cores, unless told otherwise), answers in order.
+
+    A daemonic process, as Celery's are, may have none of its own: there one job follows the other.
+    """
     count = min(len(jobs), processes or os.cpu_count() or 1)
     if not count:
         return []
+    if current_process().daemon:
+        _silence()
+        return [work(job) for job in jobs]
     with ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_silence) as pool:
         return list(pool.map(work, jobs, chunksize=max(1, len(jobs) // (8 * count))))
 
