@@ -165,10 +165,10 @@ def forecast_backtests(
         if sums.expected:
             metadata[f"{measure}_alarms_to_nominal"] = round(sums.alarms / sums.expected, 3)
     if results:
-        ranked = sorted(results, key=_surplus)
-        metadata["more_alarms_than_allowed_for"] = dg.MetadataValue.table(
-            [_result(each) for each in ranked[:TABLE_ROWS]]
-        )
+        if ranked := sorted((each for each in results if each.alarms > each.alarms_expected), key=_surplus):
+            metadata["more_alarms_than_allowed_for"] = dg.MetadataValue.table(
+                [_result(each) for each in ranked[:TABLE_ROWS]]
+            )
         metadata["alarms_by_template"] = dg.MetadataValue.md(markdown(rates_figure(results), "alarms by template"))
     return dg.MaterializeResult(metadata=metadata)
 
@@ -221,9 +221,10 @@ def _result(result: Backtest) -> dg.TableRecord:
             "template": result.template,
             "measure": result.measure,
             "method": result.method,
-            "days": result.days,
+            "days_judged": result.days_judged,
             "alarms": result.alarms,
             "allowed_for": round(result.alarms_expected, 2),
+            "days_tried": result.days,
             "loss": None if result.pinball is None else round(result.pinball, 5),
             "coverage": None if result.coverage is None else round(result.coverage, 4),
         }

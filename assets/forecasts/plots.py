@@ -61,6 +61,7 @@ def draw_forecast(
 def rates_figure(results: Sequence[Backtest]) -> "Figure":
     """How many templates alarmed how often in 90 days, a panel a measure, with what the budgets let expect."""
     import numpy as np
+    from matplotlib.ticker import MaxNLocator
     from scipy import stats
 
     measures = sorted({result.measure for result in results})
@@ -78,6 +79,10 @@ def rates_figure(results: Sequence[Backtest]) -> "Figure":
         panel.bar(range(len(counts)), counts, color="#9ecae1")
         panel.plot(range(len(counts)), nominal, "o-", color="#2171b5", linewidth=1.2, markersize=4)
         panel.set_title(measure, fontsize=9, loc="left")
+        panel.set_xlim(-0.5, max(len(counts), 2) - 0.5)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.set_xlabel("alarms", fontsize=8)
+        panel.set_ylabel("templates", fontsize=8)
         panel.tick_params(labelsize=7)
     return figure
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from assets.forecasts.panel import Measure
 
 Servable = Literal["prophet", "ewma"]
+FIRST_VERSION = "the first comes after a template's first week of scored days, with `tidemark refresh`"
 _FIND = "select template_id from access.templates where tenant_id = %(tenant_id)s and template = %(template)s"
 _LIST = """
 select
@@ -221,9 +222,7 @@ def _wanted(
 
 
 def _none_registered(template: str, measure: "Measure") -> NotFoundError:
-    return NotFoundError(
-        "version", f"of {template!r}, {measure}", "The first is registered after the first week; run `tidemark refresh`"
-    )
+    return NotFoundError("version", f"of {template!r}, {measure}", f"None is registered: {FIRST_VERSION}")
 
 
 def _rows(connection: Connection, query: str, values: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -8,7 +8,14 @@ from typing import Annotated, Literal
 import typer
 
 from assets.forecasts.budgets import read_budget, set_budget
-from assets.forecasts.rollbacks import Servable, list_champions, list_promotions, list_versions, roll_back
+from assets.forecasts.rollbacks import (
+    FIRST_VERSION,
+    Servable,
+    list_champions,
+    list_promotions,
+    list_versions,
+    roll_back,
+)
 from assets.forecasts.rollbacks import unpin as unpin_version
 from orchestration.commands.shared import JsonOption, TenantOption, console, show, transaction
 from storage.database import Connection
@@ -27,7 +34,7 @@ def list_(tenant: TenantOption, as_json: JsonOption = False) -> None:
     """Show which version serves each of a tenant's templates, since when and why."""
     with _of_tenant(tenant) as connection:
         rows = list_champions(connection, tenant)
-    show(rows, as_json, title=f"Forecasters of {tenant}", empty="none is registered yet: run `tidemark refresh`")
+    show(rows, as_json, title=f"Forecasters of {tenant}", empty=f"none is registered yet: {FIRST_VERSION}")
 
 
 @app.command("show")
@@ -40,7 +47,8 @@ def show_(
 ) -> None:
     """Show a template's versions, the newest first: each fitted on the days before a Monday, and never changed."""
     with _of_tenant(tenant) as connection:
-        show(list_versions(connection, tenant, template, measure, limit), as_json)
+        rows = list_versions(connection, tenant, template, measure, limit)
+    show(rows, as_json, title=f"Versions of {template}, {measure}")
 
 
 @app.command()
@@ -49,7 +57,8 @@ def history(
 ) -> None:
     """Show when another method or version became the champion of a template, why, and who decided so."""
     with _of_tenant(tenant) as connection:
-        show(list_promotions(connection, tenant, template, measure), as_json)
+        rows = list_promotions(connection, tenant, template, measure)
+    show(rows, as_json, title=f"Champions of {template}, {measure}", empty=f"none yet: {FIRST_VERSION}")
 
 
 @app.command()
@@ -70,7 +79,8 @@ def rollback(
     with _of_tenant(tenant) as connection:
         roll_back(connection, tenant, template, measure, to=to, reason=reason, author=getpass.getuser())
     told = f"version {to}" if method is None else method
-    console.print(f"{template}: {told} is pinned for {measure}.", markup=False, highlight=False)
+    told = f"{template}: {told} is pinned for {measure}; it serves from the next refresh on."
+    console.print(told, markup=False, highlight=False)
 
 
 @app.command()
@@ -78,7 +88,8 @@ def unpin(tenant: TenantOption, template: TemplateOption, measure: MeasureOption
     """Take a rollback back: from the next refresh on what forecasts best serves again."""
     with _of_tenant(tenant) as connection:
         unpin_version(connection, tenant, template, measure, author=getpass.getuser())
-    console.print(f"{template}: {measure} is no longer pinned.", markup=False, highlight=False)
+    told = f"{template}: {measure} is no longer pinned; what forecasts best serves from the next refresh on."
+    console.print(told, markup=False, highlight=False)
 
 
 @app.command()

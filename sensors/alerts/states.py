@@ -90,6 +90,11 @@ class Observation:
     basis: Mapping[str, object] | None = None
     contributors: Sequence[Mapping[str, object]] = ()
 
+    @property
+    def began(self) -> datetime:
+        """Since when what is observed holds: with its data, but for a prediction, whose data are all of its history."""
+        return self.ends if self.subject.event_type == "drift_predicted" else self.starts
+
 
 @dataclass(frozen=True)
 class Alert:
@@ -299,7 +304,7 @@ def _opened(epoch: int, seen: Observation) -> Alert:
         window_end=seen.ends,
         evaluation_id=seen.evaluation_id,
         correlation_id=seen.correlation_id,
-        started_at=seen.starts,
+        started_at=seen.began,
         comparison=seen.comparison,
         worst_value=seen.value,
         value_start=seen.starts,

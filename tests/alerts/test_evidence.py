@@ -148,6 +148,8 @@ def test_a_predicted_crossing_is_told_once_with_its_day_and_ends_when_a_newer_fo
         "evaluation_count": 20,
         "expected_on": "2026-05-16",
     }
+    # Since the forecast, not since the history it was made from: lists have the newest alert first.
+    assert told["alert"]["started_at"] == "2026-05-10T00:00:00Z"  # type: ignore[index]
     # Whoever is content with less is told of an earlier day.
     set_threshold(connection, tenant, "drift_predicted", 0.2)
     for days, probability in ((1, 0.04), (2, 0.96)):

@@ -67,6 +67,9 @@ def test_templates_of_every_kind_are_judged_or_counted_and_every_check_passes(
     )
     for asset in ("drift_anomalies.forecast_against_actual", "forecast_backtests.alarms_by_template"):
         assert "](data:image/png;base64,iVBORw0KGgo" in str(numbers[asset])
+    surplus = [record.data for record in numbers["forecast_backtests.more_alarms_than_allowed_for"].records]  # type: ignore[attr-defined]
+    assert ("spiking", "drift") in {(row["template"], row["measure"]) for row in surplus}
+    assert all(row["alarms"] > row["allowed_for"] for row in surplus), "who kept the budget is not listed"
 
 
 def test_reliability_is_judged_by_its_low_side_as_drift_is_by_its_high_one(

@@ -61,10 +61,17 @@ def test_a_rollback_pins_an_earlier_version_keeps_both_and_leaves_its_trace(
     materialize(database)
     subject = ("--template", "calm")
     assert "calm" in forecast("list")[1]
+    for measure in ("drift", "reliability"):
+        assert f"of calm, {measure}" in forecast("show", *subject, "--measure", measure)[1]
     assert forecast("rollback", *subject, "--to", "9", "--reason", "none such")[0] != 0
     assert forecast("rollback", *subject, "--to", "2", "--reason", " ")[0] != 0
     assert forecast("unpin", *subject)[0] != 0
-    assert forecast("rollback", *subject, "--to", "2", "--reason", "the newest follows a broken scanner")[0] == 0
+    code, told = forecast("rollback", *subject, "--to", "2", "--reason", "the newest follows a broken scanner")
+    assert code == 0
+    assert "from the next refresh on" in told
+    code, told = forecast("show", "--template", "short")
+    assert code != 0
+    assert "first week of scored days" in told
     versions = "select model_id, version, method from ml.forecast_models order by model_id"
     before = connection.execute(versions).fetchall()
     champion = """
