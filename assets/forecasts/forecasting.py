@@ -57,6 +57,7 @@ class _Part:
 
     rows: Bools
     judged: Bools
+    looks_ahead: bool = True
 
 
 def forecast(connection: Connection, histories: Histories, measure: Measure, today: date) -> Outcome:
@@ -94,8 +95,9 @@ def forecast(connection: Connection, histories: Histories, measure: Measure, tod
         places = np.flatnonzero(part.rows)
         if part.judged.any():
             parts_rows.append(judged_rows(of_part, verdicts, decided_part, places))
-        parts_rows.append(ahead_rows(of_part, verdicts, decided_part, places, today))
-        stored.write_memory(connection, measure, of_part, verdicts.memory, decided_part.memory_hashes[:, -1])
+        if part.looks_ahead:
+            parts_rows.append(ahead_rows(of_part, verdicts, decided_part, places, today))
+            stored.write_memory(connection, measure, of_part, verdicts.memory, decided_part.memory_hashes[:, -1])
         verdicts_of.append((places, verdicts))
     if not parts:
         return Outcome(templates=len(panel.subjects), templates_inactive=inactive)
@@ -203,7 +205,8 @@ def _parts(
     of_late = stale & ~of_fleet
     late: Bools = np.any(of_late, axis=1)
     fleet = _Part(np.ones(len(rows), dtype=np.bool_), of_fleet)
-    return [fleet, _Part(late, of_late[late])] if late.any() else [fleet]
+    # What is ahead of all templates is the fleet's part to say: each day is written once.
+    return [fleet, _Part(late, of_late[late], looks_ahead=False)] if late.any() else [fleet]
 
 
 def _parameters(panel: Panel, verdicts_of: list[tuple[np.ndarray, Verdicts]]) -> Floats:

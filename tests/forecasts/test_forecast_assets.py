@@ -38,6 +38,13 @@ def content(connection: Connection) -> dict[str, list[str]]:
     return {name: sorted(str(row[0]) for row in connection.execute(CONTENT % name)) for name in TABLES}  # type: ignore[call-overload]
 
 
+def forget_all(connection: Connection) -> None:
+    """Forecasts as if there had been none, of the history in `begun`."""
+    tables = ", ".join(f"ml.{name}" for name in TABLES)
+    connection.execute(f"set session_replication_role = replica; truncate {tables}, marts.drift_history")  # type: ignore[call-overload]
+    connection.execute("insert into marts.drift_history select * from begun")
+
+
 def test_templates_of_every_kind_are_judged_or_counted_and_every_check_passes(
     database: Database, connection: Connection
 ) -> None:
@@ -171,6 +178,27 @@ def test_a_late_record_restates_the_verdicts_of_its_template_and_of_no_other(
     assert {row[3:6] for row in changed} == {("calm", "drift", late + timedelta(days=day)) for day in range(13)}
     assert numbers["drift_forecasts.drift_templates_judged_anew"] == 1
     assert numbers["drift_forecasts.reliability_templates_judged_anew"] == 0
+
+
+def test_late_records_and_a_new_day_in_one_run_come_to_what_they_come_to_one_after_the_other(
+    database: Database, connection: Connection
+) -> None:
+    said = []
+    connection.execute("create table begun as select * from marts.drift_history")
+    for apart in (True, False):
+        materialize(database)
+        connection.execute(
+            "update marts.drift_history set drift_score = drift_score + 0.05 where template = 'calm' and date = %s",
+            (YESTERDAY - timedelta(days=5),),
+        )
+        if apart:
+            materialize(database)
+        for template in ("calm", "calm-1", "spiking"):
+            fill(connection, TENANT, template, [0.13], last=TODAY)
+        materialize(database, NOW + timedelta(days=1))
+        said.append(content(connection))
+        forget_all(connection)
+    assert said[0] == said[1]
 
 
 def test_bounds_budgets_and_known_changes_bear_on_what_is_ahead_and_undo_no_verdict(
