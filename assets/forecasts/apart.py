@@ -6,13 +6,14 @@ replays by itself what is missing or has changed since.
 Belongs here: what a part replays and what it takes from the fleet. Does not belong here: who runs the parts (assets).
 """
 
-from datetime import date, timedelta
+from datetime import date
 
 from assets.forecasts import replay, stored
-from assets.forecasts.forecasting import Standing, read_standing
+from assets.forecasts.forecasting import read_standing
+from assets.forecasts.judging import lessons_of
 from assets.forecasts.panel import Bools, Measure
 from assets.forecasts.reading import read_histories
-from assets.forecasts.replay import RECALLED, Lessons, block_of
+from assets.forecasts.replay import RECALLED, block_of
 from storage.database import Database
 
 
@@ -20,9 +21,8 @@ def learn_lessons(database: Database, today: date, measure: Measure) -> bool:
     """See to it that what parts need of the fleet is stored; returns whether it had to be learnt."""
     block = block_of(today)
     with database.connect() as connection:
-        calibrations = stored.read_calibrations(connection, measure, today - timedelta(days=RECALLED))
-        known = any(block_of(day) == block for day in calibrations)
-        if known or stored.read_lessons(connection, measure, block):
+        calibrations = stored.read_calibrations(connection, measure, today)
+        if lessons_of(block, calibrations, stored.read_lessons(connection, measure, block)):
             return False
         standing = read_standing(connection, read_histories(connection, today), measure, today)
         if standing is None:
@@ -43,8 +43,10 @@ def replay_part(database: Database, today: date, measure: Measure, part: int, pa
     """
     with database.connect() as connection:
         standing = read_standing(connection, read_histories(connection, today, part, parts), measure, today)
-    lessons = _lessons(standing, block_of(today)) if standing is not None else None
-    if standing is None or lessons is None:
+    if standing is None:
+        return 0
+    lessons = lessons_of(block_of(today), standing.calibrations, standing.lessons)
+    if lessons is None:
         return 0
     panel, memory, decided = standing.panel, standing.memory, standing.decided
     behind: Bools = memory.days < today.toordinal() - 1
@@ -59,10 +61,3 @@ def replay_part(database: Database, today: date, measure: Measure, part: int, pa
         stored.one_writer(connection)
         stored.write_memory(connection, measure, panel, remembered, decided.memory_hashes[:, -1])
     return int(behind.sum())
-
-
-def _lessons(standing: Standing, block: int) -> Lessons | None:
-    for day, calibration in standing.calibrations.items():
-        if block_of(day) == block:
-            return Lessons(calibration.fleet, calibration.paths)
-    return standing.lessons.get(block)

@@ -101,7 +101,8 @@ def forecast(connection: Connection, histories: Histories, measure: Measure, tod
         verdicts_of.append((places, verdicts))
     if not parts:
         return Outcome(templates=len(panel.subjects), templates_inactive=inactive)
-    stored.write_calibrations(connection, measure, calibrations)
+    new_days = calibrations.keys() - standing.calibrations.keys()
+    stored.write_calibrations(connection, measure, {day: calibrations[day] for day in new_days})
     rows = joined_rows(parts_rows)
     new = promoted = 0
     if len(rows.place):
@@ -146,7 +147,7 @@ def read_standing(connection: Connection, histories: Histories, measure: Measure
     return Standing(
         panel,
         decided,
-        stored.read_calibrations(connection, measure, today - timedelta(days=JUDGED_DAYS)),
+        stored.read_calibrations(connection, measure, today),
         stored.read_lessons(connection, measure, block_of(today)),
         stored.read_memory(connection, measure, panel, decided.memory_hashes),
     )

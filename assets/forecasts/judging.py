@@ -133,9 +133,7 @@ def judge(
     used: dict[date, Calibration] = {}
     for block, chosen in groupby([*days, columns], key=lambda column: replay.block_of(_date(panel, column))):
         group = list(chosen)
-        taught = [known[day] for column in group if (day := _date(panel, column)) in known]
-        of_block = Lessons(taught[0].fleet, taught[0].paths) if taught else (lessons or {}).get(block)
-        learnt = of_block or replay.learn(panel, block)
+        learnt = lessons_of(block, known, lessons or {}) or replay.learn(panel, block)
         replayed = replay.replay(panel, block, learnt.fleet, group[0], min(group[-1] + 1, columns), memory, shut_out)
         for column in group:
             day = _date(panel, column)
@@ -152,6 +150,15 @@ def judge(
         memory=replay.remember(panel, block, replayed),
         calibrations=used,
     )
+
+
+def lessons_of(block: int, calibration: Mapping[date, Calibration], lessons: Mapping[int, Lessons]) -> Lessons | None:
+    """What is known of a block's lessons: those that any of its days was judged by, since memory was made by them."""
+    days = [day for day in calibration if replay.block_of(day) == block]
+    if not days:
+        return lessons.get(block)
+    first = calibration[min(days)]
+    return Lessons(first.fleet, first.paths)
 
 
 def _wanted(judged: Bools | int, n: int, columns: int) -> tuple[Bools, list[int]]:

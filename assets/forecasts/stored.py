@@ -16,10 +16,10 @@ from assets.forecasts.arrays import from_rows, layout_of, pack, row_bytes, row_l
 from assets.forecasts.binary_rows import copy_columns
 from assets.forecasts.fingerprints import Hashes
 from assets.forecasts.history import Subject
-from assets.forecasts.judging import Calibration
+from assets.forecasts.judging import JUDGED_DAYS, Calibration
 from assets.forecasts.panel import Bools, Floats, Measure, Panel
 from assets.forecasts.registry import RECIPE
-from assets.forecasts.replay import Lessons, Memory, block_of
+from assets.forecasts.replay import BLOCK, Lessons, Memory, block_of
 from storage.database import Connection
 
 Ints = npt.NDArray[np.int32]
@@ -235,8 +235,9 @@ def write_forecasts(
     return changed
 
 
-def read_calibrations(connection: Connection, measure: Measure, since: date) -> dict[date, Calibration]:
-    """The calibrations by which days have been judged, and today's."""
+def read_calibrations(connection: Connection, measure: Measure, today: date) -> dict[date, Calibration]:
+    """The calibrations by which days have been judged that may be judged again, or that share a block with them."""
+    since = date.fromordinal(block_of(today - timedelta(days=JUDGED_DAYS)) * BLOCK + 1)
     values = {"measure": measure, "layout": _CALIBRATION_LAYOUT, "since": since}
     rows = connection.execute(_CALIBRATIONS, values, binary=True)
     return {day: unpack(Calibration, content) for day, content in rows}

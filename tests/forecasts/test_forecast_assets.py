@@ -201,6 +201,29 @@ def test_late_records_and_a_new_day_in_one_run_come_to_what_they_come_to_one_aft
     assert said[0] == said[1]
 
 
+def test_memory_stays_a_short_cut_where_a_run_was_skipped_and_the_past_has_changed(
+    database: Database, connection: Connection
+) -> None:
+    said = []
+    connection.execute("create table begun as select * from marts.drift_history")
+    for remembers in (True, False):
+        materialize(database)
+        for day in range(3):
+            for template in ("calm", "calm-1", "spiking"):
+                fill(connection, TENANT, template, [0.13 + 0.01 * day], last=TODAY + timedelta(days=day))
+        # What the fleet has taught of these four weeks would be another thing now.
+        connection.execute(
+            "update marts.drift_history set drift_score = drift_score + 0.2"
+            " where template in ('calm-3', 'calm-5', 'calm-7') and date between '2026-03-18' and '2026-04-07'"
+        )
+        if not remembers:
+            connection.execute("truncate ml.forecast_memory")
+        materialize(database, NOW + timedelta(days=3))
+        said.append(content(connection))
+        forget_all(connection)
+    assert said[0] == said[1]
+
+
 def test_bounds_budgets_and_known_changes_bear_on_what_is_ahead_and_undo_no_verdict(
     database: Database, connection: Connection
 ) -> None:
