@@ -71,9 +71,10 @@ def forecast(connection: Connection, histories: Histories, measure: Measure, tod
     """
     scored = ~np.isnan(histories.values[measure])
     inactive = int((scored.any(axis=1) & ~_active(scored)).sum())
+    withdrawn = stored.withdraw_verdicts(connection, measure, today)
     standing = read_standing(connection, histories, measure, today)
     if standing is None:
-        return Outcome(templates_inactive=inactive)
+        return Outcome(templates_inactive=inactive, rows_changed=withdrawn)
     panel, decided, memory = standing.panel, standing.decided, standing.memory
     calibrations = dict(standing.calibrations)
     stale, stale_ahead = _stale(connection, panel, decided, today)
@@ -100,7 +101,7 @@ def forecast(connection: Connection, histories: Histories, measure: Measure, tod
             stored.write_memory(connection, measure, of_part, verdicts.memory, decided_part.memory_hashes[:, -1])
         verdicts_of.append((places, verdicts))
     if not parts:
-        return Outcome(templates=len(panel.subjects), templates_inactive=inactive)
+        return Outcome(templates=len(panel.subjects), templates_inactive=inactive, rows_changed=withdrawn)
     new_days = calibrations.keys() - standing.calibrations.keys()
     stored.write_calibrations(connection, measure, {day: calibrations[day] for day in new_days})
     rows = joined_rows(parts_rows)
@@ -119,7 +120,7 @@ def forecast(connection: Connection, histories: Histories, measure: Measure, tod
         templates_inactive=inactive,
         templates_judged_anew=int(np.any([part.rows for part in parts], axis=0).sum()),
         days_judged=int((~np.isnan(rows.actual)).sum()),
-        rows_changed=changed,
+        rows_changed=withdrawn + changed,
         models_registered=new,
         promotions=promoted,
     )

@@ -147,6 +147,25 @@ where
      excluded.model_id, excluded.model_version)
 """
 
+# No history has a fingerprint of 0 but by chance: should the day come back, it is judged again.
+_WITHDRAW = """
+update ml.drift_forecasts as stored
+set actual = null, p_value = null, is_anomaly = false, evaluation_count = 0, history_hash = 0, computed_at = now()
+where
+    stored.measure = %(measure)s
+    and stored.date >= %(since)s
+    and stored.date < %(today)s
+    and stored.actual is not null
+    and not exists (
+        select from marts.drift_history as history
+        where
+            history.tenant_id = stored.tenant_id
+            and history.template_id = stored.template_id
+            and history.date = stored.date
+            and case stored.measure when 'drift' then history.drift_score else history.reliability_score end is not null
+    )
+"""
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -233,6 +252,12 @@ def write_forecasts(
         changed = cursor.execute(_WRITE, {"measure": measure, "methods": list(methods)}).rowcount
         cursor.execute(_DROP_FRESH)
     return changed
+
+
+def withdraw_verdicts(connection: Connection, measure: Measure, today: date) -> int:
+    """Take back verdicts on days that have no score any longer, records of them having been corrected; how many."""
+    values = {"measure": measure, "since": today - timedelta(days=JUDGED_DAYS), "today": today}
+    return connection.execute(_WITHDRAW, values).rowcount
 
 
 def read_calibrations(connection: Connection, measure: Measure, today: date) -> dict[date, Calibration]:

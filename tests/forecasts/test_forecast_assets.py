@@ -224,6 +224,29 @@ def test_memory_stays_a_short_cut_where_a_run_was_skipped_and_the_past_has_chang
     assert said[0] == said[1]
 
 
+def test_a_day_that_loses_its_score_has_no_verdict_until_it_gets_one_again(
+    database: Database, connection: Connection
+) -> None:
+    materialize(database)
+    said = content(connection)["drift_forecasts"]
+    connection.execute("create table kept as select * from marts.drift_history where template in ('spiking', 'young')")
+    connection.execute(
+        "update marts.drift_history set drift_score = null where template = 'spiking' and drift_score > 0.5"
+    )
+    connection.execute("delete from marts.drift_history where template = 'young'")
+    _, numbers = materialize(database)
+    left = "select template, count(*) filter (where is_anomaly), count(actual), count(p_value) from ml.drift_forecasts"
+    left += " where measure = 'drift' and date < %s and template in ('spiking', 'young') group by 1 order by 1"
+    assert connection.execute(left, (TODAY,)).fetchall() == [("spiking", 0, 13, 13), ("young", 0, 0, 0)]
+    assert connection.execute("select count(*) from ml.drift_anomalies where template = 'young'").fetchall() == [(0,)]
+    _, numbers = materialize(database)
+    assert numbers["drift_forecasts.drift_rows_changed"] == numbers["drift_forecasts.reliability_rows_changed"] == 0
+    connection.execute("delete from marts.drift_history where template in ('spiking', 'young')")
+    connection.execute("insert into marts.drift_history select * from kept")
+    materialize(database)
+    assert content(connection)["drift_forecasts"] == said
+
+
 def test_bounds_budgets_and_known_changes_bear_on_what_is_ahead_and_undo_no_verdict(
     database: Database, connection: Connection
 ) -> None:
