@@ -86,7 +86,9 @@ with changed as (
             and fresh.template_id = present.template_id
             and present.measure = %(measure)s
     left join ml.forecast_models as before on present.model_id = before.model_id
-    where before.method is distinct from model.method and not coalesce(present.is_pinned, false)
+    where
+        before.method is distinct from model.method
+        and (not coalesce(present.is_pinned, false) or present.chosen_method is distinct from before.method)
 )
 
 insert into ml.forecast_promotions

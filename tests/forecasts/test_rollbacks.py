@@ -119,6 +119,7 @@ def test_a_method_that_is_pinned_serves_from_the_next_refresh_on_and_what_was_ju
     assert pinned != before
     assert connection.execute(judged).fetchall() == stands
     assert '"method": "ewma"' in forecast("list", "--json")[1]
+    assert forecast("history", "--template", "calm")[1].count("ewma") == 1
     assert forecast("unpin", "--template", "calm")[0] == 0
     materialize(database)
     assert connection.execute(ahead).fetchall() == before
