@@ -25,6 +25,7 @@ from assets.forecasts.forecasting import Outcome, forecast
 from assets.forecasts.panel import Measure
 from assets.forecasts.plots import SHOWN, forecast_figure, rates_figure
 from assets.forecasts.reading import read_histories
+from assets.forecasts.wide import connect_wide
 from storage.clock import Clock
 from storage.database import Database
 from storage.settings import Settings
@@ -119,7 +120,7 @@ def learn_of_templates(
     """Judge what is new or has changed, forecast the coming days and register the fits, in one transaction."""
     today = clock.now().date()
     started = perf_counter()
-    with database.connect() as connection:
+    with connect_wide(database) as connection:
         stored.one_writer(connection)
         histories = read_histories(connection, today)
         read = perf_counter()
@@ -146,7 +147,7 @@ def forecast_backtests(
     database: dg.ResourceParam[Database], clock: dg.ResourceParam[Clock]
 ) -> dg.MaterializeResult[None]:
     """Hold stored verdicts against what came."""
-    with database.connect() as connection:
+    with connect_wide(database) as connection:
         today = clock.now().date()
         chosen = try_methods(connection, today) or {}
         results = read_backtests(connection, today)
@@ -186,7 +187,7 @@ def forecast_backtests(
 def drift_anomalies(database: dg.ResourceParam[Database], clock: dg.ResourceParam[Clock]) -> dg.MaterializeResult[None]:
     """Collect anomalies, and show who is in trouble."""
     today = clock.now().date()
-    with database.connect() as connection:
+    with connect_wide(database) as connection:
         found, changed, judged = write_anomalies(connection, today)
         troubles = most_in_trouble(connection, today, TABLE_ROWS)
         bands = read_bands(connection, troubles[:PANELS], today - SHOWN)
