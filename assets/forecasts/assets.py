@@ -149,11 +149,12 @@ def forecast_backtests(
     """Hold stored verdicts against what came."""
     with connect_wide(database) as connection:
         today = clock.now().date()
-        chosen = try_methods(connection, today) or {}
+        tried = try_methods(connection, today)
         results = read_backtests(connection, today)
         changed = write_backtests(connection, results)
     metadata: dict[str, Any] = {"rows_changed": changed}
-    metadata |= {f"{measure}_champions_chosen": count for measure, count in chosen.items()}
+    for measure, (templates, chosen) in tried.items():
+        metadata |= {f"{measure}_templates_tried": templates, f"{measure}_champions_chosen": chosen}
     for measure in MEASURES:
         sums = realised(results, measure)
         metadata |= {
