@@ -17,7 +17,7 @@ from assets.forecasts.backtests import (
     NOMINAL_COVERAGE,
     Backtest,
     read_backtests,
-    realised,
+    read_realised,
     try_methods,
     write_backtests,
 )
@@ -152,11 +152,11 @@ def forecast_backtests(
         tried = try_methods(connection, today)
         results = read_backtests(connection, today)
         changed = write_backtests(connection, results)
+        sums_of = {measure: read_realised(connection, measure) for measure in MEASURES}
     metadata: dict[str, Any] = {"rows_changed": changed}
     for measure, (templates, chosen) in tried.items():
         metadata |= {f"{measure}_templates_tried": templates, f"{measure}_champions_chosen": chosen}
-    for measure in MEASURES:
-        sums = realised(results, measure)
+    for measure, sums in sums_of.items():
         metadata |= {
             f"{measure}_days": sums.days,
             f"{measure}_alarms": sums.alarms,

@@ -82,6 +82,16 @@ full join ml.forecast_backtests as tried using (tenant_id, template_id, measure,
 left join serving using (tenant_id, template_id, measure, method)
 order by tenant_id, template_id, measure, method
 """
+_REALISED = """
+select
+    coalesce(sum(days_judged), 0)::bigint as days,
+    coalesce(sum(alarms), 0)::bigint as alarms,
+    coalesce(sum(alarms_expected), 0) as expected,
+    coalesce(sum(coverage * days) filter (where is_champion), 0) as covered,
+    coalesce(sum(days) filter (where is_champion and coverage is not null), 0)::bigint as tried
+from ml.forecast_backtests
+where measure = %(measure)s
+"""
 # Whoever waits longest goes first. A night tries a seventh of a large fleet, so that no night pays for a week.
 _DUE = """
 select champion.tenant_id, champion.template_id, model.method, champion.is_pinned
@@ -243,18 +253,9 @@ def write_backtests(connection: Connection, results: Sequence[Backtest]) -> int:
     return replace_rows(connection, "forecast_backtests", _KEY, Backtest, results)
 
 
-def realised(results: Sequence[Backtest], measure: Measure) -> Realised:
-    """The sums over all templates of a measure."""
-    chosen = [result for result in results if result.measure == measure]
-    days = sum(result.days_judged for result in chosen)
-    tried = [result for result in chosen if result.is_champion and result.coverage is not None]
-    expected = sum(result.alarms_expected for result in chosen)
+def read_realised(connection: Connection, measure: Measure) -> Realised:
+    """The sums over all templates of a measure, of what is stored."""
+    row = connection.execute(_REALISED, {"measure": measure}).fetchone()
+    days, alarms, expected, covered, tried = row or (0, 0, 0.0, 0.0, 0)
     least, most = stats.binom.interval(1 - CHANCE, days, expected / days) if days else (0, 0)
-    return Realised(
-        days,
-        sum(result.alarms for result in chosen),
-        expected,
-        sum((result.coverage or 0.0) * result.days for result in tried) / max(sum(result.days for result in tried), 1),
-        int(least),
-        int(most),
-    )
+    return Realised(days, alarms, expected, covered / max(tried, 1), int(least), int(most))
