@@ -29,6 +29,7 @@ from benchmarks.server_cpu import postmaster_of, server_cpu, wait_for_back_ends
 from benchmarks.warehouse_history import is_full
 from storage.clock import Clock
 from storage.database import Connection, Database
+from storage.settings import Settings
 
 _HORIZON = 7
 _SAMPLE = 5
@@ -139,7 +140,8 @@ def _materialize(database: Database, today: date) -> tuple[float, float, float]:
     from assets.forecasts.assets import definitions
 
     now = datetime.combine(today, time(9), tzinfo=UTC)
-    result = dg.materialize(definitions(), resources={"database": database, "clock": Clock(lambda: now)})
+    resources = {"database": database, "clock": Clock(lambda: now), "settings": Settings()}
+    result = dg.materialize(definitions(), resources=resources)
     assert result.success
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return _cpu() - started, perf_counter() - wall, memory

@@ -8,7 +8,6 @@ Belongs here: reading verdicts, that sum, `ml.drift_anomalies`. Does not belong 
 
 from collections.abc import Sequence
 from datetime import date, timedelta
-from itertools import groupby
 from typing import NamedTuple
 from uuid import UUID
 
@@ -21,12 +20,19 @@ from storage.database import Connection
 LOOKS_BACK = timedelta(days=14)
 
 _JUDGED = """
-select
-    measure, date, p_value, is_anomaly, tenant_id, template_id, template, actual, yhat,
-    case measure when 'drift' then yhat_upper else yhat_lower end as bound
+select measure, date, string_agg(float8send(p_value), '') as p_values
 from ml.drift_forecasts
 where date >= %(since)s and date < %(today)s and actual is not null
-order by measure, date
+group by measure, date
+"""
+_ANOMALIES = """
+select
+    tenant_id, template_id, template, measure, date, actual, yhat,
+    case measure when 'drift' then yhat_upper else yhat_lower end as bound,
+    p_value
+from ml.drift_forecasts
+where date >= %(since)s and date < %(today)s and actual is not null and is_anomaly
+order by measure, date, tenant_id, template_id
 """
 _TROUBLED = """
 with alarms as (
@@ -109,17 +115,15 @@ class BandDay(NamedTuple):
 
 def write_anomalies(connection: Connection, today: date) -> tuple[list[Anomaly], int, int]:
     """Bring the digest up to date; returns it, how many rows differ from before, and how many days were judged."""
-    rows = connection.execute(_JUDGED, {"since": today - LOOKS_BACK, "today": today}).fetchall()
-    found: list[Anomaly] = []
-    for (measure, day), of_day in groupby(rows, key=lambda row: row[:2]):
-        judged = list(of_day)
-        shares = q_values(np.array([row[2] for row in judged]))
-        found += [
-            Anomaly(row[4], row[5], row[6], measure, day, row[7], row[8], row[9], row[2], share)
-            for row, share in zip(judged, shares.tolist(), strict=True)
-            if row[3]
-        ]
-    return found, replace_rows(connection, "drift_anomalies", _KEY, Anomaly, found), len(rows)
+    values = {"since": today - LOOKS_BACK, "today": today}
+    judged = 0
+    shares: dict[tuple[str, date], dict[float, float]] = {}
+    for measure, day, numbers in connection.execute(_JUDGED, values, binary=True):
+        p_values = np.frombuffer(numbers, ">f8").astype(np.float64)
+        judged += len(p_values)
+        shares[measure, day] = dict(zip(p_values.tolist(), q_values(p_values).tolist(), strict=True))
+    found = [Anomaly._make((*row, shares[row[3], row[4]][row[8]])) for row in connection.execute(_ANOMALIES, values)]
+    return found, replace_rows(connection, "drift_anomalies", _KEY, Anomaly, found), judged
 
 
 def q_values(p_values: Floats) -> Floats:

@@ -14,13 +14,14 @@ from assets.forecasts.judging import lessons_of
 from assets.forecasts.panel import Bools, Measure
 from assets.forecasts.reading import read_histories
 from assets.forecasts.replay import RECALLED, block_of
+from assets.forecasts.wide import connect_wide
 from storage.database import Database
 
 
 def learn_lessons(database: Database, today: date, measure: Measure) -> bool:
     """See to it that what parts need of the fleet is stored; returns whether it had to be learnt."""
     block = block_of(today)
-    with database.connect() as connection:
+    with connect_wide(database) as connection:
         calibrations = stored.read_calibrations(connection, measure, today)
         if lessons_of(block, calibrations, stored.read_lessons(connection, measure, block)):
             return False
@@ -41,7 +42,7 @@ def replay_part(database: Database, today: date, measure: Measure, part: int, pa
         part: from 0.
         parts: into how many the fleet is cut.
     """
-    with database.connect() as connection:
+    with connect_wide(database) as connection:
         standing = read_standing(connection, read_histories(connection, today, part, parts), measure, today)
     if standing is None:
         return 0
@@ -57,7 +58,7 @@ def replay_part(database: Database, today: date, measure: Measure, part: int, pa
     first = max(columns - RECALLED, replay.column_of(panel, memory.block), 0)
     replayed = replay.replay(panel, memory.block, lessons.fleet, first, columns, memory, decided.without_prophet)
     remembered = replay.remember(panel, memory.block, replayed)
-    with database.connect() as connection:
+    with connect_wide(database) as connection:
         stored.one_writer(connection)
         stored.write_memory(connection, measure, panel, remembered, decided.memory_hashes[:, -1])
     return int(behind.sum())

@@ -17,7 +17,7 @@ from assets.forecasts.backtests import (
     NOMINAL_COVERAGE,
     Backtest,
     read_backtests,
-    realised,
+    read_realised,
     try_methods,
     write_backtests,
 )
@@ -25,6 +25,7 @@ from assets.forecasts.forecasting import Outcome, forecast
 from assets.forecasts.panel import Measure
 from assets.forecasts.plots import SHOWN, forecast_figure, rates_figure
 from assets.forecasts.reading import read_histories
+from assets.forecasts.wide import connect_wide
 from storage.clock import Clock
 from storage.database import Database
 from storage.settings import Settings
@@ -119,7 +120,7 @@ def learn_of_templates(
     """Judge what is new or has changed, forecast the coming days and register the fits, in one transaction."""
     today = clock.now().date()
     started = perf_counter()
-    with database.connect() as connection:
+    with connect_wide(database) as connection:
         stored.one_writer(connection)
         histories = read_histories(connection, today)
         read = perf_counter()
@@ -146,15 +147,16 @@ def forecast_backtests(
     database: dg.ResourceParam[Database], clock: dg.ResourceParam[Clock]
 ) -> dg.MaterializeResult[None]:
     """Hold stored verdicts against what came."""
-    with database.connect() as connection:
+    with connect_wide(database) as connection:
         today = clock.now().date()
-        chosen = try_methods(connection, today) or {}
+        tried = try_methods(connection, today)
         results = read_backtests(connection, today)
         changed = write_backtests(connection, results)
+        sums_of = {measure: read_realised(connection, measure) for measure in MEASURES}
     metadata: dict[str, Any] = {"rows_changed": changed}
-    metadata |= {f"{measure}_champions_chosen": count for measure, count in chosen.items()}
-    for measure in MEASURES:
-        sums = realised(results, measure)
+    for measure, (templates, chosen) in tried.items():
+        metadata |= {f"{measure}_templates_tried": templates, f"{measure}_champions_chosen": chosen}
+    for measure, sums in sums_of.items():
         metadata |= {
             f"{measure}_days": sums.days,
             f"{measure}_alarms": sums.alarms,
@@ -186,7 +188,7 @@ def forecast_backtests(
 def drift_anomalies(database: dg.ResourceParam[Database], clock: dg.ResourceParam[Clock]) -> dg.MaterializeResult[None]:
     """Collect anomalies, and show who is in trouble."""
     today = clock.now().date()
-    with database.connect() as connection:
+    with connect_wide(database) as connection:
         found, changed, judged = write_anomalies(connection, today)
         troubles = most_in_trouble(connection, today, TABLE_ROWS)
         bands = read_bands(connection, troubles[:PANELS], today - SHOWN)

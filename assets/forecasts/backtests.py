@@ -7,7 +7,7 @@ choosing one (`champions`).
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 from uuid import UUID
 
 import numpy as np
@@ -29,6 +29,12 @@ LOOKS_BACK = timedelta(days=90)
 CHANCE = 0.001
 # Of two standard deviations either way.
 NOMINAL_COVERAGE = 0.9545
+# A fleet up to so large is tried whole in one night.
+TRIED_AT_LEAST = 1500
+MEASURES: tuple[Measure, ...] = get_args(Measure)
+
+# Tenant and template: the method that serves, and whether it is pinned.
+_Due = dict[tuple[Any, ...], tuple[Any, ...]]
 
 # What was tried on past days stays until it is tried again, a week later.
 _RESULTS = """
@@ -76,12 +82,33 @@ full join ml.forecast_backtests as tried using (tenant_id, template_id, measure,
 left join serving using (tenant_id, template_id, measure, method)
 order by tenant_id, template_id, measure, method
 """
-_NEVER_TRIED = "select not exists (select from ml.forecast_backtests where days > 0)"
-_SERVING = """
+_REALISED = """
+select
+    coalesce(sum(days_judged), 0)::bigint as days,
+    coalesce(sum(alarms), 0)::bigint as alarms,
+    coalesce(sum(alarms_expected), 0) as expected,
+    coalesce(sum(coverage * days) filter (where is_champion), 0) as covered,
+    coalesce(sum(days) filter (where is_champion and coverage is not null), 0)::bigint as tried
+from ml.forecast_backtests
+where measure = %(measure)s
+"""
+# Whoever waits longest goes first. A night tries a seventh of a large fleet, so that no night pays for a week.
+_DUE = """
 select champion.tenant_id, champion.template_id, model.method, champion.is_pinned
 from ml.forecast_champions as champion
-inner join ml.forecast_models as model using (model_id)
-where champion.measure = %(measure)s
+inner join ml.drift_forecasts as served using (tenant_id, template_id, measure)
+left join (
+    select tenant_id, template_id, measure, max(tried_on) as tried_on from ml.forecast_backtests
+    group by tenant_id, template_id, measure
+) as tried using (tenant_id, template_id, measure)
+inner join ml.forecast_models as model on champion.model_id = model.model_id
+where
+    champion.measure = %(measure)s and served.date = %(today)s
+    and (tried.tried_on is null or tried.tried_on <= %(today)s::date - 7)
+order by tried.tried_on nulls first, champion.tenant_id, champion.template_id
+limit (
+    select greatest(%(at_least)s, count(*) / 7 + 1) from ml.forecast_champions where measure = %(measure)s
+)
 """
 _CHOOSE = """
 update ml.forecast_champions set chosen_method = %(method)s
@@ -102,17 +129,17 @@ _COPY_SUBJECTS = "copy fresh_subjects from stdin (format binary)"
 _TRIED = """
 insert into ml.forecast_backtests as known
     (tenant_id, template_id, template, measure, method, is_champion, days, pinball, coverage, nominal_coverage,
-     days_judged, alarms, alarms_expected)
+     days_judged, alarms, alarms_expected, tried_on)
 select
     subjects.tenant_id, subjects.template_id, subjects.template, %(measure)s,
     (%(methods)s::text [])[fresh.method + 1], false, fresh.days, fresh.pinball, fresh.coverage,
-    %(nominal_coverage)s, 0, 0, 0
+    %(nominal_coverage)s, 0, 0, 0, %(today)s
 from fresh_backtests as fresh
 inner join fresh_subjects as subjects using (place)
 on conflict (tenant_id, template_id, measure, method) do update set
-    (days, pinball, coverage) = row(excluded.days, excluded.pinball, excluded.coverage), computed_at = now()
-where
-    (known.days, known.pinball, known.coverage) is distinct from (excluded.days, excluded.pinball, excluded.coverage)
+    (days, pinball, coverage, tried_on)
+    = row(excluded.days, excluded.pinball, excluded.coverage, excluded.tried_on),
+    computed_at = now()
 """
 _KEY = ("tenant_id", "template_id", "measure", "method")
 
@@ -163,44 +190,53 @@ def read_backtests(connection: Connection, today: date) -> list[Backtest]:
     return [Backtest(*row) for row in connection.execute(_RESULTS, values)]
 
 
-def try_methods(connection: Connection, today: date) -> dict[Measure, int] | None:
-    """Once a week, and at the beginning: try every method on the last 90 days, and choose champions.
+def try_methods(connection: Connection, today: date) -> dict[Measure, tuple[int, int]]:
+    """Try every method on the last 90 days of templates whose turn it is, once a week each, and choose champions.
 
     Returns:
-        How many templates get another champion, by measure; None on other days.
+        By measure, where there were any: how many templates were tried, and how many of them get another champion.
     """
-    row = connection.execute(_NEVER_TRIED).fetchone()
-    if today.weekday() and row != (True,):
-        return None
+    due: dict[Measure, _Due] = {}
+    for measure in MEASURES:
+        values = {"measure": measure, "today": today, "at_least": TRIED_AT_LEAST}
+        if found := {row[:2]: row[2:] for row in connection.execute(_DUE, values)}:
+            due[measure] = found
+    if not due:
+        return {}
     histories = read_histories(connection, today)
-    return {measure: _try_measure(connection, histories, measure) for measure in histories.values}
+    return {
+        measure: (len(of_measure), _try_measure(connection, histories, measure, of_measure, today))
+        for measure, of_measure in due.items()
+    }
 
 
-def _try_measure(connection: Connection, histories: Histories, measure: Measure) -> int:
-    present = {row[:2]: row[2:] for row in connection.execute(_SERVING, {"measure": measure})}
-    rows = np.array([subject[:2] in present for subject in histories.subjects], dtype=np.bool_)
-    if not rows.any():
-        return 0
-    panel = histories.panel(measure, read_events(connection, histories, measure), rows)
-    tested = backtest(panel)
-    serving = np.array([METHODS.index(present[subject[:2]][0]) for subject in panel.subjects], dtype=np.int8)
-    _write_tested(connection, measure, panel.subjects, tested)
+def _try_measure(connection: Connection, histories: Histories, measure: Measure, due: _Due, today: date) -> int:
+    rows = np.array([subject[:2] in due for subject in histories.subjects], dtype=np.bool_)
+    panel = histories.panel(
+        measure, read_events(connection, histories, measure), np.ones(len(histories.subjects), dtype=np.bool_)
+    )
+    subjects = panel.of(rows).subjects
+    tested = backtest(panel, rows=rows)
+    serving = np.array([METHODS.index(due[subject[:2]][0]) for subject in subjects], dtype=np.int8)
+    _write_tested(connection, measure, subjects, tested, today)
     changed = [
         {"tenant_id": subject.tenant_id, "template_id": subject.template_id, "measure": measure, "method": METHODS[new]}
-        for subject, old, new in zip(panel.subjects, serving, champions(tested, serving), strict=True)
-        if old != new and not present[subject[:2]][1]
+        for subject, old, new in zip(subjects, serving, champions(tested, serving), strict=True)
+        if old != new and not due[subject[:2]][1]
     ]
     with connection.cursor() as cursor:
         cursor.executemany(_CHOOSE, changed)
     return len(changed)
 
 
-def _write_tested(connection: Connection, measure: Measure, subjects: Sequence[Subject], tested: Tested) -> None:
+def _write_tested(
+    connection: Connection, measure: Measure, subjects: Sequence[Subject], tested: Tested, today: date
+) -> None:
     place, method = np.nonzero((tested.days > 0) & ~np.isnan(tested.pinball))
     columns: list[npt.NDArray[Any]] = [place.astype(np.int32), method.astype(np.int32)]
     columns += [tested.pinball[place, method], tested.coverage[place, method]]
     columns.append(tested.days[place, method].astype(np.int32))
-    values = {"measure": measure, "methods": list(METHODS), "nominal_coverage": NOMINAL_COVERAGE}
+    values = {"measure": measure, "methods": list(METHODS), "nominal_coverage": NOMINAL_COVERAGE, "today": today}
     with connection.cursor() as cursor:
         cursor.execute(_FRESH)
         with cursor.copy(_COPY_SUBJECTS) as copy:
@@ -217,18 +253,9 @@ def write_backtests(connection: Connection, results: Sequence[Backtest]) -> int:
     return replace_rows(connection, "forecast_backtests", _KEY, Backtest, results)
 
 
-def realised(results: Sequence[Backtest], measure: Measure) -> Realised:
-    """The sums over all templates of a measure."""
-    chosen = [result for result in results if result.measure == measure]
-    days = sum(result.days_judged for result in chosen)
-    tried = [result for result in chosen if result.is_champion and result.coverage is not None]
-    expected = sum(result.alarms_expected for result in chosen)
+def read_realised(connection: Connection, measure: Measure) -> Realised:
+    """The sums over all templates of a measure, of what is stored."""
+    row = connection.execute(_REALISED, {"measure": measure}).fetchone()
+    days, alarms, expected, covered, tried = row or (0, 0, 0.0, 0.0, 0)
     least, most = stats.binom.interval(1 - CHANCE, days, expected / days) if days else (0, 0)
-    return Realised(
-        days,
-        sum(result.alarms for result in chosen),
-        expected,
-        sum((result.coverage or 0.0) * result.days for result in tried) / max(sum(result.days for result in tried), 1),
-        int(least),
-        int(most),
-    )
+    return Realised(days, alarms, expected, covered / max(tried, 1), int(least), int(most))

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from assets.forecasts import replay
 from assets.forecasts.judging import METHODS
-from assets.forecasts.panel import Floats, Panel
+from assets.forecasts.panel import Bools, Floats, Panel
 from assets.forecasts.scale import from_scale, to_scale
 
 TESTED_DAYS = 90
@@ -47,13 +47,20 @@ class Backtest:
     days: Floats
 
 
-def backtest(panel: Panel, days: int = TESTED_DAYS) -> Backtest:
-    """Forecast each of the newest `days` from the days before it, by every method."""
+def backtest(panel: Panel, days: int = TESTED_DAYS, rows: Bools | None = None) -> Backtest:
+    """Forecast each of the newest `days` from the days before it, by every method.
+
+    Args:
+        panel: the fleet, which priors are learnt from.
+        days: how many.
+        rows: (n) whose forecasts are tried; all, unless told.
+    """
     columns = panel.values.shape[1]
     first = max(columns - days, 0)
-    actual = to_scale(panel.values)
     block = replay.block_of(panel.first_day + timedelta(days=first))
     fleet = replay.learn(panel, block).fleet
+    panel = panel if rows is None else panel.of(rows)
+    actual = to_scale(panel.values)
     n = len(panel.subjects)
     said = {}
     for name, shut_out in (("prophet", np.zeros(n, dtype=bool)), ("ewma", np.ones(n, dtype=bool))):

@@ -9,9 +9,10 @@ import dagster as dg
 import numpy as np
 
 from assets.cadence import CHECK_TAGS, NIGHTLY
-from assets.forecasts.backtests import read_backtests, realised
+from assets.forecasts.backtests import read_realised
 from assets.forecasts.panel import Measure
 from assets.forecasts.reading import read_histories
+from assets.forecasts.wide import connect_wide
 from storage.clock import Clock
 from storage.database import Database
 
@@ -45,7 +46,7 @@ from ml.drift_forecasts
 
 
 def _check(database: Database, query: str) -> dg.AssetCheckResult:
-    with database.connect() as connection:
+    with connect_wide(database) as connection:
         row = connection.execute(query.encode()).fetchone()
     total, wrong = row or (0, 0)
     return dg.AssetCheckResult(passed=wrong == 0, metadata={"forecasts": total, "violations": wrong})
@@ -77,13 +78,12 @@ def bounds_in_order(database: dg.ResourceParam[Database]) -> dg.AssetCheckResult
     description="As many alarms in the last 90 days as the budgets let come without a cause, as far as chance goes "
     "(once in a thousand). More of them may be true ones: then look who alarms. Fewer are bounds too wide.",
 )
-def coverage_within_band(database: dg.ResourceParam[Database], clock: dg.ResourceParam[Clock]) -> dg.AssetCheckResult:
+def coverage_within_band(database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
     """The realised rate of alarms is the nominal one."""
-    with database.connect() as connection:
-        results = read_backtests(connection, clock.now().date())
+    with connect_wide(database) as connection:
+        sums_of = {measure: read_realised(connection, measure) for measure in get_args(Measure)}
     holds, metadata = True, dict[str, Any]()
-    for measure in get_args(Measure):
-        sums = realised(results, measure)
+    for measure, sums in sums_of.items():
         holds = holds and sums.holds
         metadata |= {
             f"{measure}_alarms": sums.alarms,
@@ -106,7 +106,7 @@ def agrees_with_prophet(database: dg.ResourceParam[Database], clock: dg.Resource
     from assets.forecasts.prophet_reference import compare
 
     today = clock.now().date()
-    with database.connect() as connection:
+    with connect_wide(database) as connection:
         histories = read_histories(connection, today)
     values = histories.values["drift"]
     usable = np.flatnonzero((~np.isnan(values)).sum(axis=1) >= LEAST_DAYS)

@@ -314,7 +314,7 @@ def test_every_method_is_tried_once_a_week_one_serves_and_alarms_are_held_agains
     assert all(row[2] >= 80 and row[3] and row[4] for row in tried)
     assert sum(row[5] for row in tried) == 14
     assert sum(row[6] for row in tried) == pytest.approx(14 / (7 * 26))
-    for days, is_tried in ((1, False), (4, True)):
+    for days, is_tried in ((1, False), (7, True)):
         _, numbers = materialize(database, NOW + timedelta(days=days))
         assert ("forecast_backtests.drift_champions_chosen" in numbers) == is_tried
 
