@@ -18,6 +18,8 @@ from assets.forecasts.state import FEATURES, PAIRS, State
 # A template younger than this says too little of its own noise to teach others.
 TEACHING_DAYS = 20
 MIN_TEACHERS = 5
+EM_ROUNDS = 30
+LEAST_SPREAD = 0.03  # of a coefficient over templates
 NOISE_DAYS = (3.0, 60.0)  # a template's own noise outweighs the fleet's after so many days, at least and at most
 
 
@@ -31,7 +33,8 @@ class Fleet:
         noise_days: weight of `noise` in days.
         within: (K,) share of templates that follow each of scale.HALF_COUNTS.
         weekday_share: variance of weekday effects in units of the noise.
-        beta: (F,) how a forecast follows the newest days (state.py), and `information` (F, F) of one day about it.
+        beta: (F,) how a forecast follows the newest days (state.py): the mean over templates, and `information` (F, F),
+            the inverse of their covariance over templates.
     """
 
     level: float
@@ -53,7 +56,7 @@ DEFAULT: Final = Fleet(
     within=np.array([0.4, 0.3, 0.2, 0.1]),
     weekday_share=0.2,
     beta=np.array([0.5, 0.4, 0.3]),
-    information=np.diag([0.1, 0.2, 0.6]),
+    information=np.diag([2.5, 5.0, 15.0]),
 )
 
 
@@ -66,7 +69,7 @@ def learn(state: State) -> Fleet:
     noises = np.log(np.maximum(state.noise_sum[:, teachers] / weight, 1e-8))
     likely = state.within[:, teachers]
     spread = _mean(np.square(noises[0] - _mean(noises[0]))) - 2.0 / _mean(weight)
-    information, cross = _pooled_regression(state, teachers)
+    beta, information = _coefficients(state, teachers)
     noise_typical = np.sum(
         likely * np.exp(noises) * (1.0 + HALF_COUNTS[:, None] / state.typical_count[teachers]), axis=0
     )
@@ -78,18 +81,26 @@ def learn(state: State) -> Fleet:
         noise_days=float(np.clip(2.0 / max(spread, 1e-3), *NOISE_DAYS)),
         within=np.array([_mean(row) for row in likely]),
         weekday_share=_weekday_share(state, teachers, noise_typical),
-        beta=np.clip(np.linalg.solve(information + 1e-6 * np.eye(FEATURES), cross), 0.0, 1.5),
+        beta=beta,
         information=information,
     )
 
 
-def _pooled_regression(state: State, teachers: np.ndarray) -> tuple[Floats, Floats]:
-    days = np.maximum(state.regression_days[teachers], 1.0)
-    information = np.empty((FEATURES, FEATURES))
+def _coefficients(state: State, teachers: np.ndarray) -> tuple[Floats, Floats]:
+    """Mean of the templates' coefficients and the inverse of their covariance, by EM (Laird and Ware 1982)."""
+    information = np.empty((len(teachers), FEATURES, FEATURES))
     for row, (i, j) in enumerate(PAIRS):
-        information[i, j] = information[j, i] = _mean(state.information[row, teachers] / days)
-    cross = np.array([_mean(row[teachers] / days) for row in state.cross])
-    return information, cross
+        information[:, i, j] = information[:, j, i] = state.information[row, teachers]
+    cross = state.cross[:, teachers].T
+    beta, precision = DEFAULT.beta, DEFAULT.information
+    for _ in range(EM_ROUNDS):
+        uncertain = np.linalg.inv(information + precision)
+        own = np.einsum("nij,nj->ni", uncertain, cross + precision @ beta)
+        beta = np.clip([_mean(of) for of in own.T], 0.0, 1.5)
+        spread = uncertain + np.einsum("ni,nj->nij", own - beta, own - beta)
+        covariance = np.array([[_mean(spread[:, i, j]) for j in range(FEATURES)] for i in range(FEATURES)])
+        precision = np.linalg.inv((covariance + covariance.T) / 2.0 + LEAST_SPREAD**2 * np.eye(FEATURES))
+    return beta, precision
 
 
 def _weekday_share(state: State, teachers: np.ndarray, noise: Floats) -> float:
