@@ -20,6 +20,7 @@ TEACHING_DAYS = 20
 MIN_TEACHERS = 5
 EM_ROUNDS = 30
 LEAST_SPREAD = 0.03  # of a coefficient over templates
+LOG_COUNT, LOG_COUNTS = np.log(50.0), np.log((5.0, 500.0))
 NOISE_DAYS = (3.0, 60.0)  # a template's own noise outweighs the fleet's after so many days, at least and at most
 
 
@@ -35,6 +36,8 @@ class Fleet:
         weekday_share: variance of weekday effects in units of the noise.
         beta: (F,) how a forecast follows the newest days (state.py): the mean over templates, and `information` (F, F),
             the inverse of their covariance over templates.
+        beta_by_count: (F,) what a template with e times as many evaluations a day as LOG_COUNT has more of: days
+            of few evaluations hang together less.
     """
 
     level: float
@@ -45,6 +48,13 @@ class Fleet:
     weekday_share: float
     beta: Floats
     information: Floats
+    beta_by_count: Floats
+
+    def expected_beta(self, log_count: Floats) -> Floats:
+        """(F, n) coefficients of templates with so many evaluations a day, as the fleet's are."""
+        rise = self.beta_by_count[:, None] * _count_feature(log_count)
+        expected: Floats = np.clip(self.beta[:, None] + rise, 0.0, 1.5)
+        return expected
 
 
 # Drift of about 0.15, noise of two to three points, some dependence from day to day: where nothing else is known.
@@ -57,6 +67,7 @@ DEFAULT: Final = Fleet(
     weekday_share=0.2,
     beta=np.array([0.5, 0.4, 0.3]),
     information=np.diag([2.5, 5.0, 15.0]),
+    beta_by_count=np.zeros(FEATURES),
 )
 
 
@@ -69,7 +80,7 @@ def learn(state: State) -> Fleet:
     noises = np.log(np.maximum(state.noise_sum[:, teachers] / weight, 1e-8))
     likely = state.within[:, teachers]
     spread = _mean(np.square(noises[0] - _mean(noises[0]))) - 2.0 / _mean(weight)
-    beta, information = _coefficients(state, teachers)
+    beta, by_count, information = _coefficients(state, teachers)
     noise_typical = np.sum(
         likely * np.exp(noises) * (1.0 + HALF_COUNTS[:, None] / state.typical_count[teachers]), axis=0
     )
@@ -83,24 +94,36 @@ def learn(state: State) -> Fleet:
         weekday_share=_weekday_share(state, teachers, noise_typical),
         beta=beta,
         information=information,
+        beta_by_count=by_count,
     )
 
 
-def _coefficients(state: State, teachers: np.ndarray) -> tuple[Floats, Floats]:
-    """Mean of the templates' coefficients and the inverse of their covariance, by EM (Laird and Ware 1982)."""
+def _coefficients(state: State, teachers: np.ndarray) -> tuple[Floats, Floats, Floats]:
+    """Templates' coefficients by EM (Laird and Ware 1982): mean, rise with the count, inverse of the covariance."""
     information = np.empty((len(teachers), FEATURES, FEATURES))
     for row, (i, j) in enumerate(PAIRS):
         information[:, i, j] = information[:, j, i] = state.information[row, teachers]
     cross = state.cross[:, teachers].T
-    beta, precision = DEFAULT.beta, DEFAULT.information
+    count = _count_feature(state.log_count[teachers])
+    centre, width = _mean(count), _mean(np.square(count)) + LEAST_SPREAD
+    beta, by_count, precision = DEFAULT.beta, DEFAULT.beta_by_count, DEFAULT.information
     for _ in range(EM_ROUNDS):
+        expected = beta + np.outer(count, by_count)
         uncertain = np.linalg.inv(information + precision)
-        own = np.einsum("nij,nj->ni", uncertain, cross + precision @ beta)
-        beta = np.clip([_mean(of) for of in own.T], 0.0, 1.5)
-        spread = uncertain + np.einsum("ni,nj->nij", own - beta, own - beta)
+        own = np.einsum("nij,nj->ni", uncertain, cross + np.einsum("ij,nj->ni", precision, expected))
+        by_count = np.array([_mean((of - _mean(of)) * count) for of in own.T]) / (width - centre**2)
+        beta = np.array([_mean(of) for of in own.T]) - by_count * centre
+        off = own - beta - np.outer(count, by_count)
+        spread = uncertain + np.einsum("ni,nj->nij", off, off)
         covariance = np.array([[_mean(spread[:, i, j]) for j in range(FEATURES)] for i in range(FEATURES)])
         precision = np.linalg.inv((covariance + covariance.T) / 2.0 + LEAST_SPREAD**2 * np.eye(FEATURES))
-    return beta, precision
+    return beta, by_count, precision
+
+
+def _count_feature(log_count: Floats) -> Floats:
+    """How many evaluations a day, within the range in which they tell days apart."""
+    feature: Floats = np.clip(log_count, *LOG_COUNTS) - LOG_COUNT
+    return feature
 
 
 def _weekday_share(state: State, teachers: np.ndarray, noise: Floats) -> float:

@@ -265,7 +265,8 @@ class Recursion:
         information = np.empty((n, FEATURES, FEATURES))
         for row, (i, j) in enumerate(PAIRS):
             information[:, i, j] = information[:, j, i] = state.information[row] + fleet.information[i, j]
-        cross = state.cross.T + fleet.information @ fleet.beta
+        expected = fleet.expected_beta(state.log_count)
+        cross = state.cross.T + np.einsum("ij,jn->ni", fleet.information, expected)
         state.beta[:] = np.clip(np.linalg.solve(information, cross[:, :, None])[:, :, 0].T, -0.3, 1.5)
         weight = fleet.noise_days + state.noise_weight
         between = (fleet.noise_days * fleet.noise[:, None] + state.noise_sum) / weight
