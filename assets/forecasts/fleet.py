@@ -19,7 +19,9 @@ from assets.forecasts.state import FEATURES, PAIRS, State
 TEACHING_DAYS = 20
 MIN_TEACHERS = 5
 EM_ROUNDS = 30
-LEAST_SPREAD = 0.03  # of a coefficient over templates
+# A small fleet doesn't show how much coefficients differ: as many templates that differ as by default are thought of.
+SUPPOSED_TEMPLATES = 5.0
+LEAST_SPREAD = 0.03  # of counts over templates, on the logarithmic scale: below it they explain nothing
 LOG_COUNT, LOG_COUNTS = np.log(50.0), np.log((5.0, 500.0))
 NOISE_DAYS = (3.0, 60.0)  # a template's own noise outweighs the fleet's after so many days, at least and at most
 
@@ -106,6 +108,7 @@ def _coefficients(state: State, teachers: np.ndarray) -> tuple[Floats, Floats, F
     cross = state.cross[:, teachers].T
     count = _count_feature(state.log_count[teachers])
     centre, width = _mean(count), _mean(np.square(count)) + LEAST_SPREAD
+    supposed = np.linalg.inv(DEFAULT.information)
     beta, by_count, precision = DEFAULT.beta, DEFAULT.beta_by_count, DEFAULT.information
     for _ in range(EM_ROUNDS):
         expected = beta + np.outer(count, by_count)
@@ -116,7 +119,8 @@ def _coefficients(state: State, teachers: np.ndarray) -> tuple[Floats, Floats, F
         off = own - beta - np.outer(count, by_count)
         spread = uncertain + np.einsum("ni,nj->nij", off, off)
         covariance = np.array([[_mean(spread[:, i, j]) for j in range(FEATURES)] for i in range(FEATURES)])
-        precision = np.linalg.inv((covariance + covariance.T) / 2.0 + LEAST_SPREAD**2 * np.eye(FEATURES))
+        covariance += SUPPOSED_TEMPLATES / len(teachers) * supposed
+        precision = np.linalg.inv((covariance + covariance.T) / 2.0)
     return beta, by_count, precision
 
 
