@@ -1,7 +1,9 @@
 """The slow channel: a one-sided cumulative sum of normal scores, which finds shifts and ramps that no single day shows.
 
-S = max(0, S + min(u, CLIP) - DRIFT), an alarm where S > h, and S = 0 after it (Page 1954). The bound h is solved from
-the fleet's own past, so that the days it alarms on, and the one-day channel doesn't, are its half of the budget.
+S = max(0, S + min(u, CLIP) - DRIFT), an alarm where S > h (Page 1954). After an alarm, of this channel or the one-day
+channel, S = -REST, from where it rises to 0 within REST_DAYS by itself: what has been reported is not gathered again,
+so that one excursion doesn't use up the budget of several. The bound h is solved from the fleet's own past, so that the
+days it alarms on, and the one-day channel doesn't, are its half of the budget.
 
 Belongs here: the recursion and its bound. Does not belong here: normal scores (calibration.py).
 """
@@ -16,9 +18,11 @@ from assets.forecasts.panel import Floats
 DRIFT = 0.5
 # A single day, however wild, is the one-day channel's to report.
 CLIP = 3.0
-CANDIDATES = np.arange(0.5, 15.01, 0.5)
+REST, REST_DAYS = 1.0, 3.0
 # Rates a template-day of both channels together: one alarm a week to one in eight years.
-RATES = 1.0 / (7.0 * 2.0 ** np.arange(0, 9.01, 0.5))
+RATES = 1.0 / (7.0 * 2.0 ** np.arange(10.0))
+# Bounds that are tried for a rate, beside that for independent days.
+AROUND = np.array([-1.5, -0.5, 0.0, 0.5, 1.0, 2.0, 4.0])
 LEAN_DAYS = 3000.0  # template-days that weigh as much as the law for independent days
 SIMULATED = 1000  # templates
 
@@ -39,20 +43,27 @@ class Bounds:
         return bounds
 
 
-def run(scores: Floats, bounds: Floats, start: Floats | None = None) -> Floats:
+def run(scores: Floats, bounds: Floats, single_day: Floats, start: Floats | None = None) -> Floats:
     """(n,) the statistic after the last of the days.
 
     Args:
         scores: (n, D) normal scores, NaN where nothing was scored: the statistic then stays.
         bounds: (n, D) the bound on each day.
+        single_day: (n,) the normal score above which the one-day channel alarms.
         start: (n,) the statistic before them; 0 if None.
     """
     statistic = np.zeros(scores.shape[0]) if start is None else start
     for day in range(scores.shape[1]):
-        moved = np.maximum(0.0, statistic + np.minimum(scores[:, day], CLIP) - DRIFT)
-        moved = np.where(moved > bounds[:, day], 0.0, moved)
+        moved = _moved(statistic, scores[:, day])
+        moved = np.where((moved > bounds[:, day]) | (scores[:, day] > single_day), -REST, moved)
         statistic = np.where(np.isnan(scores[:, day]), statistic, moved)
     return statistic
+
+
+def _moved(statistic: Floats, score: Floats) -> Floats:
+    floor = np.minimum(statistic + REST / REST_DAYS, 0.0)
+    moved: Floats = np.maximum(statistic + (np.minimum(score, CLIP) - DRIFT), floor)
+    return moved
 
 
 def critical(statistic: Floats, bounds: Floats) -> Floats:
@@ -64,39 +75,48 @@ def critical(statistic: Floats, bounds: Floats) -> Floats:
 
 def learn(scores: Floats, buckets: Ints) -> Bounds:
     """Solve the bounds on past normal scores (n, D) of templates in `buckets` (n, D)."""
-    alarms, days = _simulate(np.asfortranarray(scores), np.asfortranarray(buckets))
-    independent = _independent_rate(CANDIDATES)[:, None] * np.ones(len(RATES))
-    everyone = (alarms.sum(axis=0) + LEAN_DAYS * independent) / (days.sum() + LEAN_DAYS)
+    independent = _independent_bounds()
+    tried = independent[:, None] + AROUND
+    alarms, days = _simulate(np.asfortranarray(scores), np.asfortranarray(buckets), tried)
+    prior = _independent_rate(tried)
+    everyone = (alarms.sum(axis=0) + LEAN_DAYS * prior) / (days.sum() + LEAN_DAYS)
     table = np.empty((BUCKETS, len(RATES)))
     for bucket in range(BUCKETS):
         rates = (alarms[bucket] + LEAN_DAYS * everyone) / (days[bucket] + LEAN_DAYS)
-        for column, rate in enumerate(RATES):
-            falling = np.minimum.accumulate(np.log(np.maximum(rates[:, column], 1e-12)))
-            table[bucket, column] = np.interp(np.log(rate / 2.0), falling[::-1], CANDIDATES[::-1])
+        for row, rate in enumerate(RATES):
+            falling = np.minimum.accumulate(np.log(np.maximum(rates[row], 1e-12)))
+            table[bucket, row] = np.interp(np.log(rate / 2.0), falling[::-1], tried[row, ::-1])
     return Bounds(np.maximum.accumulate(table, axis=1))
 
 
-def _simulate(scores: Floats, buckets: Ints) -> tuple[Floats, Floats]:
-    """Alarms (BUCKETS, CANDIDATES, RATES) on days that the one-day channel leaves, and days (BUCKETS,) looked at."""
-    alarms = np.zeros((BUCKETS, len(CANDIDATES), len(RATES) + 1))
+def _simulate(scores: Floats, buckets: Ints, tried: Floats) -> tuple[Floats, Floats]:
+    """Alarms (BUCKETS, *tried.shape) on days that the one-day channel leaves, and days (BUCKETS,) looked at."""
+    bounds = tried.reshape(-1, 1)
+    single_day = np.repeat(normal_score_of(RATES / 2.0), tried.shape[1])[:, None]
+    alarms = np.zeros((BUCKETS, bounds.size))
     days = np.zeros(BUCKETS)
-    statistic = np.zeros((len(CANDIDATES), scores.shape[0]))
-    single_day = normal_score_of(RATES / 2.0)
+    statistic = np.zeros((bounds.size, scores.shape[0]))
     for day in range(scores.shape[1]):
-        score, bucket = scores[:, day], buckets[:, day]
-        seen = ~np.isnan(score)
         # Younger than a week nothing is judged, and nothing is learnt.
-        step = np.where(seen & (bucket > 0), np.minimum(score, CLIP) - DRIFT, 0.0)
-        np.maximum(0.0, statistic + step, out=statistic)
-        over = statistic > CANDIDATES[:, None]
-        candidate, template = np.nonzero(over)
-        statistic[over] = 0.0
-        days += np.bincount(bucket[seen], minlength=BUCKETS)
-        # At this rate and all rarer ones the one-day channel leaves the day to the slow one.
-        first = np.searchsorted(single_day, score[template])
-        where = np.ravel_multi_index((bucket[template], candidate, np.minimum(first, len(RATES))), alarms.shape)
+        seen = np.flatnonzero(~np.isnan(scores[:, day]) & (buckets[:, day] > 0))
+        score, bucket = scores[seen, day], buckets[seen, day]
+        moved = _moved(statistic[:, seen], score)
+        single = score > single_day
+        over = moved > bounds
+        moved[over | single] = -REST
+        statistic[:, seen] = moved
+        days += np.bincount(bucket, minlength=BUCKETS)
+        bound, template = np.nonzero(over & ~single)
+        where = np.ravel_multi_index((bucket[template], bound), alarms.shape)
         alarms += np.bincount(where, minlength=alarms.size).reshape(alarms.shape)
-    return np.cumsum(alarms, axis=2)[:, :, :-1], days
+    return alarms.reshape(BUCKETS, *tried.shape), days
+
+
+def _independent_bounds() -> Floats:
+    """(len(RATES),) bounds at which independent days would alarm at half of each rate."""
+    bounds = np.arange(0.5, 15.01, 0.1)
+    found: Floats = np.interp(-np.log(RATES / 2.0), -np.log(_independent_rate(bounds)), bounds)
+    return found
 
 
 def _independent_rate(bounds: Floats) -> Floats:

@@ -18,6 +18,11 @@ from assets.forecasts.state import FEATURES, PAIRS, State
 # A template younger than this says too little of its own noise to teach others.
 TEACHING_DAYS = 20
 MIN_TEACHERS = 5
+EM_ROUNDS = 30
+# A small fleet doesn't show how much coefficients differ: as many templates that differ as by default are thought of.
+SUPPOSED_TEMPLATES = 5.0
+LEAST_SPREAD = 0.03  # of counts over templates, on the logarithmic scale: below it they explain nothing
+LOG_COUNT, LOG_COUNTS = np.log(50.0), np.log((5.0, 500.0))
 NOISE_DAYS = (3.0, 60.0)  # a template's own noise outweighs the fleet's after so many days, at least and at most
 
 
@@ -31,7 +36,10 @@ class Fleet:
         noise_days: weight of `noise` in days.
         within: (K,) share of templates that follow each of scale.HALF_COUNTS.
         weekday_share: variance of weekday effects in units of the noise.
-        beta: (F,) how a forecast follows the newest days (state.py), and `information` (F, F) of one day about it.
+        beta: (F,) how a forecast follows the newest days (state.py): the mean over templates, and `information` (F, F),
+            the inverse of their covariance over templates.
+        beta_by_count: (F,) what a template with e times as many evaluations a day as LOG_COUNT has more of: days
+            of few evaluations hang together less.
     """
 
     level: float
@@ -42,6 +50,13 @@ class Fleet:
     weekday_share: float
     beta: Floats
     information: Floats
+    beta_by_count: Floats
+
+    def expected_beta(self, log_count: Floats) -> Floats:
+        """(F, n) coefficients of templates with so many evaluations a day, as the fleet's are."""
+        rise = self.beta_by_count[:, None] * _count_feature(log_count)
+        expected: Floats = np.clip(self.beta[:, None] + rise, 0.0, 1.5)
+        return expected
 
 
 # Drift of about 0.15, noise of two to three points, some dependence from day to day: where nothing else is known.
@@ -53,7 +68,8 @@ DEFAULT: Final = Fleet(
     within=np.array([0.4, 0.3, 0.2, 0.1]),
     weekday_share=0.2,
     beta=np.array([0.5, 0.4, 0.3]),
-    information=np.diag([0.1, 0.2, 0.6]),
+    information=np.diag([2.5, 5.0, 15.0]),
+    beta_by_count=np.zeros(FEATURES),
 )
 
 
@@ -66,7 +82,7 @@ def learn(state: State) -> Fleet:
     noises = np.log(np.maximum(state.noise_sum[:, teachers] / weight, 1e-8))
     likely = state.within[:, teachers]
     spread = _mean(np.square(noises[0] - _mean(noises[0]))) - 2.0 / _mean(weight)
-    information, cross = _pooled_regression(state, teachers)
+    beta, by_count, information = _coefficients(state, teachers)
     noise_typical = np.sum(
         likely * np.exp(noises) * (1.0 + HALF_COUNTS[:, None] / state.typical_count[teachers]), axis=0
     )
@@ -78,18 +94,40 @@ def learn(state: State) -> Fleet:
         noise_days=float(np.clip(2.0 / max(spread, 1e-3), *NOISE_DAYS)),
         within=np.array([_mean(row) for row in likely]),
         weekday_share=_weekday_share(state, teachers, noise_typical),
-        beta=np.clip(np.linalg.solve(information + 1e-6 * np.eye(FEATURES), cross), 0.0, 1.5),
+        beta=beta,
         information=information,
+        beta_by_count=by_count,
     )
 
 
-def _pooled_regression(state: State, teachers: np.ndarray) -> tuple[Floats, Floats]:
-    days = np.maximum(state.regression_days[teachers], 1.0)
-    information = np.empty((FEATURES, FEATURES))
+def _coefficients(state: State, teachers: np.ndarray) -> tuple[Floats, Floats, Floats]:
+    """Templates' coefficients by EM (Laird and Ware 1982): mean, rise with the count, inverse of the covariance."""
+    information = np.empty((len(teachers), FEATURES, FEATURES))
     for row, (i, j) in enumerate(PAIRS):
-        information[i, j] = information[j, i] = _mean(state.information[row, teachers] / days)
-    cross = np.array([_mean(row[teachers] / days) for row in state.cross])
-    return information, cross
+        information[:, i, j] = information[:, j, i] = state.information[row, teachers]
+    cross = state.cross[:, teachers].T
+    count = _count_feature(state.log_count[teachers])
+    centre, width = _mean(count), _mean(np.square(count)) + LEAST_SPREAD
+    supposed = np.linalg.inv(DEFAULT.information)
+    beta, by_count, precision = DEFAULT.beta, DEFAULT.beta_by_count, DEFAULT.information
+    for _ in range(EM_ROUNDS):
+        expected = beta + np.outer(count, by_count)
+        uncertain = np.linalg.inv(information + precision)
+        own = np.einsum("nij,nj->ni", uncertain, cross + np.einsum("ij,nj->ni", precision, expected))
+        by_count = np.array([_mean((of - _mean(of)) * count) for of in own.T]) / (width - centre**2)
+        beta = np.array([_mean(of) for of in own.T]) - by_count * centre
+        off = own - beta - np.outer(count, by_count)
+        spread = uncertain + np.einsum("ni,nj->nij", off, off)
+        covariance = np.array([[_mean(spread[:, i, j]) for j in range(FEATURES)] for i in range(FEATURES)])
+        covariance += SUPPOSED_TEMPLATES / len(teachers) * supposed
+        precision = np.linalg.inv((covariance + covariance.T) / 2.0)
+    return beta, by_count, precision
+
+
+def _count_feature(log_count: Floats) -> Floats:
+    """How many evaluations a day, within the range in which they tell days apart."""
+    feature: Floats = np.clip(log_count, *LOG_COUNTS) - LOG_COUNT
+    return feature
 
 
 def _weekday_share(state: State, teachers: np.ndarray, noise: Floats) -> float:

@@ -32,7 +32,6 @@ EVENT_NOISE_DAYS = 15.0  # a new extractor's noise may differ
 NOISE_KEPT = 0.99  # noise is that of the last months
 REGRESSION_KEPT = 0.995
 WEEKDAY_KEPT = 0.97  # a visit a week: the pattern of the last half year
-BETA_DAYS = 25.0  # weight of the fleet's coefficients, in days
 NEIGHBOUR = 0.1  # weight with which each memory leans on the next longer one: it carries gaps and first days
 MIN_SD = 0.0025  # a quarter of a point of drift at its steepest: below it all is rounding
 
@@ -265,9 +264,9 @@ class Recursion:
         n = state.age.shape[0]
         information = np.empty((n, FEATURES, FEATURES))
         for row, (i, j) in enumerate(PAIRS):
-            information[:, i, j] = information[:, j, i] = state.information[row] + BETA_DAYS * fleet.information[i, j]
-        information += 1e-6 * np.eye(FEATURES)
-        cross = state.cross.T + BETA_DAYS * (fleet.information @ fleet.beta)
+            information[:, i, j] = information[:, j, i] = state.information[row] + fleet.information[i, j]
+        expected = fleet.expected_beta(state.log_count)
+        cross = state.cross.T + np.einsum("ij,jn->ni", fleet.information, expected)
         state.beta[:] = np.clip(np.linalg.solve(information, cross[:, :, None])[:, :, 0].T, -0.3, 1.5)
         weight = fleet.noise_days + state.noise_weight
         between = (fleet.noise_days * fleet.noise[:, None] + state.noise_sum) / weight

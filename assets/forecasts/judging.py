@@ -239,9 +239,10 @@ def _upper_score(
     bounds = np.empty(scores.shape)
     for day in range(scores.shape[1]):
         bounds[:, day] = calibration.bounds.at(rates, past[:, day])
-    statistic = cusum.run(scores, bounds)
+    single_day = normal_score_of(rates / 2.0)
+    statistic = cusum.run(scores, bounds, single_day)
     slow_score = cusum.critical(statistic, calibration.bounds.at(rates, buckets))
-    return np.minimum(normal_score_of(rates / 2.0), slow_score), statistic
+    return np.minimum(single_day, slow_score), statistic
 
 
 def _bounds(

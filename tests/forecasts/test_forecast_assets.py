@@ -254,13 +254,13 @@ def test_bounds_budgets_and_known_changes_bear_on_what_is_ahead_and_undo_no_verd
     judged = "select * from ml.drift_forecasts where actual is not null order by forecast_id"
     ahead = (
         "select sum(p_crossing), min(threshold), min(budget_weeks) from ml.drift_forecasts"
-        " where template = 'climbing' and actual is null and measure = 'drift'"
+        " where template = 'rising' and actual is null and measure = 'drift'"
     )
     before, [(sure, bound, weeks)] = connection.execute(judged).fetchall(), connection.execute(ahead).fetchall()
     assert (bound, weeks) == (0.3, 26)
     connection.execute("""
         insert into alerting.thresholds (tenant_id, event_type, template, comparison, value)
-        values ('acme', 'drift_high', 'climbing', 'above', 0.9);
+        values ('acme', 'drift_high', 'rising', 'above', 0.9);
         insert into ml.forecast_settings (tenant_id, budget_weeks) values ('acme', 4);
         insert into intermediate.int_extractor_totals
         select 'acme', template_id, 'v', model, day from ml.drift_forecasts as known
