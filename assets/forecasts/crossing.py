@@ -20,8 +20,8 @@ CHUNK = 512  # templates at a time: 512 x 512 paths x 7 days are 15 MB
 def choose(errors: Floats) -> Floats:
     """(PATHS, HORIZON) paths out of (m, HORIZON) errors, evenly over their order; those with gaps are left out.
 
-    Where there are fewer than PATHS, paths of independent normal errors, growing slowly, are put beside them: half as
-    many as PATHS at most, so that a small fleet's probabilities are neither 0 nor 1.
+    Where there are fewer than PATHS, an eighth of so many paths of independent normal errors, growing slowly, are put
+    beside them, so that there are some in a fleet without a past.
     """
     whole = errors[~np.isnan(errors).any(axis=1)]
     if len(whole) >= PATHS:
@@ -43,7 +43,9 @@ def probabilities(means: Floats, sd: Floats, thresholds: Floats, paths: Floats) 
     result = np.empty(room.shape)
     for start in range(0, len(room), CHUNK):
         over = paths[None, :, :] > room[start : start + CHUNK, None, :]
-        result[start : start + CHUNK] = np.logical_or.accumulate(over, axis=2).mean(axis=1)
+        # Half a path for and half a path against: no number of paths makes a thing certain.
+        crossed = np.logical_or.accumulate(over, axis=2).sum(axis=1)
+        result[start : start + CHUNK] = (crossed + 0.5) / (len(paths) + 1.0)
     result[np.isnan(thresholds)] = np.nan
     return result
 

@@ -31,6 +31,7 @@ from assets.forecasts.innovations import HOLD, Recursion
 from assets.forecasts.panel import Bools, Floats, Panel
 from assets.forecasts.replay import CALIBRATED_ON, RECALLED, Lessons, Memory, Replay
 from assets.forecasts.scale import from_scale, to_scale
+from assets.forecasts.state import State
 
 Method = Literal["prophet", "ewma", "seasonal_naive", "zscore"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -260,6 +261,26 @@ def _floored(yhat: Floats, lower: Floats, upper: Floats) -> tuple[Floats, Floats
     return low, high
 
 
+def _crossing(panel: Panel, state: State, means: Floats, sd: Floats, thresholds: Floats, paths: Floats) -> Floats:
+    """(n, HORIZON) probabilities of a crossing; of templates whose newest days are held back, of both levels.
+
+    A forecast holds to the old level as long as days far off may be an incident. That they last, having lasted k days,
+    is as likely as k / (k + 1): Laplace's rule of succession, with the day on which they began as the one failure.
+    """
+    crossing = probabilities(means, sd, thresholds, paths)
+    rows = np.flatnonzero(state.held > 0)
+    if len(rows):
+        run = state.held[rows]
+        angles = to_scale(panel.values[rows])
+        scored = ~np.isnan(angles)
+        newest = scored & (np.cumsum(scored[:, ::-1], axis=1)[:, ::-1] <= run[:, None])
+        level = np.where(newest, angles, 0.0).sum(axis=1) / newest.sum(axis=1)
+        lasting = probabilities(np.repeat(level[:, None], HORIZON, axis=1), sd[rows], thresholds[rows], paths)
+        stays = (run / (run + 1.0))[:, None]
+        crossing[rows] += stays * (lasting - crossing[rows])
+    return crossing
+
+
 def _ahead(
     panel: Panel, replayed: Replay, calibration: Calibration, rates: Floats, thresholds: Floats
 ) -> dict[str, np.ndarray]:
@@ -280,7 +301,7 @@ def _ahead(
         yhat[:, step], lower[:, step], upper[:, step] = _bounds(
             means[step], sd * growth, day_score, calibration.quantiles, buckets, rates
         )
-    crossing = probabilities(means.T, sd, to_scale(thresholds), calibration.paths)
+    crossing = _crossing(panel, state, means.T, sd, to_scale(thresholds), calibration.paths)
     silent = state.age < MIN_DAYS
     for values in (yhat, lower, upper, crossing):
         values[silent] = np.nan

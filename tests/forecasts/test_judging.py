@@ -204,6 +204,19 @@ def test_a_crossing_is_foreseen_where_a_level_nears_its_threshold(whole: Verdict
     assert (np.diff(probability[said], axis=1) >= 0).all()
     assert ((probability[said] >= 0) & (probability[said] <= 1)).all()
     near = judge(PANEL, thresholds=np.where(np.arange(60) % 2, 0.0, 1.0), judged=1, calibration=whole.calibrations)
-    certain = near.p_crossing[said][:, -1]
-    assert set(certain) == {0.0, 1.0}
+    almost = near.p_crossing[said][:, -1]
+    assert ((almost < 0.002) | (almost > 0.998)).all()
+    assert 0.3 < (almost > 0.5).mean() < 0.7
     assert np.isnan(judge(PANEL, judged=1, calibration=whole.calibrations).p_crossing).all()
+
+
+@pytest.mark.parametrize("days", [1, 3, 7])
+def test_who_has_been_far_off_beyond_a_threshold_for_days_is_not_said_to_be_sure_to_stay_below(days: int) -> None:
+    values = PANEL.values.copy()
+    values[:, -days:] = np.where(np.isnan(values[:, -days:]), np.nan, 0.99)
+    said = judge(replace(PANEL, values=values), thresholds=0.98, judged=1).p_crossing[:, -1]
+    grown_up = (~np.isnan(PANEL.values)).sum(axis=1) > 60
+    stayed = (~np.isnan(values[:, -days:])).sum(axis=1)
+    chosen = grown_up & (stayed == days)
+    assert chosen.sum() > 10
+    assert np.median(said[chosen]) >= days / (days + 1.0) - 0.01
