@@ -266,7 +266,14 @@ class Recursion:
         for row, (i, j) in enumerate(PAIRS):
             information[:, i, j] = information[:, j, i] = state.information[row] + fleet.information[i, j]
         expected = fleet.expected_beta(state.log_count)
-        cross = state.cross.T + np.einsum("ij,jn->ni", fleet.information, expected)
+        # Term by term: a product of matrices adds in an order that depends on how many templates there are.
+        cross = np.stack(
+            [
+                own + sum(fleet.information[row, column] * expected[column] for column in range(FEATURES))
+                for row, own in enumerate(state.cross)
+            ],
+            axis=1,
+        )
         state.beta[:] = np.clip(np.linalg.solve(information, cross[:, :, None])[:, :, 0].T, -0.3, 1.5)
         weight = fleet.noise_days + state.noise_weight
         between = (fleet.noise_days * fleet.noise[:, None] + state.noise_sum) / weight
