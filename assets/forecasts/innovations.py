@@ -122,7 +122,7 @@ class Recursion:
         state = self.state
         usual, _ = self._noise(state.typical_count)
         sums, weights = state.sums.copy(), state.weights.copy()
-        sd = np.maximum(np.sqrt(usual * (1.0 + self._uncertainty(weights, usual))), MIN_SD)
+        sd = np.maximum(np.sqrt(usual + usual * self._uncertainty(weights, usual)), MIN_SD)
         means = np.empty((days, sums.shape[1]))
         for step in range(days):
             memories = self._memories(sums, weights, usual)
