@@ -42,7 +42,6 @@ def prepare(database: Database) -> None:
         fill(connection, TENANT, "calm", known)
         fill(connection, TENANT, "spiking", [*known[:-2], 0.6, 0.1])
         fill(connection, TENANT, "climbing", [*known[:-20], *(0.13 + 0.0085 * day for day in range(20))])
-        fill(connection, TENANT, "rising", [*known[:-40], *(0.12 + 0.0044 * day for day in range(40))])
         fill(connection, TENANT, "young", [*known[:20], 0.5])
         fill(connection, TENANT, "short", known[:3])
         fill(connection, TENANT, "silent", known, last=YESTERDAY - timedelta(days=90))

@@ -122,7 +122,7 @@ class Recursion:
         state = self.state
         usual, _ = self._noise(state.typical_count)
         sums, weights = state.sums.copy(), state.weights.copy()
-        sd = np.maximum(np.sqrt(usual * (1.0 + self._uncertainty(weights, usual))), MIN_SD)
+        sd = np.maximum(np.sqrt(usual + usual * self._uncertainty(weights, usual)), MIN_SD)
         means = np.empty((days, sums.shape[1]))
         for step in range(days):
             memories = self._memories(sums, weights, usual)
@@ -266,7 +266,14 @@ class Recursion:
         for row, (i, j) in enumerate(PAIRS):
             information[:, i, j] = information[:, j, i] = state.information[row] + fleet.information[i, j]
         expected = fleet.expected_beta(state.log_count)
-        cross = state.cross.T + np.einsum("ij,jn->ni", fleet.information, expected)
+        # Term by term: a product of matrices adds in an order that depends on how many templates there are.
+        cross = np.stack(
+            [
+                own + sum(fleet.information[row, column] * expected[column] for column in range(FEATURES))
+                for row, own in enumerate(state.cross)
+            ],
+            axis=1,
+        )
         state.beta[:] = np.clip(np.linalg.solve(information, cross[:, :, None])[:, :, 0].T, -0.3, 1.5)
         weight = fleet.noise_days + state.noise_weight
         between = (fleet.noise_days * fleet.noise[:, None] + state.noise_sum) / weight

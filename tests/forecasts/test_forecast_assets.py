@@ -250,6 +250,8 @@ def test_a_day_that_loses_its_score_has_no_verdict_until_it_gets_one_again(
 def test_bounds_budgets_and_known_changes_bear_on_what_is_ahead_and_undo_no_verdict(
     database: Database, connection: Connection
 ) -> None:
+    fill(connection, TENANT, "rising", [0.12] * 60 + [0.12 + 0.0044 * day for day in range(40)])
+    connection.commit()
     materialize(database)
     judged = "select * from ml.drift_forecasts where actual is not null order by forecast_id"
     ahead = (
