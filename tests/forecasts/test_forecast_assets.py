@@ -53,7 +53,7 @@ def test_templates_of_every_kind_are_judged_or_counted_and_every_check_passes(
     assert checks["fitted_before_the_day_judged"]
     assert checks["bounds_in_order"]
     # All but the silent and the unscored one; three days are too few for a verdict.
-    assert numbers["drift_forecasts.drift_templates"] == CALM + 6
+    assert numbers["drift_forecasts.drift_templates"] == CALM + 5
     assert numbers["drift_forecasts.drift_templates_inactive"] == 1
     days = connection.execute(
         "select template, count(*) filter (where actual is not null), count(p_crossing), max(date)"
@@ -153,7 +153,7 @@ def test_what_parts_of_the_fleet_replay_apart_is_the_same_to_the_bit_night_after
             if parts > 1:
                 assert numbers["forecast_memory.parts"] == parts
                 # Both measures of all that are active; of none twice in a night.
-                assert numbers["forecast_memory.histories_replayed"] == 2 * (CALM + 6)
+                assert numbers["forecast_memory.histories_replayed"] == 2 * (CALM + 5)
             said.append(content(connection))
             for template, value in (("calm", 0.13), ("calm-1", 0.5), ("spiking", 0.1)):
                 fill(connection, TENANT, template, [value], last=TODAY + timedelta(days=night))
