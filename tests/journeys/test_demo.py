@@ -48,7 +48,11 @@ def test_the_demo_finds_what_was_planted_and_finds_the_same_again_without_doubli
     assert all(finding["found"] for finding in first["findings"])
     assert len(first["findings"]) >= 10
     assert first["alerts"] == again["alerts"]
-    assert set(first["alerts"]) == {"drift_high", "reliability_low", "decision_review", "template_new", "drift_anomaly"}
+    assert set(first["alerts"]) == {
+        *("drift_high", "reliability_low", "decision_review", "template_new"),
+        # freight-invoice has been above its bound for two days: it will rather stay there than not.
+        *("drift_anomaly", "drift_predicted"),
+    }
 
     assert _sum(first, "accepted") > 20_000
     assert _sum(again, "accepted") == 0
