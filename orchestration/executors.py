@@ -5,13 +5,15 @@ Belongs here: which of Dagster's executors, by configuration. Does not belong he
 
 from typing import TYPE_CHECKING
 
-from storage.database import Database
+from storage.database import Database, connect
 from storage.errors import UsageError
+from storage.locks import AdvisoryLock
 from storage.settings import Settings
 
 if TYPE_CHECKING:
     import dagster as dg
 
+_MISSING = "TIDEMARK_FORECAST_EXECUTOR is celery, whose packages are missing: pip install 'tidemark[celery]'"
 _BROKER, _BACKEND = "TIDEMARK_CELERY_BROKER", "TIDEMARK_CELERY_BACKEND"
 
 
@@ -45,13 +47,29 @@ def celery_environment(settings: Settings, database: Database) -> dict[str, str]
     }
 
 
+def prepare_broker(settings: Settings, database: Database) -> None:
+    """Make the broker's tables and queue in Dagster's database, one process at a time.
+
+    kombu makes what is missing when it is first used, and of two processes that do so at once one fails.
+    """
+    if settings.forecast_executor != "celery" or settings.celery_broker:
+        return
+    try:
+        from kombu import Connection
+    except ImportError:
+        raise UsageError(_MISSING) from None
+    address = celery_environment(settings, database)[_BROKER]
+    with connect(database.dagster, autocommit=True) as one_at_a_time:
+        one_at_a_time.execute("select pg_advisory_lock(%s)", (AdvisoryLock.BROKER,))
+        with Connection(address) as broker, broker.SimpleQueue("dagster"):
+            pass
+
+
 def _celery() -> "dg.ExecutorDefinition":
     try:
         from dagster_celery import celery_executor
     except ImportError:
-        raise UsageError(
-            "TIDEMARK_FORECAST_EXECUTOR is celery, whose packages are missing: pip install 'tidemark[celery]'"
-        ) from None
+        raise UsageError(_MISSING) from None
     # By name, so that neither address is written into runs' configuration, which Dagster's page shows.
     config = {"broker": {"env": _BROKER}, "backend": {"env": _BACKEND}}
     configured: dg.ExecutorDefinition = celery_executor.configured(config)

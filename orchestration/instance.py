@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestration.executors import celery_environment
+from orchestration.executors import celery_environment, prepare_broker
 from storage.database import Database, create_if_missing
 from storage.settings import Settings
 
@@ -64,6 +64,7 @@ def instance_environment(settings: Settings, database: Database) -> dict[str, st
     home = settings.dagster_home
     home.mkdir(parents=True, exist_ok=True)
     _write_if_changed(home / "dagster.yaml", _DAGSTER_YAML)
+    prepare_broker(settings, database)
     places = {"DAGSTER_HOME": str(home), "TIDEMARK_HOME": str(settings.home)}
     return QUIET | database.environment | places | celery_environment(settings, database)
 

@@ -15,6 +15,7 @@ class AdvisoryLock(IntEnum):
     """The seed of each file's own lock."""
     MONTHLY_LIMIT = 7_430_113_855_207
     """The seed of each tenant's own lock."""
+    BROKER = 7_430_113_855_208
     EVENT_BODIES = 7_430_113_855_215
     """Shared by whoever sends a delivery again, alone for alerting.prune_event_bodies, which has the number too."""
     MART_REBUILD = 7_430_113_855_220
