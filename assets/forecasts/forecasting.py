@@ -14,6 +14,7 @@ from datetime import date, timedelta
 import numpy as np
 
 from assets.forecasts import stored
+from assets.forecasts.crossing import HORIZON
 from assets.forecasts.fingerprints import Hashes, history_hashes, joined, text_number
 from assets.forecasts.judging import JUDGED_DAYS, METHODS, MIN_DAYS, Calibration, Verdicts, judge
 from assets.forecasts.panel import Bools, Floats, Measure, Panel
@@ -23,7 +24,6 @@ from assets.forecasts.replay import BLOCK, REPLAYED_DAYS, Lessons, Memory, block
 from assets.forecasts.rows import Decided, ahead_rows, fits_of, joined_rows, judged_rows, learnt_parameters
 from storage.database import Connection
 
-HORIZON = 7
 _FOLLOWED = REPLAYED_DAYS + BLOCK
 
 

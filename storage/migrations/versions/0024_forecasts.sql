@@ -148,7 +148,7 @@ create table ml.forecast_calibrations (
 );
 comment on table ml.forecast_calibrations is
     'One row a measure and day: how the fleet''s standardised errors were spread before it; verdicts of the day that late
-    data asks for anew are made by the same. Never changed. Has nothing of a single template in it.';
+    data asks for anew are made by the same. Never changed. Has no score, and nothing that names a template.';
 
 create trigger append_only before update or truncate on ml.forecast_calibrations
 for each statement execute function access.refuse_change();
@@ -163,7 +163,7 @@ create table ml.forecast_lessons (
 );
 comment on table ml.forecast_lessons is
     'One row a measure and four weeks: what templates have in common, learnt before parts of the fleet are replayed apart.
-Never changed. Has nothing of a single template in it.';
+Never changed. Has no score, and nothing that names a template.';
 
 create trigger append_only before update or truncate on ml.forecast_lessons
 for each statement execute function access.refuse_change();
