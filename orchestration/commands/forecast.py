@@ -67,12 +67,15 @@ def rollback(
     template: TemplateOption,
     reason: Annotated[str, typer.Option(help="Why; it is kept.")],
     version: Annotated[
-        int | None, typer.Option("--to", help="The version that is to serve; `show` lists them.")
+        int | None, typer.Option("--to", help="The version whose method is to serve; `show` lists them.")
     ] = None,
     method: Annotated[Servable | None, typer.Option(help="Or a method: ewma goes without Prophet's part.")] = None,
     measure: MeasureOption = "drift",
 ) -> None:
-    """Let an earlier version or another method serve, and no back-test promote another, until `forecast unpin`."""
+    """Let an earlier version's method, or another, serve, and no back-test promote another, until `forecast unpin`.
+
+    The method goes on learning from new days: what a version had learnt is kept in the registry and not served again.
+    """
     to = version if method is None else method
     if to is None or (version is not None and method is not None):
         raise UsageError("say what is to serve: --to VERSION, or --method prophet or ewma")

@@ -14,8 +14,6 @@ from orchestration.executors import forecast_executor
 from orchestration.instance import instance_environment
 from storage.errors import TidemarkError, UsageError
 
-_STOP_PATIENCE_SECONDS = 60.0
-
 
 def worker(
     name: Annotated[str, typer.Option(help="What it is called; each worker of a machine needs a name of its own.")],
@@ -41,7 +39,7 @@ def worker(
         finally:
             # Of SIGTERM it finishes its step and leaves the others to its fellows.
             process.terminate()
-            process.wait(_STOP_PATIENCE_SECONDS)
+            process.wait()
     if status > 0:
         raise TidemarkError(f"the worker ended by itself with status {status}; its log above says why")
     console.print("Stopped.")
