@@ -138,7 +138,7 @@ select
     end as contributors
 from seen
 where seen.breach or seen.date < %(now)s::date
-order by seen.date
+order by seen.date, seen.tenant_id, seen.template, seen.metric
 """  # noqa: S608 - constants of this module
 
 _PREDICTIONS = f"""
@@ -245,7 +245,7 @@ select
     ) as basis,
     seen.days as contributors
 from seen
-order by seen.fitted_to
+order by seen.fitted_to, seen.tenant_id, seen.template, seen.metric
 """  # noqa: S608 - constants of this module
 
 _FEATURES = f"""
@@ -351,7 +351,7 @@ where
         watched.is_broken
         or (watched.tenant_id, watched.template) in (select tenant_id, template from ({_ALERTED}) as alerted)
     )
-order by watched.date
+order by watched.date, watched.tenant_id, watched.template
 """  # noqa: S608 - constants of this module
 
 # An alert of an extractor whose change is no longer found, because late feedback explains it, ends with a drop of 0.
@@ -428,7 +428,7 @@ from judged
 where
     judged.fall > judged.threshold
     or (judged.tenant_id, judged.template) in (select tenant_id, template from ({_ALERTED}) as alerted)
-order by judged.evidence_to
+order by judged.evidence_to, judged.tenant_id, judged.template, judged.extractor_vendor, judged.extractor_model
 """  # noqa: S608 - constants of this module
 
 _HAS_FEATURES = "select to_regclass('marts.feature_drift') is not null"

@@ -101,6 +101,7 @@ cross join build
 cross join lateral alerting.rules_for(watched.tenant_id, '') as rule
 left join tenants on watched.tenant_id = tenants.tenant_id
 where rule.event_type = 'evaluations_missing' and rule.enabled
+order by watched.tenant_id
 """
 
 

@@ -279,7 +279,8 @@ def _move(
             items = move(one.rule, one.window, own, batch, now - one.rule.max_age)
             one.is_broken |= any(one.rule.is_broken(item.mean) for _, item in items if isinstance(item, Reading))
             moved += [(row, window_id, item) for row, item in items]
-        found += [(window_id, item) for _, window_id, item in sorted(moved, key=lambda item: item[0][:2])]
+        moved.sort(key=lambda one: (one[0][:2], followed[one[1]].rule.subject))
+        found += [(window_id, item) for _, window_id, item in moved]
     return found
 
 

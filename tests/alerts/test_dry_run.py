@@ -39,6 +39,7 @@ def everything(connection: Connection) -> list[object]:
     return [connection.execute(f"select * from alerting.{table} order by 1").fetchall() for table in TABLES]  # type: ignore[arg-type]  # noqa: S608
 
 
+OTHER_PLANS = "select set_config('enable_nestloop', 'off', true), set_config('enable_hashjoin', 'off', true)"
 VALUE = st.floats(0, 1).map(lambda value: round(value, 2))
 ROW = st.tuples(
     st.sampled_from(["a", "b"]), st.sampled_from(["m1", "m2"]), VALUE, VALUE, st.sampled_from(["accept", "review"])
@@ -100,7 +101,8 @@ def test_whatever_landed_however_it_was_scanned_the_replay_of_the_deployed_rules
             scan(connection, now)
     scan(connection, now)
     before = everything(connection)
-    found = rerun(connection, tenant, now, days)
+    # What has no order of its own in a query comes as its plan has it, which changes with a table's statistics.
+    found = rerun(connection, tenant, now, days, change=OTHER_PLANS)
     assert (found.differences, found.equals_log) == ([], True)
     assert {one.reason for one in found.not_compared} <= ({RESTATED_BEFORE} if any(window) else set())
     since = now - timedelta(days=days)
