@@ -1,4 +1,4 @@
-"""What a night of forecasts costs, from marts.drift_history in PostgreSQL to what is stored, against the naive loop.
+"""What a night of forecasts costs, from daily scores in PostgreSQL to what is stored, against the naive loop.
 
 CPU seconds of the asset's process, its children and the server. The naive loop is `Prophet().fit(…)` and `predict(…)`
 a template, measured on a few templates' drift and scaled; it neither reads nor writes, judges or calibrates, and has
@@ -36,16 +36,28 @@ _SAMPLE = 5
 _MEMORY_MB = 2048
 _NIGHTS = ("first night", "next night, one day more", "again, nothing new")
 _TEMPLATES = "copy access.templates (template_id, tenant_id, template, first_batch_id, first_seen_at) from stdin"
-# A check a row would cost more than the copy, and isn't what is measured.
-_NO_CHECKS = """
-alter table marts.drift_history
-    drop constraint drift_history_template_id_fkey, drop constraint drift_history_tenant_id_fkey
+_DAYS = """
+create unlogged table days (
+    date date, template_id uuid, template text, drift double precision, reliability double precision,
+    count double precision
+)
 """
-_COPY = """
-copy marts.drift_history
-    (drift_history_id, date, template_id, template, drift_score, reliability_score, drift_count, tenant_id,
-     evaluation_count, reliability_count)
-from stdin with (format csv)
+_COPY = "copy days (date, template_id, template, drift, reliability, count) from stdin with (format csv)"
+# What dbt makes of landed evaluations: all months, or the one that the newest day lies in.
+_FORGET = "delete from intermediate.int_score_months where month >= %(month)s"
+_MONTHS = """
+insert into intermediate.int_score_months
+    (tenant_id, template_id, template, month, days, drift_scores, drift_counts, reliability_scores, reliability_counts)
+select
+    %(tenant)s, template_id, template, date_trunc('month', date)::date,
+    string_agg(int4send(date - date '2000-01-01'), '' order by date),
+    string_agg(float8send(drift), '' order by date),
+    string_agg(float8send(count), '' order by date),
+    string_agg(float8send(coalesce(reliability, 'NaN')), '' order by date),
+    string_agg(float8send(count), '' order by date)
+from days
+where date >= %(month)s
+group by template_id, template, date_trunc('month', date)
 """
 _ROWS_A_TIME = 500_000
 
@@ -109,9 +121,9 @@ def _nights(database: Database, postmaster: psutil.Process, templates: int, days
     with database.connect(autocommit=True) as connection:
         _register(connection, drift)
         run_dbt(["run"], database)
-        connection.execute(_NO_CHECKS)
+        connection.execute(_DAYS)
         _fill(connection, drift, reliability, slice(0, days - 1))
-        connection.execute("vacuum analyze marts.drift_history")
+        connection.execute("vacuum analyze intermediate.int_score_months")
     nights = [_night(database, postmaster, LAST_DAY)]
     with database.connect(autocommit=True) as connection:
         _fill(connection, drift, reliability, slice(days - 1, days))
@@ -165,7 +177,7 @@ def _loop_seconds(days: int) -> float:
     return median(seconds[1:])
 
 
-# The mart -------------------------------------------------------------------------------------------------------------
+# Daily scores --------------------------------------------------------------------------------------------------------
 
 
 def _register(connection: Connection, fleet: Fleet) -> None:
@@ -178,7 +190,7 @@ def _register(connection: Connection, fleet: Fleet) -> None:
 def _fill(connection: Connection, drift: Fleet, reliability: Fleet, columns: slice) -> None:
     """The scored days of these columns, by COPY of what pyarrow has written."""
     import pyarrow as pa
-    from pyarrow import compute, csv
+    from pyarrow import csv
 
     subjects = drift.panel.subjects
     ids = np.array([str(subject.template_id) for subject in subjects])
@@ -190,22 +202,20 @@ def _fill(connection: Connection, drift: Fleet, reliability: Fleet, columns: sli
         score, counts = drift.panel.values[rows, columns], drift.panel.counts[rows, columns].astype(np.int64)
         scored = np.isfinite(score)
         row, day = np.nonzero(scored)
-        dates, templates = pa.array(days[day]), pa.array(ids[rows][row])
         table = pa.table(
             {
-                "drift_history_id": compute.binary_join_element_wise(templates, dates.cast("string"), "/"),
-                "date": dates,
-                "template_id": templates,
+                "date": pa.array(days[day]),
+                "template_id": pa.array(ids[rows][row]),
                 "template": names[rows][row],
-                "drift_score": score[scored],
-                "reliability_score": pa.array(1 - reliability.panel.values[rows, columns][scored], from_pandas=True),
-                "drift_count": counts[scored],
-                "tenant_id": np.full(len(row), TENANT),
-                "evaluation_count": counts[scored],
-                "reliability_count": counts[scored],
+                "drift": score[scored],
+                "reliability": pa.array(1 - reliability.panel.values[rows, columns][scored], from_pandas=True),
+                "count": counts[scored],
             }
         )
         text = BytesIO()
         csv.write_csv(table, text, csv.WriteOptions(include_header=False, quoting_style="none"))
         with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
             copy.write(text.getvalue())
+    values = {"month": days[0].astype("datetime64[M]").astype("datetime64[D]").item(), "tenant": TENANT}
+    connection.execute(_FORGET, values)
+    connection.execute(_MONTHS, values)

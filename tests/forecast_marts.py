@@ -22,9 +22,36 @@ create table marts.drift_history (
     drift_history_id text primary key, date date, tenant_id text, template_id uuid, template text,
     drift_score double precision, drift_count bigint, reliability_score double precision, reliability_count bigint
 );
+create table intermediate.int_score_months (
+    tenant_id text, template_id uuid, template text, month date, days bytea, drift_scores bytea, drift_counts bytea,
+    reliability_scores bytea, reliability_counts bytea, primary key (tenant_id, template_id, month)
+);
 create table intermediate.int_extractor_totals (
     tenant_id text, template_id uuid, extractor_vendor text, extractor_model text, first_date date
 )
+"""
+# As dbt does it: months that are the same stay untouched.
+MONTHS = """
+with months as (
+    select tenant_id, template_id, min(template) as template, date_trunc('month', date)::date as month,
+        string_agg(int4send(date - date '2000-01-01'), '' order by date) as days,
+        string_agg(float8send(coalesce(drift_score, 'NaN')), '' order by date) as drift_scores,
+        string_agg(float8send(drift_count), '' order by date) as drift_counts,
+        string_agg(float8send(coalesce(reliability_score, 'NaN')), '' order by date) as reliability_scores,
+        string_agg(float8send(reliability_count), '' order by date) as reliability_counts
+    from marts.drift_history group by tenant_id, template_id, date_trunc('month', date)
+)
+
+merge into intermediate.int_score_months as known using months
+on (known.tenant_id, known.template_id, known.month) = (months.tenant_id, months.template_id, months.month)
+when matched and known.* is distinct from months.* then update set
+    (days, drift_scores, drift_counts, reliability_scores, reliability_counts)
+    = (months.days, months.drift_scores, months.drift_counts, months.reliability_scores, months.reliability_counts)
+when not matched by target then insert values (
+    months.tenant_id, months.template_id, months.template, months.month, months.days, months.drift_scores,
+    months.drift_counts, months.reliability_scores, months.reliability_counts
+)
+when not matched by source then delete
 """
 CALM = 30
 
@@ -46,6 +73,7 @@ def prepare(database: Database) -> None:
         fill(connection, TENANT, "short", known[:3])
         fill(connection, TENANT, "silent", known, last=YESTERDAY - timedelta(days=90))
         fill(connection, TENANT, "unscored", [None] * 40)
+        connection.execute(MONTHS)
 
 
 def calm(random: np.random.Generator, days: int) -> list[float]:
@@ -81,6 +109,8 @@ def materialize(
     database: Database, now: datetime = NOW, *, parts: int = 1, raise_on_error: bool = True
 ) -> tuple[dg.ExecuteInProcessResult, dict[str, object]]:
     """A run of all assets of forecasts, its replays in so many parts, and the numbers of all of them."""
+    with database.connect() as connection:
+        connection.execute(MONTHS)
     resources = {"database": database, "clock": Clock(lambda: now), "settings": Settings(forecast_shards=parts)}
     result = dg.materialize(definitions(), resources=resources, raise_on_error=raise_on_error)
     numbers: dict[str, object] = {}

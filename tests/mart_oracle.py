@@ -1,6 +1,8 @@
 """The marts' numbers computed once more, in Python, from the records as sent: independent of every line of SQL."""
 
+import math
 import statistics
+import struct
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, timedelta
@@ -33,6 +35,9 @@ def check_marts(read: Read, sent: Iterable[Sent]) -> None:
         counted = _counted_feedback(evaluations, newest)
         _check_daily_stats(mart("evaluation_daily_stats"), evaluations)
         _check_drift_history(mart("drift_history"), evaluations)
+        _check_score_months(
+            [row for row in read("intermediate.int_score_months") if row["tenant_id"] == tenant], mart("drift_history")
+        )
         _check_drift_trends(mart("drift_trends"), evaluations)
         _check_performance(mart("extractor_performance"), evaluations, counted)
         check_performance_by_day(mart("extractor_performance_daily"), tenant, evaluations, counted)
@@ -134,6 +139,24 @@ def _check_drift_history(mart: list[Record], evaluations: list[Record]) -> None:
         assert row["reliability_p05"] == _quantile(reliability, 0.05)
         if drift:
             assert (row["drift_min"], row["drift_max"]) == pytest.approx((min(drift), max(drift)), rel=0, abs=1e-20)
+
+
+def _check_score_months(months: list[Record], history: list[Record]) -> None:
+    """Against the mart, which has been checked: to the bit, since forecasts are made of it."""
+    found = []
+    for row in months:
+        count = len(row["days"]) // 4
+        numbers = [row[f"{name}_{what}"] for name in ("drift", "reliability") for what in ("scores", "counts")]
+        ordinals = struct.unpack(f">{count}i", row["days"])
+        for ordinal, *told in zip(ordinals, *(struct.unpack(f">{count}d", each) for each in numbers), strict=True):
+            day = date(2000, 1, 1) + timedelta(days=ordinal)
+            assert day.replace(day=1) == row["month"]
+            found.append((row["template"], day, *(None if math.isnan(number) else number for number in told)))
+        assert list(ordinals) == sorted(set(ordinals))
+    names = ("template", "date", "drift_score", "drift_count", "reliability_score", "reliability_count")
+    assert sorted(found, key=lambda row: row[:2]) == sorted(
+        (tuple(row[name] for name in names) for row in history), key=lambda row: row[:2]
+    )
 
 
 def _check_drift_trends(mart: list[Record], evaluations: list[Record]) -> None:

@@ -4,6 +4,7 @@ Belongs here: Dagster's view of them. Does not belong here: any judgement, any S
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 from typing import Any, get_args
 
@@ -21,7 +22,7 @@ from assets.forecasts.backtests import (
     try_methods,
     write_backtests,
 )
-from assets.forecasts.forecasting import Outcome, forecast
+from assets.forecasts.forecasting import Outcome, judge_work, prepare, store
 from assets.forecasts.panel import Measure
 from assets.forecasts.plots import SHOWN, forecast_figure, rates_figure
 from assets.forecasts.reading import read_histories
@@ -30,7 +31,7 @@ from storage.clock import Clock
 from storage.database import Database
 from storage.settings import Settings
 
-DRIFT_HISTORY = dg.AssetKey(["marts", "drift_history"])
+SCORE_MONTHS = dg.AssetKey(["intermediate", "int_score_months"])
 EXTRACTOR_TOTALS = dg.AssetKey(["intermediate", "int_extractor_totals"])
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 TABLE_ROWS = 10
@@ -71,7 +72,7 @@ def replayed_templates(counts: list[int]) -> dg.Output[None]:
 
 
 @dg.graph_asset(
-    ins={"histories": dg.AssetIn(DRIFT_HISTORY, dagster_type=dg.Nothing)},
+    ins={"histories": dg.AssetIn(SCORE_MONTHS, dagster_type=dg.Nothing)},
     group_name=_GROUP,
     owners=_OWNERS,
     kinds={"python", "prophet", "postgres"},
@@ -91,7 +92,7 @@ def forecast_memory(histories: None) -> None:
     specs=[
         dg.AssetSpec(
             "forecast_models",
-            deps=[DRIFT_HISTORY, EXTRACTOR_TOTALS, "forecast_memory"],
+            deps=[SCORE_MONTHS, EXTRACTOR_TOTALS, "forecast_memory"],
             description=(
                 "The registry: every weekly version of each template's forecaster with its data window, the hash of "
                 "its history, its parameters, and which one serves (the champion) since when and why."
@@ -102,7 +103,7 @@ def forecast_memory(histories: None) -> None:
         ),
         dg.AssetSpec(
             "drift_forecasts",
-            deps=[DRIFT_HISTORY, EXTRACTOR_TOTALS, "forecast_memory"],
+            deps=[SCORE_MONTHS, EXTRACTOR_TOTALS, "forecast_memory"],
             description=(
                 "What drift and reliability of each template and day are expected to be, from earlier days alone, with "
                 "the bounds that keep the tenant's budget of false alarms; 7 days ahead with the probability that "
@@ -124,7 +125,12 @@ def learn_of_templates(
         stored.one_writer(connection)
         histories = read_histories(connection, today)
         read = perf_counter()
-        found = {measure: forecast(connection, histories, measure, today) for measure in MEASURES}
+        works = [prepare(connection, histories, measure, today) for measure in MEASURES]
+        with ThreadPoolExecutor(len(works)) as threads:
+            verdicts_of = list(threads.map(judge_work, works))
+        found = {
+            work.measure: store(connection, work, verdicts) for work, verdicts in zip(works, verdicts_of, strict=True)
+        }
     seconds = {"seconds_reading": round(read - started, 3), "seconds": round(perf_counter() - started, 3)}
     yield dg.MaterializeResult(
         asset_key="forecast_models", metadata=_of_each(found, ("models_registered", "promotions"))

@@ -20,7 +20,7 @@ from assets.forecasts.champions import backtest, champions
 from assets.forecasts.history import Subject
 from assets.forecasts.judging import METHODS
 from assets.forecasts.panel import Measure
-from assets.forecasts.reading import Histories, read_events, read_histories
+from assets.forecasts.reading import Histories, read_events, read_histories_of
 from assets.whole_table import replace_rows
 from storage.database import Connection
 
@@ -29,14 +29,15 @@ LOOKS_BACK = timedelta(days=90)
 CHANCE = 0.001
 # Of two standard deviations either way.
 NOMINAL_COVERAGE = 0.9545
-# A fleet up to so large is tried whole in one night.
-TRIED_AT_LEAST = 1500
+# Each template has its turn in so many days. A fleet up to so large is tried whole in one night.
+TURN = 28
+TRIED_AT_LEAST = 400
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 
 # Tenant and template: the method that serves, and whether it is pinned.
 _Due = dict[tuple[Any, ...], tuple[Any, ...]]
 
-# What was tried on past days stays until it is tried again, a week later.
+# What was tried on past days stays until it is tried again.
 _RESULTS = """
 with days as (
     select *, 1 / (7 * budget_weeks) as rate from ml.drift_forecasts
@@ -92,7 +93,7 @@ select
 from ml.forecast_backtests
 where measure = %(measure)s
 """
-# Whoever waits longest goes first. A night tries a seventh of a large fleet, so that no night pays for a week.
+# Whoever waits longest goes first. A night tries one turn's part of a large fleet, so that no night pays for all.
 _DUE = """
 select champion.tenant_id, champion.template_id, model.method, champion.is_pinned
 from ml.forecast_champions as champion
@@ -104,10 +105,19 @@ left join (
 inner join ml.forecast_models as model on champion.model_id = model.model_id
 where
     champion.measure = %(measure)s and served.date = %(today)s
-    and (tried.tried_on is null or tried.tried_on <= %(today)s::date - 7)
+    and (tried.tried_on is null or tried.tried_on <= %(today)s::date - %(turn)s)
 order by tried.tried_on nulls first, champion.tenant_id, champion.template_id
 limit (
-    select greatest(%(at_least)s, count(*) / 7 + 1) from ml.forecast_champions where measure = %(measure)s
+    select
+        greatest(
+            greatest(%(at_least)s, count(*) / %(turn)s + 1)
+            - (
+                select count(distinct (tenant_id, template_id)) from ml.forecast_backtests
+                where measure = %(measure)s and tried_on = %(today)s
+            ),
+            0
+        )
+    from ml.forecast_champions where measure = %(measure)s
 )
 """
 _CHOOSE = """
@@ -191,32 +201,25 @@ def read_backtests(connection: Connection, today: date) -> list[Backtest]:
 
 
 def try_methods(connection: Connection, today: date) -> dict[Measure, tuple[int, int]]:
-    """Try every method on the last 90 days of templates whose turn it is, once a week each, and choose champions.
+    """Try every method on the last 90 days of templates whose turn it is, and choose champions.
 
     Returns:
         By measure, where there were any: how many templates were tried, and how many of them get another champion.
     """
-    due: dict[Measure, _Due] = {}
+    tried: dict[Measure, tuple[int, int]] = {}
     for measure in MEASURES:
-        values = {"measure": measure, "today": today, "at_least": TRIED_AT_LEAST}
-        if found := {row[:2]: row[2:] for row in connection.execute(_DUE, values)}:
-            due[measure] = found
-    if not due:
-        return {}
-    histories = read_histories(connection, today)
-    return {
-        measure: (len(of_measure), _try_measure(connection, histories, measure, of_measure, today))
-        for measure, of_measure in due.items()
-    }
+        values = {"measure": measure, "today": today, "at_least": TRIED_AT_LEAST, "turn": TURN}
+        if due := {row[:2]: row[2:] for row in connection.execute(_DUE, values)}:
+            histories = read_histories_of(connection, today, list(due))
+            tried[measure] = len(due), _try_measure(connection, histories, measure, due, today)
+    return tried
 
 
 def _try_measure(connection: Connection, histories: Histories, measure: Measure, due: _Due, today: date) -> int:
-    rows = np.array([subject[:2] in due for subject in histories.subjects], dtype=np.bool_)
-    panel = histories.panel(
-        measure, read_events(connection, histories, measure), np.ones(len(histories.subjects), dtype=np.bool_)
-    )
-    subjects = panel.of(rows).subjects
-    tested = backtest(panel, rows=rows)
+    everyone = np.ones(len(histories.subjects), dtype=np.bool_)
+    panel = histories.panel(measure, read_events(connection, histories, measure), everyone)
+    subjects = panel.subjects
+    tested = backtest(panel)
     serving = np.array([METHODS.index(due[subject[:2]][0]) for subject in subjects], dtype=np.int8)
     _write_tested(connection, measure, subjects, tested, today)
     changed = [

@@ -4,6 +4,7 @@ Belongs here: that format. Does not belong here: which rows.
 """
 
 from collections.abc import Sequence
+from datetime import date
 from typing import Any, LiteralString
 
 import numpy as np
@@ -11,6 +12,8 @@ import numpy.typing as npt
 
 from storage.database import Connection
 
+# PostgreSQL's dates are days since then.
+EPOCH = date(2000, 1, 1)
 _HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 _END = b"\xff\xff"
 # What a column of which kind is sent as: integer, bigint, double precision, boolean, uuid (as 16 bytes).

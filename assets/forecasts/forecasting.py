@@ -1,19 +1,20 @@
-"""A run of forecasts for one measure: read, judge what is new or has changed, store, all in the caller's transaction.
+"""A run of forecasts for one measure: see what is new or has changed, judge it, store it, in one transaction.
 
 What has been judged stands as long as the template's own days up to it are the same (`fingerprints`). So a run judges
 the newest day of all templates, what late data has changed of a few, and nothing at all where nothing has happened.
 
 Belongs here: which days are to be judged, and the order of reading and writing. Does not belong here: judging
-(`judging`), SQL (`reading`, `stored`, `registry`).
+(`judging`), SQL (`reading`, `told`, `stored`, `registry`).
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
 import numpy as np
 
-from assets.forecasts import stored
+from assets.forecasts import stored, told
+from assets.forecasts.binary_rows import EPOCH
 from assets.forecasts.crossing import HORIZON
 from assets.forecasts.fingerprints import Hashes, history_hashes, joined, text_number
 from assets.forecasts.judging import JUDGED_DAYS, METHODS, MIN_DAYS, Calibration, Verdicts, judge
@@ -60,8 +61,25 @@ class _Part:
     looks_ahead: bool = True
 
 
-def forecast(connection: Connection, histories: Histories, measure: Measure, today: date) -> Outcome:
-    """Bring a measure's forecasts up to date.
+@dataclass(frozen=True)
+class Work:
+    """What a run has to do for a measure, with all that it takes: no more reading is needed.
+
+    Attributes:
+        standing: None where no template is active; then there are no parts.
+        withdrawn: verdicts that were taken back.
+    """
+
+    measure: Measure
+    today: date
+    templates_inactive: int
+    withdrawn: int
+    standing: Standing | None = None
+    parts: Sequence[_Part] = ()
+
+
+def prepare(connection: Connection, histories: Histories, measure: Measure, today: date) -> Work:
+    """See what is new or has changed, and take back verdicts on what is there no more.
 
     Args:
         connection: in a transaction that holds `stored.one_writer`.
@@ -70,38 +88,66 @@ def forecast(connection: Connection, histories: Histories, measure: Measure, tod
         today: the current UTC date.
     """
     scored = ~np.isnan(histories.values[measure])
-    inactive = int((scored.any(axis=1) & ~_active(scored)).sum())
-    withdrawn = stored.withdraw_verdicts(connection, measure, today)
-    standing = read_standing(connection, histories, measure, today)
-    if standing is None:
-        return Outcome(templates_inactive=inactive, rows_changed=withdrawn)
-    panel, decided, memory = standing.panel, standing.decided, standing.memory
-    calibrations = dict(standing.calibrations)
-    stale, stale_ahead = _stale(connection, panel, decided, today)
-    parts = _parts(panel, stale, stale_ahead, calibrations, memory, today)
-    parts_rows, verdicts_of = [], []
-    for part in parts:
-        of_part, decided_part = panel.of(part.rows), decided.of(part.rows)
+    active = _active(scored)
+    newest = min(JUDGED_DAYS, histories.days)
+    known = told.read_told(connection, histories.subjects, measure, today, newest, HORIZON)
+    newest_scored = scored[:, histories.days - newest :]
+    withdrawn = told.withdraw(connection, measure, histories.subjects, known, newest_scored)
+    work = Work(measure, today, int((scored.any(axis=1) & ~active).sum()), withdrawn)
+    if (standing := read_standing(connection, histories, measure, today)) is None:
+        return work
+    stale, stale_ahead = _stale(standing.panel, standing.decided, known.hashes[active])
+    parts = _parts(standing.panel, stale, stale_ahead, standing.calibrations, standing.memory, today)
+    return replace(work, standing=standing, parts=parts)
+
+
+def judge_work(work: Work) -> Sequence[Verdicts]:
+    """The verdicts of each part; reads and writes nothing."""
+    verdicts_of: list[Verdicts] = []
+    if work.standing is None:
+        return verdicts_of
+    standing, calibrations = work.standing, dict(work.standing.calibrations)
+    for part in work.parts:
+        decided = standing.decided.of(part.rows)
         verdicts = judge(
-            of_part,
-            memory.of(part.rows),
-            decided_part.budgets,
-            decided_part.thresholds_when_high_is_bad,
+            standing.panel.of(part.rows),
+            standing.memory.of(part.rows),
+            decided.budgets,
+            decided.thresholds_when_high_is_bad,
             part.judged,
             calibrations,
-            decided_part.without_prophet,
+            decided.without_prophet,
             standing.lessons,
         )
         calibrations |= verdicts.calibrations
-        places = np.flatnonzero(part.rows)
+        verdicts_of.append(verdicts)
+    return verdicts_of
+
+
+def store(connection: Connection, work: Work, verdicts_of: Sequence[Verdicts]) -> Outcome:
+    """Store a measure's verdicts and all that they teach, and register what was fitted.
+
+    Args:
+        connection: the transaction in which the work was prepared.
+        work: from `prepare`.
+        verdicts_of: from `judge_work`.
+    """
+    outcome = Outcome(templates_inactive=work.templates_inactive, rows_changed=work.withdrawn)
+    if (standing := work.standing) is None:
+        return outcome
+    panel, decided, measure, today = standing.panel, standing.decided, work.measure, work.today
+    outcome = replace(outcome, templates=len(panel.subjects))
+    if not work.parts:
+        return outcome
+    parts_rows, calibrations = [], dict[date, Calibration]()
+    for part, verdicts in zip(work.parts, verdicts_of, strict=True):
+        of_part, decided_part, places = panel.of(part.rows), decided.of(part.rows), np.flatnonzero(part.rows)
+        calibrations |= verdicts.calibrations
         if part.judged.any():
             parts_rows.append(judged_rows(of_part, verdicts, decided_part, places))
         if part.looks_ahead:
             parts_rows.append(ahead_rows(of_part, verdicts, decided_part, places, today))
             stored.write_memory(connection, measure, of_part, verdicts.memory, decided_part.memory_hashes[:, -1])
-        verdicts_of.append((places, verdicts))
-    if not parts:
-        return Outcome(templates=len(panel.subjects), templates_inactive=inactive, rows_changed=withdrawn)
     new_days = calibrations.keys() - standing.calibrations.keys()
     stored.write_calibrations(connection, measure, {day: calibrations[day] for day in new_days})
     rows = joined_rows(parts_rows)
@@ -109,18 +155,16 @@ def forecast(connection: Connection, histories: Histories, measure: Measure, tod
     if len(rows.place):
         fits, which = fits_of(panel, rows, decided.hashes)
         if len(fits.place):
-            ids, versions, new = register(
-                connection, measure, panel.subjects, METHODS, fits, _parameters(panel, verdicts_of)
-            )
+            parameters = _parameters(panel, work.parts, verdicts_of)
+            ids, versions, new = register(connection, measure, panel.subjects, METHODS, fits, parameters)
             rows = rows.with_models(which, ids, versions)
             promoted = _crown(connection, measure, panel, rows, today)
     changed = stored.write_forecasts(connection, measure, panel.subjects, METHODS, rows)
-    return Outcome(
-        templates=len(panel.subjects),
-        templates_inactive=inactive,
-        templates_judged_anew=int(np.any([part.rows for part in parts], axis=0).sum()),
+    return replace(
+        outcome,
+        templates_judged_anew=int(np.any([part.rows for part in work.parts], axis=0).sum()),
         days_judged=int((~np.isnan(rows.actual)).sum()),
-        rows_changed=withdrawn + changed,
+        rows_changed=work.withdrawn + changed,
         models_registered=new,
         promotions=promoted,
     )
@@ -167,19 +211,17 @@ def _ahead_hashes(panel: Panel, hashes: Hashes, *decided: Floats) -> Hashes:
     return joined(hashes[:, -1], *decided, changes, recipe)
 
 
-def _stale(connection: Connection, panel: Panel, decided: Decided, today: date) -> tuple[Bools, Bools]:
-    """(n, T) days to be judged, and (n) whose coming days are to be forecast."""
+def _stale(panel: Panel, decided: Decided, found: Hashes) -> tuple[Bools, Bools]:
+    """(n, T) days to be judged, and (n) whose coming days are to be forecast; `found` are told."""
     n, columns = panel.values.shape
-    newest = min(JUDGED_DAYS, columns)
-    first_day = today - timedelta(days=newest)
-    found, known = stored.read_hashes(connection, panel.subjects, decided.measure, first_day, newest + HORIZON)
+    newest = found.shape[1] - HORIZON
     stale = np.zeros((n, columns), dtype=np.bool_)
     recent = slice(columns - newest, columns)
-    same = known[:, :newest] & (found[:, :newest] == decided.hashes[:, recent])
+    same = found[:, :newest] == decided.hashes[:, recent]
     scored = ~np.isnan(panel.values)
     ages = scored.cumsum(axis=1)
     stale[:, recent] = ~same & scored[:, recent] & (ages[:, recent] > MIN_DAYS)
-    ahead = known[:, newest:] & (found[:, newest:] == decided.ahead_hashes[:, None])
+    ahead = found[:, newest:] == decided.ahead_hashes[:, None]
     return stale, ~ahead.all(axis=1) & (ages[:, -1] >= MIN_DAYS)
 
 
@@ -211,18 +253,15 @@ def _parts(
     return [fleet, _Part(late, of_late[late], looks_ahead=False)] if late.any() else [fleet]
 
 
-def _parameters(panel: Panel, verdicts_of: list[tuple[np.ndarray, Verdicts]]) -> Floats:
-    parameters = None
-    for places, verdicts in verdicts_of:
-        learnt = learnt_parameters(verdicts)
-        if parameters is None:
-            parameters = np.full((len(panel.subjects), learnt.shape[1]), np.nan)
-        parameters[places] = learnt
-    assert parameters is not None  # noqa: S101 - there is at least one part
+def _parameters(panel: Panel, parts: Sequence[_Part], verdicts_of: Sequence[Verdicts]) -> Floats:
+    learnt = [learnt_parameters(verdicts) for verdicts in verdicts_of]
+    parameters = np.full((len(panel.subjects), learnt[0].shape[1]), np.nan)
+    for part, of_part in zip(parts, learnt, strict=True):
+        parameters[part.rows] = of_part
     return parameters
 
 
 def _crown(connection: Connection, measure: Measure, panel: Panel, rows: stored.Rows, today: date) -> int:
-    first = (rows.day == (today - stored.EPOCH).days) & (rows.model_version > 0)
+    first = (rows.day == (today - EPOCH).days) & (rows.model_version > 0)
     subjects = [panel.subjects[place] for place in rows.place[first]]
     return crown(connection, measure, subjects, rows.model_id[first])

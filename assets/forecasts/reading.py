@@ -4,14 +4,15 @@ Belongs here: SQL that reads what others have written. Does not belong here: wha
 (`stored`, `registry`), any judgement (`judging`).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID
 
 import numpy as np
 
+from assets.forecasts.binary_rows import EPOCH
 from assets.forecasts.budgets import DEFAULT_BUDGET_WEEKS
 from assets.forecasts.history import Subject
 from assets.forecasts.judging import JUDGED_DAYS
@@ -21,29 +22,37 @@ from storage.database import Connection
 
 # More than a judgement of the newest days looks back, so that it doesn't depend on the date of the run.
 REACH = timedelta(days=REPLAYED_DAYS + BLOCK + JUDGED_DAYS)
+_DAY_BYTES = 4
 # Nobody waits for the forecast of a template that has sent nothing for so long.
 INACTIVE_AFTER = timedelta(days=60)
 
-# A row a template, its days as numbers of 4 and 8 bytes: as rows and objects they would take ten times the time. All
-# aggregates of a group see its rows in the same order; which one that is makes no difference, since each has its day.
-_DAYS = """
+# All aggregates of a template see its months in the same order; which one that is makes no difference, since each day
+# has its date.
+_MONTHS = """
 select
     tenant_id,
     template_id,
     min(template) as template,
-    string_agg(int4send(date - %(first_day)s), '') as days,
-    string_agg(float8send(coalesce(drift_score, 'NaN')), '') as drift,
-    string_agg(float8send(drift_count), '') as drift_count,
-    string_agg(float8send(coalesce(reliability_score, 'NaN')), '') as reliability,
-    string_agg(float8send(reliability_count), '') as reliability_count
-from marts.drift_history
-where
-    date >= %(first_day)s and date < %(today)s
-    and (%(parts)s = 1 or mod(hashtextextended(template_id::text, 0), %(parts)s) in (%(part)s, %(part)s - %(parts)s))
-group by tenant_id, template_id
-order by tenant_id, template_id
+    string_agg(days, '') as days,
+    string_agg(drift_scores, '') as drift,
+    string_agg(drift_counts, '') as drift_count,
+    string_agg(reliability_scores, '') as reliability,
+    string_agg(reliability_counts, '') as reliability_count
+from intermediate.int_score_months
+where month >= date_trunc('month', %(since)s::date)::date and month < %(today)s and """
+# The same for all parts of a fleet.
+_FIRST_DAY = """
+select greatest(%(since)s::date, min(month)) from intermediate.int_score_months
+where month >= date_trunc('month', %(since)s::date)::date and month < %(today)s
+having count(*) > 0
 """
-_FIRST_DAY = "select min(date) from marts.drift_history where date >= %(since)s"
+_GROUPED = " group by tenant_id, template_id order by tenant_id, template_id"
+_OF_PART = """(
+    %(parts)s = 1 or mod(hashtextextended(template_id::text, 0), %(parts)s) in (%(part)s, %(part)s - %(parts)s)
+)"""
+_OF_TEMPLATES = """(tenant_id, template_id) in (
+    select * from unnest(%(tenant_ids)s::text[], %(template_ids)s::uuid[])
+)"""
 # An extractor that a template's first day has already is no change.
 _NEW_EXTRACTORS = """
 select tenant_id, template_id, first_date
@@ -129,21 +138,38 @@ def read_histories(connection: Connection, today: date, part: int = 0, parts: in
         part: from 0; only templates of this part.
         parts: into how many the fleet is cut.
     """
-    row = connection.execute(_FIRST_DAY, {"since": today - REACH}).fetchone()
-    first_day = min((row and row[0]) or today, today)
-    rows = connection.execute(
-        _DAYS, {"first_day": first_day, "today": today, "part": part, "parts": parts}, binary=True
-    ).fetchall()
+    return _read(connection, today, _OF_PART, {"part": part, "parts": parts})
+
+
+def read_histories_of(connection: Connection, today: date, templates: Sequence[tuple[str, UUID]]) -> Histories:
+    """As `read_histories`, of templates by tenant and identifier."""
+    tenant_ids, template_ids = ([key[place] for key in templates] for place in (0, 1))
+    return _read(connection, today, _OF_TEMPLATES, {"tenant_ids": tenant_ids, "template_ids": template_ids})
+
+
+def _read(connection: Connection, today: date, which: LiteralString, values: Mapping[str, object]) -> Histories:
+    between = {"since": today - REACH, "today": today}
+    row = connection.execute(_FIRST_DAY, between).fetchone()
+    first_day = row[0] if row else today
+    rows = connection.execute(_MONTHS + which + _GROUPED, {**values, **between}, binary=True).fetchall()
+    days = np.frombuffer(b"".join(row[3] for row in rows), ">i4").astype(np.int64) + EPOCH.toordinal()
+    place = np.repeat(np.arange(len(rows)), [len(row[3]) // _DAY_BYTES for row in rows])
+    kept = (days >= first_day.toordinal()) & (days < today.toordinal())
+    cells = place[kept], days[kept] - first_day.toordinal()
     shape = len(rows), (today - first_day).days
-    names: tuple[Measure, ...] = ("drift", "reliability")
-    values = {name: np.full(shape, np.nan) for name in names}
-    counts = {name: np.zeros(shape) for name in names}
-    for place, (_, _, _, days, *measured) in enumerate(rows):
-        at = np.frombuffer(days, ">i4")
-        for name, scores, evaluations in zip(names, measured[::2], measured[1::2], strict=True):
-            values[name][place, at] = np.clip(np.frombuffer(scores, ">f8"), 0.0, 1.0)
-            counts[name][place, at] = np.frombuffer(evaluations, ">f8")
-    return Histories(tuple(Subject(*row[:3]) for row in rows), first_day, values, counts)
+
+    def spread(column: int, gap: float) -> Floats:
+        told = np.frombuffer(b"".join(row[column] for row in rows), ">f8")
+        values = np.full(shape, gap)
+        values[cells] = told[kept]
+        return values
+
+    return Histories(
+        tuple(Subject(*row[:3]) for row in rows),
+        first_day,
+        {"drift": np.clip(spread(4, np.nan), 0.0, 1.0), "reliability": np.clip(spread(6, np.nan), 0.0, 1.0)},
+        {"drift": spread(5, 0.0), "reliability": spread(7, 0.0)},
+    )
 
 
 def read_events(connection: Connection, histories: Histories, measure: Measure) -> Bools:

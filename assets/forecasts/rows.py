@@ -10,13 +10,14 @@ from datetime import date, timedelta
 import numpy as np
 import numpy.typing as npt
 
+from assets.forecasts.binary_rows import EPOCH
 from assets.forecasts.fingerprints import Hashes
 from assets.forecasts.judging import Verdicts
 from assets.forecasts.panel import Bools, Floats, Measure, Panel
 from assets.forecasts.registry import Fits
 from assets.forecasts.replay import BLOCK, REPLAYED_DAYS, block_of
 from assets.forecasts.state import State
-from assets.forecasts.stored import EPOCH, Rows
+from assets.forecasts.stored import Rows
 
 _NO_MODEL = np.zeros(1, dtype="V16")
 

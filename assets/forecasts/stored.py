@@ -1,7 +1,7 @@
-"""What forecasts have written: verdicts, calibrations and memory, read back and written anew where they differ.
+"""What forecasts have written: calibrations and memory, read back; these and verdicts written where they differ.
 
 Belongs here: SQL over `ml.drift_forecasts`, `ml.forecast_calibrations` and `ml.forecast_memory`. Does not belong here:
-what is in them (`judging`), the registry of models (`registry`).
+what is in them (`judging`), which verdicts there are (`told`), the registry of models (`registry`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,23 +23,11 @@ from assets.forecasts.replay import BLOCK, Lessons, Memory, block_of
 from storage.database import Connection
 
 Ints = npt.NDArray[np.int32]
-# PostgreSQL's dates are days since then.
-EPOCH = date(2000, 1, 1)
 
 _CALIBRATION_LAYOUT = f"{RECIPE}:{layout_of(Calibration)}"
 _LESSONS_LAYOUT = f"{RECIPE}:{layout_of(Lessons)}"
 # Whoever forecasts holds it from reading to writing: two at once would write over each other's verdicts.
 _ONE_WRITER = "lock table ml.forecast_memory in share row exclusive mode"
-_STORED = """
-select
-    tenant_id,
-    template_id,
-    string_agg(int4send(date - %(first_day)s), '') as days,
-    string_agg(int8send(history_hash), '') as hashes
-from ml.drift_forecasts
-where measure = %(measure)s and date >= %(first_day)s
-group by tenant_id, template_id
-"""
 _FRESH = """
 create temporary table fresh_subjects (
     place integer primary key, tenant_id text not null, template_id uuid not null, template text not null
@@ -147,25 +135,6 @@ where
      excluded.model_id, excluded.model_version)
 """
 
-# No history has a fingerprint of 0 but by chance: should the day come back, it is judged again.
-_WITHDRAW = """
-update ml.drift_forecasts as stored
-set actual = null, p_value = null, is_anomaly = false, evaluation_count = 0, history_hash = 0, computed_at = now()
-where
-    stored.measure = %(measure)s
-    and stored.date >= %(since)s
-    and stored.date < %(today)s
-    and stored.actual is not null
-    and not exists (
-        select from marts.drift_history as history
-        where
-            history.tenant_id = stored.tenant_id
-            and history.template_id = stored.template_id
-            and history.date = stored.date
-            and case stored.measure when 'drift' then history.drift_score else history.reliability_score end is not null
-    )
-"""
-
 
 @dataclass(frozen=True)
 class Rows:
@@ -212,23 +181,6 @@ def one_writer(connection: Connection) -> None:
     connection.execute(_ONE_WRITER)
 
 
-def read_hashes(
-    connection: Connection, subjects: Sequence[Subject], measure: Measure, first_day: date, days: int
-) -> tuple[Hashes, Bools]:
-    """The fingerprints that stored forecasts were made by: (n, days), and where there is one."""
-    hashes, known = np.zeros((len(subjects), days), dtype=np.int64), np.zeros((len(subjects), days), dtype=np.bool_)
-    places = _places(subjects)
-    values = {"measure": measure, "first_day": first_day}
-    for tenant_id, template_id, at, numbers in connection.execute(_STORED, values, binary=True):
-        if (place := places.get((tenant_id, template_id))) is None:
-            continue
-        columns = np.frombuffer(at, ">i4")
-        within = columns < days
-        hashes[place, columns[within]] = np.frombuffer(numbers, ">i8")[within]
-        known[place, columns[within]] = True
-    return hashes, known
-
-
 def write_forecasts(
     connection: Connection, measure: Measure, subjects: Sequence[Subject], methods: Sequence[str], rows: Rows
 ) -> int:
@@ -252,12 +204,6 @@ def write_forecasts(
         changed = cursor.execute(_WRITE, {"measure": measure, "methods": list(methods)}).rowcount
         cursor.execute(_DROP_FRESH)
     return changed
-
-
-def withdraw_verdicts(connection: Connection, measure: Measure, today: date) -> int:
-    """Take back verdicts on days that have no score any longer, records of them having been corrected; how many."""
-    values = {"measure": measure, "since": today - timedelta(days=JUDGED_DAYS), "today": today}
-    return connection.execute(_WITHDRAW, values).rowcount
 
 
 def read_calibrations(connection: Connection, measure: Measure, today: date) -> dict[date, Calibration]:

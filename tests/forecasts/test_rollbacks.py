@@ -25,7 +25,7 @@ DOOMED = """
 import os, signal, sys
 from datetime import date
 from assets.forecasts import stored
-from assets.forecasts.forecasting import forecast
+from assets.forecasts.forecasting import judge_work, prepare, store
 from assets.forecasts.reading import read_histories
 from storage.database import connect
 from storage.postgres_url import PostgresUrl
@@ -33,7 +33,8 @@ from storage.postgres_url import PostgresUrl
 today = date.fromisoformat(sys.argv[2])
 with connect(PostgresUrl.parse(sys.argv[1])) as connection:
     stored.one_writer(connection)
-    outcome = forecast(connection, read_histories(connection, today), "drift", today)
+    work = prepare(connection, read_histories(connection, today), "drift", today)
+    outcome = store(connection, work, judge_work(work))
     assert outcome.rows_changed > 500
     os.kill(os.getpid(), signal.SIGKILL)
 """
