@@ -32,7 +32,7 @@ restated as (
 {% else %}
 restated as (
     select
-        date_trunc('month', date)::date as month,
+        date_trunc('month', templates_daily.date)::date as month,
         templates_daily.*
     from templates_daily
 ),
