@@ -38,6 +38,9 @@ METHODS: tuple[Method, ...] = get_args(Method)
 JUDGED_DAYS = RECALLED
 MIN_DAYS = 7  # scored days before a template's first verdict: one of each weekday
 DEFAULT_WEEKS = 26.0
+# Days of history from which on a calibration, which costs as much as all else of a day, is learnt on Mondays alone: by
+# then another day changes next to nothing.
+CALIBRATED_WEEKLY_FROM = 60
 SLOW_DAYS = 90  # what the slow channel looks back; its evidence is usually a week old
 # Half a point of drift: a constant history must not alarm on rounding.
 MIN_HALF_WIDTH = 0.005
@@ -132,13 +135,18 @@ def judge(
     levels = np.broadcast_to(np.asarray(thresholds, dtype=float), (n,))
     verdicts = _empty(days, n)
     used: dict[date, Calibration] = {}
+    taught: dict[int, Calibration] = {}
     for block, chosen in groupby([*days, columns], key=lambda column: replay.block_of(_date(panel, column))):
         group = list(chosen)
         learnt = lessons_of(block, known, lessons or {}) or replay.learn(panel, block)
         replayed = replay.replay(panel, block, learnt.fleet, group[0], min(group[-1] + 1, columns), memory, shut_out)
         for column in group:
             day = _date(panel, column)
-            used[day] = known.get(day) or _calibrate(panel, replayed, learnt, column)
+            if day not in known:
+                at = _taught_at(panel, replayed, column)
+                calibrated = known.get(_date(panel, at)) or taught.get(at)
+                known[day] = taught[at] = calibrated or _calibrate(panel, replayed, learnt, at)
+            used[day] = known[day]
             if column < columns:
                 _judge_day(verdicts, int(np.searchsorted(days, column)), panel, replayed, used[day], rates, column)
     for name in ("yhat", "lower", "upper", "p_value", "innovations", "slow"):
@@ -184,6 +192,12 @@ def _empty(days: list[int], n: int) -> dict[str, np.ndarray]:
         "down_weighted": np.zeros(shape, dtype=bool),
         "method": np.full(shape, METHODS.index("ewma"), dtype=np.int8),
     }
+
+
+def _taught_at(panel: Panel, replayed: Replay, column: int) -> int:
+    """The column on which a day's calibration is learnt: its Monday's, while the fleet is young its own."""
+    monday = column - _date(panel, column).weekday()
+    return monday if monday - replayed.start >= CALIBRATED_WEEKLY_FROM else column
 
 
 def _calibrate(panel: Panel, replayed: Replay, lessons: Lessons, column: int) -> Calibration:
