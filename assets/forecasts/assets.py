@@ -142,7 +142,7 @@ def learn_of_templates(
 @dg.asset(
     deps=["drift_forecasts"],
     description=(
-        "How forecasts of the last 90 days did, by template and method: loss and coverage of each, tried once a week, "
+        "How forecasts of the last 90 days did, by template and method: loss and coverage of each, tried every four weeks, "
         "by which champions are chosen; and alarms against those that the budget lets come without a cause."
     ),
     group_name=_GROUP,
