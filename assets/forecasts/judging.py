@@ -40,7 +40,7 @@ MIN_DAYS = 7  # scored days before a template's first verdict: one of each weekd
 DEFAULT_WEEKS = 26.0
 # Days of history from which on a calibration, which costs as much as all else of a day, is learnt on Mondays alone: by
 # then another day changes next to nothing.
-CALIBRATED_WEEKLY_FROM = 60
+CALIBRATED_WEEKLY_FROM = 28
 SLOW_DAYS = 90  # what the slow channel looks back; its evidence is usually a week old
 # Half a point of drift: a constant history must not alarm on rounding.
 MIN_HALF_WIDTH = 0.005
