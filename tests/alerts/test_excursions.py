@@ -143,3 +143,37 @@ def test_lists_of_alerts_tell_a_templates_two_alerts_apart_and_why_one_is_over(
     table = run.invoke(app, ["alert", "list", "-t", tenant]).stdout
     assert all(text in table for text in ("drift_score", "reliability_score", "by_hand"))
     assert events(connection, TYPE)[-1]["alert"]["resolved_because"] == "by_hand"  # type: ignore[index]
+
+
+@pytest.mark.begins(after=prepare)
+def test_an_accepted_level_is_what_is_ahead_from_the_next_refresh_on_with_and_without_memory(
+    database: Database, connection: Connection
+) -> None:
+    known = calm(default_rng(12), 100)
+    fill(connection, TENANT, "moved", [*known[:-6], *(value + 0.2 for value in known[-6:])])
+    connection.execute(KNOWN)
+    ahead = "select avg(yhat) from ml.drift_forecasts where template = 'moved' and measure = 'drift' and actual is null"
+    judged = "select * from ml.drift_forecasts where actual is not null order by forecast_id"
+    coming = """
+        select template, measure, date, yhat, yhat_upper, p_crossing from ml.drift_forecasts where actual is null
+        order by template, measure, date
+    """
+    materialize(database)
+    scan(connection, NOW)
+    stands, [(before,)] = connection.execute(judged).fetchall(), connection.execute(ahead).fetchall()
+    [alert] = [
+        row
+        for row in list_alerts(connection, TENANT, template="moved", event_type=TYPE)
+        if "drift" in str(row["metric"])
+    ]
+    rebaseline(connection, TENANT, alert["alert_id"], reason="new forms", author="ops", now=NOW)  # type: ignore[arg-type]
+    materialize(database)
+    [(after,)] = connection.execute(ahead).fetchall()
+    assert before < 0.15
+    assert after > 0.25
+    assert connection.execute(judged).fetchall() == stands
+    said = connection.execute(coming).fetchall()
+    connection.execute("truncate ml.forecast_memory")
+    connection.execute("delete from ml.drift_forecasts where actual is null")
+    materialize(database)
+    assert connection.execute(coming).fetchall() == said

@@ -69,7 +69,7 @@ def test_two_nights_at_once_write_the_rows_of_one(database: Database, connection
     assert race(database, connection, "ml.forecast_memory") == []
     together = content(connection)
     assert race(database, connection, "ml.forecast_champions", "forecast_backtests", "drift_anomalies") == []
-    connection.execute("update ml.forecast_backtests set tried_on = tried_on - 7")
+    connection.execute("update ml.forecast_backtests set tried_on = tried_on - 28")
     assert race(database, connection, "ml.forecast_champions", "forecast_backtests") == []
     assert content(connection) == together
     tables = ", ".join(f"ml.{name}" for name in TABLES)
