@@ -6,7 +6,7 @@
   all been corrected away is no day any more: it takes back what was told of it, and does nothing else.
 * `drift_predicted`: the probability that a template's score crosses the bound of `drift_high`, or of `reliability_low`,
   within a week, by the newest forecast. Its window is the history that the forecast was fitted on; the day on which
-  the probability passes the threshold is in the baseline.
+  the probability passes the threshold is in the baseline. Where nothing has come since, it ends with that week.
 * `feature_drift`: the largest shift of a feature's mean on a day, in standard deviations of the 28 days before, of
   those that chance does not explain. A day tests all features of a template, so each p-value counts as many times
   (Bonferroni).
@@ -248,6 +248,23 @@ seen as (
     from rules
     inner join forecasts using (tenant_id, template_id, measure)
     where forecasts.fitted_to >= (%(now)s - rules.max_age)::date
+),
+
+outdated as (
+    select
+        rules.tenant_id, rules.template, rules.metric, rules.threshold, rules.severity, rules.for_n, rules.clear_n,
+        alerts.value, alerts.evaluation_count, alerts.window_start as starts,
+        alerts.window_end + %(horizon)s * interval '1 day' as ends,
+        concat_ws('|', rules.value, rules.bound) as rule
+    from rules
+    inner join alerting.alerts using (tenant_id, event_type, template, metric)
+    where
+        alerts.status in ('pending', 'firing')
+        and alerts.window_end + %(horizon)s * interval '1 day' <= %(now)s
+        and not exists (
+            select from seen
+            where (seen.tenant_id, seen.template, seen.metric) = (rules.tenant_id, rules.template, rules.metric)
+        )
 )
 
 select
@@ -276,9 +293,15 @@ select
             'bound', seen.crossed, 'expected_on', seen.expected_on
         ))
     ) as basis,
-    seen.days as contributors
+    seen.days as contributors,
+    false as is_outdated
 from seen
-order by seen.fitted_to, seen.tenant_id, seen.template, seen.metric
+union all
+select
+    tenant_id, %(event_type)s, metric, template, '', '', value, threshold, false, false, severity, for_n, 1, starts,
+    ends, evaluation_count, rule, null, '[]', true
+from outdated
+order by ends, tenant_id, template, metric
 """  # noqa: S608 - constants of this module
 
 _FEATURES = f"""

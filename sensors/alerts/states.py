@@ -20,8 +20,9 @@ An alert's `window_end` is the end of the newest data it has judged. What is old
   is neither: nobody is told that a threshold was moved. A finding whose data is gone is retracted, too; of an alert
   that didn't tell it, it says nothing.
 
-What ends an alert says why: the data is within bounds, or forecasts have taken a level of its own for the normal one.
-Of the second kind is a day that is nearer to the newest breach than to what was expected then.
+What ends an alert says why: the data is within bounds; forecasts have taken a lasting change for the normal level, so
+that the day and what is expected of it are both nearer to the newest breach than to what was expected then; or the time
+that was forecast is over, and nothing newer is known.
 
 Without an alert there is nothing to be late for: the first breach opens one.
 """
@@ -36,7 +37,7 @@ Status = Literal["ok", "pending", "firing", "resolved"]
 Told = Literal["firing", "resolved", "amended", "retracted"]
 Source = Literal["evaluation", "window", "finding", "one_shot"]
 Comparison = Literal["above", "below"]
-Ending = Literal["within_bounds", "new_level", "by_hand", "rebaselined"]
+Ending = Literal["within_bounds", "new_level", "outdated", "by_hand", "rebaselined"]
 
 CONTRIBUTORS = 5
 MATERIAL_SHARE = 0.1
@@ -71,6 +72,7 @@ class Observation:
         for_n: consecutive breaches that make it fire.
         is_final: nothing but late data changes it; false of a day that isn't over.
         is_withdrawn: of a finding: its data has been corrected away; `value` then means nothing.
+        is_outdated: of a finding: what was found is of a time that is over; nothing newer is known.
         rule: what people have set that it was judged by, as text to compare.
         basis: where bound and baseline come from; JSON.
         contributors: what brings most of the value, worst first; JSON. Empty: the evaluation itself.
@@ -93,6 +95,7 @@ class Observation:
     comparison: Comparison = "above"
     is_final: bool = True
     is_withdrawn: bool = False
+    is_outdated: bool = False
     rule: str = ""
     basis: Mapping[str, object] | None = None
     contributors: Sequence[Mapping[str, object]] = ()
@@ -249,12 +252,19 @@ def is_material(told: float, now: float) -> bool:
 
 
 def _ending(alert: Alert, seen: Observation) -> Ending:
-    forecast = (alert.baseline or {}).get("forecast")
-    expected = forecast.get("expected") if isinstance(forecast, Mapping) else None
-    if expected is None:
+    if seen.is_outdated:
+        return "outdated"
+    then, now = _expected(alert.baseline), _expected(seen.basis)
+    if then is None or now is None:
         return "within_bounds"
-    stays = abs(seen.value - alert.value) < abs(seen.value - float(expected))
+    stays = all(abs(level - alert.value) < abs(level - then) for level in (seen.value, now))
     return "new_level" if stays else "within_bounds"
+
+
+def _expected(basis: Mapping[str, object] | None) -> float | None:
+    forecast = (basis or {}).get("forecast")
+    expected = forecast.get("expected") if isinstance(forecast, Mapping) else None
+    return None if expected is None else float(str(expected))
 
 
 def _is_late(alert: Alert, seen: Observation) -> bool:

@@ -56,6 +56,7 @@ _TITLES_OF_RELIABILITY = {
 _ENDINGS = {
     "within_bounds": "Back within bounds",
     "new_level": "Forecasts have taken its level for the normal one",
+    "outdated": "The week that was forecast is over",
     "by_hand": "Ended by hand",
     "rebaselined": "Its level was accepted",
 }

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 from alert_rows import NOW as NOON
-from alert_rows import events, forecast, statuses
+from alert_rows import events, forecast, predict, statuses
 from forecast_marts import NOW, TENANT, YESTERDAY, calm, fill, materialize, prepare
 from numpy.random import default_rng
 from typer.testing import CliRunner
@@ -14,6 +14,7 @@ from orchestration.cli import app
 from sensors.alerts.administration import list_alerts, show_alert
 from sensors.alerts.rebaselines import rebaseline
 from sensors.alerts.scan import scan
+from sensors.alerts.thresholds import set_threshold
 from storage.database import Connection, Database
 from storage.settings import Settings
 
@@ -123,6 +124,30 @@ def test_a_day_at_a_level_that_somebody_has_accepted_is_not_far_from_where_it_wa
     endings = [row["resolved_because"] for row in list_alerts(connection, tenant)]
     assert endings == ["within_bounds", "rebaselined"]
     assert show_alert(connection, tenant, first["alert_id"])["resolved_because"] == "rebaselined"  # type: ignore[arg-type]
+
+
+def test_a_prediction_is_over_with_its_week_where_nothing_has_come_since(connection: Connection, tenant: str) -> None:
+    predict(connection, tenant, NOON, 0.96)
+    for ahead in (0, 6, 7, 7, 20):
+        scan(connection, NOON + ahead * DAY)
+        assert statuses(connection, "drift_predicted") == ["firing", "resolved"][: 2 if ahead > 6 else 1]
+    over = events(connection, "drift_predicted")[1]
+    assert (over["alert"]["resolved_because"], over["metric"]["window_end"]) == (  # type: ignore[index]
+        "outdated",
+        "2026-05-17T00:00:00Z",
+    )
+    predict(connection, tenant, NOON + 20 * DAY, 0.9)
+    scan(connection, NOON + 20 * DAY)
+    assert statuses(connection, "drift_predicted") == ["firing", "resolved", "firing"]
+
+
+def test_a_wider_margin_ends_an_anomaly_within_bounds_whatever_its_level(connection: Connection, tenant: str) -> None:
+    forecast(connection, tenant, TODAY - 2 * DAY, anomaly=True, actual=0.4)
+    scan(connection, NOON - DAY)
+    set_threshold(connection, tenant, TYPE, 0.5)
+    forecast(connection, tenant, TODAY - DAY, anomaly=True, actual=0.4)
+    scan(connection, NOON)
+    assert [row["resolved_because"] for row in list_alerts(connection, tenant)] == ["within_bounds"]
 
 
 def test_lists_of_alerts_tell_a_templates_two_alerts_apart_and_why_one_is_over(
