@@ -87,14 +87,15 @@ def prepare(connection: Connection, histories: Histories, measure: Measure, toda
     """
     scored = ~np.isnan(histories.values[measure])
     active = _active(scored)
-    newest = min(JUDGED_DAYS, histories.days)
-    known = told.read_told(connection, histories.subjects, measure, today, newest, HORIZON)
-    newest_scored = scored[:, histories.days - newest :]
+    known = told.read_told(connection, histories.subjects, measure, today, JUDGED_DAYS, HORIZON)
+    # History may have become shorter than what has been told of it.
+    before = max(JUDGED_DAYS - histories.days, 0)
+    newest_scored = np.pad(scored[:, -JUDGED_DAYS:], ((0, 0), (before, 0)))
     withdrawn = told.withdraw(connection, measure, histories.subjects, known, newest_scored)
     work = Work(measure, today, int((scored.any(axis=1) & ~active).sum()), withdrawn)
     if (standing := read_standing(connection, histories, measure, today)) is None:
         return work
-    stale, stale_ahead = _stale(standing.panel, standing.decided, known.hashes[active])
+    stale, stale_ahead = _stale(standing.panel, standing.decided, known.hashes[active, before:])
     parts = _parts(standing.panel, stale, stale_ahead, standing.calibrations, standing.memory, today)
     return replace(work, standing=standing, parts=parts)
 
