@@ -48,7 +48,7 @@ def show_(
     """Show a template's versions, the newest first: each fitted on the days before a Monday, and never changed."""
     with _of_tenant(tenant) as connection:
         rows = list_versions(connection, tenant, template, measure, limit)
-    show(rows, as_json, title=f"Versions of {template}, {measure}")
+    show(rows, as_json, title=f"Versions of {template}, {measure}", empty=f"none is registered yet: {FIRST_VERSION}")
 
 
 @app.command()

@@ -52,7 +52,7 @@ order by template, measure, date
 def forecast(*arguments: str) -> tuple[int, str]:
     """The command's exit status and what it printed."""
     result = CliRunner().invoke(app, ["forecast", *arguments, "--tenant", TENANT])
-    return result.exit_code, result.output + str(result.exception or "")
+    return result.exit_code, " ".join((result.output + str(result.exception or "")).split())
 
 
 def test_a_rollback_pins_an_earlier_version_keeps_both_and_leaves_its_trace(
@@ -70,9 +70,13 @@ def test_a_rollback_pins_an_earlier_version_keeps_both_and_leaves_its_trace(
     code, told = forecast("rollback", *subject, "--to", "2", "--reason", "the newest follows a broken scanner")
     assert code == 0
     assert "from the next refresh on" in told
-    code, told = forecast("show", "--template", "short")
-    assert code != 0
-    assert "first week of scored days" in told
+    for shows in ("show", "history"):
+        code, told = forecast(shows, "--template", "short")
+        assert (code, "first week of scored days" in told) == (0, True)
+        code, told = forecast(shows, "--template", "shrot")
+        assert (code != 0, "nothing has landed under this name" in told) == (True, True)
+    told = forecast("rollback", "--template", "short", "--method", "ewma", "--reason", "too young")[1]
+    assert "drift of 'short' has no version yet" in told
     versions = "select model_id, version, method from ml.forecast_models order by model_id"
     before = connection.execute(versions).fetchall()
     champion = """
