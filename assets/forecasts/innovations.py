@@ -32,6 +32,10 @@ EVENT_NOISE_DAYS = 15.0  # a new extractor's noise may differ
 NOISE_KEPT = 0.99  # noise is that of the last months
 REGRESSION_KEPT = 0.995
 WEEKDAY_KEPT = 0.97  # a visit a week: the pattern of the last half year
+MIDWEEK = 3
+# A fleet's share counts as so many weekdays beside a template's own; and the least part of it, and the most at all.
+SHARE_WEEKDAYS = 7.0
+LEAST_SHARE, MOST_SHARE = 0.1, 100.0
 NEIGHBOUR = 0.1  # weight with which each memory leans on the next longer one: it carries gaps and first days
 MIN_SD = 0.0025  # a quarter of a point of drift at its steepest: below it all is rounding
 
@@ -58,6 +62,7 @@ def fresh(n: int, fleet: Fleet) -> State:
     state = State.of(np.zeros((SIZE, n)))
     state.within[:] = fleet.within[:, None]
     state.beta[:] = fleet.beta[:, None]
+    state.weekday_share[:] = fleet.weekday_share
     state.log_count[:] = np.log(50.0)
     state.anchor[:], state.anchor_variance[:] = fleet.level, fleet.level_variance
     return state
@@ -108,9 +113,7 @@ class Recursion:
         z = ((values - mean) / sd).astype(np.float32).astype(float)
         if structure is not None:
             structure.learn(weekday, values, np.abs(z) > FAR_OFF)
-        self._learn(
-            weekday, values, counts, observed, z, sd, mean, base, season, features, longest, usual, noise, relative
-        )
+        self._learn(weekday, values, counts, observed, z, sd, mean, season, features, longest, usual, noise, relative)
         return Outlook(mean, sd, tails, by_prophet), z
 
     def ahead(self, weekday: int, days: int, structure: Structure | None = None) -> tuple[Floats, Floats]:
@@ -172,7 +175,7 @@ class Recursion:
 
     def _season(self, weekday: int) -> Floats:
         state = self.state
-        prior = 1.0 / self.fleet.weekday_share
+        prior = 1.0 / state.weekday_share
         season: Floats = state.weekday_sum[weekday] / (state.weekday_weight[weekday] + prior)
         return season
 
@@ -185,7 +188,6 @@ class Recursion:
         z: Floats,
         sd: Floats,
         mean: Floats,
-        base: Floats,
         season: Floats,
         features: list[Floats],
         longest: Floats,
@@ -228,11 +230,9 @@ class Recursion:
             state.cross[row] = state.cross[row] * kept + scaled * features[row] * target
         state.regression_days[:] = state.regression_days * kept + learning
 
-        kept = np.where(weight > 0, WEEKDAY_KEPT, 1.0)
-        state.weekday_sum[weekday] = state.weekday_sum[weekday] * kept + weight * np.where(
-            weight > 0, values - base, 0.0
-        )
-        state.weekday_weight[weekday] = state.weekday_weight[weekday] * kept + weight
+        state.week[weekday] = np.where(weight > 0, values, mean)
+        state.week_weight[weekday] = weight
+        self._learn_weekday((weekday - MIDWEEK) % WEEK)
 
         state.sums[:] = state.sums * KEPT[:, None] + weight * deseasoned
         state.weights[:] = state.weights * KEPT[:, None] + weight
@@ -244,6 +244,18 @@ class Recursion:
         if accept.any():
             self._forget(accept)
             state.held[accept] = 0.0
+
+    def _learn_weekday(self, weekday: int) -> None:
+        """Let in a weekday, three days later, by the mean of the week around it: no other weekday's effect is in that.
+
+        A forecast in its place would have taken part of the effect for dependence from day to day, or the reverse.
+        """
+        state = self.state
+        weight = np.where(state.age >= WEEK, state.week_weight[weekday], 0.0)
+        middle = sum(state.week[row] for row in range(WEEK)) / WEEK
+        kept = np.where(weight > 0, WEEKDAY_KEPT, 1.0)
+        state.weekday_sum[weekday] = state.weekday_sum[weekday] * kept + weight * (state.week[weekday] - middle)
+        state.weekday_weight[weekday] = state.weekday_weight[weekday] * kept + weight
 
     def _forget(self, which: Bools) -> None:
         """Leave of the level what EVENT_WEIGHT of a day would tell."""
@@ -281,3 +293,9 @@ class Recursion:
         likelihood -= likelihood.max(axis=0)
         likely = fleet.within[:, None] * np.exp(likelihood)
         state.within[:] = likely / likely.sum(axis=0)
+        usual, _ = self._noise(state.typical_count)
+        visits = np.maximum(state.weekday_weight, 1.0)
+        excess = np.square(state.weekday_sum / visits) / usual - np.minimum(state.weekday_weight, 1.0) / visits
+        own = sum(excess[row] for row in range(WEEK))
+        share = (SHARE_WEEKDAYS * fleet.weekday_share + own) / (SHARE_WEEKDAYS + WEEK)
+        state.weekday_share[:] = np.clip(share, LEAST_SHARE * fleet.weekday_share, MOST_SHARE)
