@@ -128,7 +128,7 @@ class Recursion:
         sd = np.maximum(np.sqrt(usual + usual * self._uncertainty(weights, usual)), MIN_SD)
         means = np.empty((days, sums.shape[1]))
         for step in range(days):
-            memories = self._memories(sums, weights, usual)
+            memories = self._memories(sums, weights, usual, state.anchor)
             base = memories[-1] + self._pull(memories)
             means[step] = base + self._season((weekday + step) % WEEK)
             sums = sums * KEPT[:, None] + base
@@ -137,6 +137,26 @@ class Recursion:
             means = structure.ahead(weekday, means, state.beta)
         return means, sd
 
+    def growth(self, days: int) -> Floats:
+        """(days, n) sd of the coming days' errors in units of the first's.
+
+        An error on the first day is let into what the next days are forecast from: the squares of what follows add up.
+        """
+        state = self.state
+        usual, _ = self._noise(state.typical_count)
+        uncertain = self._uncertainty(state.weights, usual)
+        sums, weights = np.zeros(state.sums.shape), state.weights.copy()
+        error, squares = np.ones(len(usual)), uncertain.copy()
+        growth = np.empty((days, len(usual)))
+        for day in range(days):
+            squares = squares + np.square(error)
+            growth[day] = np.sqrt(squares / (1.0 + uncertain))
+            sums = sums * KEPT[:, None] + error
+            weights = weights * KEPT[:, None] + 1.0
+            memories = self._memories(sums, weights, usual, anchor=0.0)
+            error = memories[-1] + self._pull(memories)
+        return growth
+
     def _noise(self, counts: Floats) -> tuple[Floats, Floats]:
         """(n,) variance of a day of `counts` evaluations, and (K, n) what each law of within-day noise multiplies."""
         state, fleet = self.state, self.fleet
@@ -144,9 +164,9 @@ class Recursion:
         relative = relative_variance(counts)
         return np.sum(state.within * between * relative, axis=0), relative
 
-    def _memories(self, sums: Floats, weights: Floats, noise: Floats) -> list[Floats]:
+    def _memories(self, sums: Floats, weights: Floats, noise: Floats, anchor: Floats | float) -> list[Floats]:
         prior = self._prior_weight(noise)
-        longer = (sums[-1] + prior * self.state.anchor) / (weights[-1] + prior)
+        longer = (sums[-1] + prior * anchor) / (weights[-1] + prior)
         memories = [longer]
         for row in range(MEMORIES - 2, -1, -1):
             longer = (sums[row] + NEIGHBOUR * longer) / (weights[row] + NEIGHBOUR)
@@ -169,7 +189,7 @@ class Recursion:
 
     def _level(self, noise: Floats) -> tuple[Floats, list[Floats], Floats, Floats]:
         state = self.state
-        memories = self._memories(state.sums, state.weights, noise)
+        memories = self._memories(state.sums, state.weights, noise, state.anchor)
         features = [memories[row] - memories[row + 1] for row in range(FEATURES)]
         return memories[-1] + self._pull(memories), features, memories[-1], self._uncertainty(state.weights, noise)
 
@@ -261,7 +281,7 @@ class Recursion:
         """Leave of the level what EVENT_WEIGHT of a day would tell."""
         state = self.state
         usual, _ = self._noise(state.typical_count)
-        level = self._memories(state.sums, state.weights, usual)[-1]
+        level = self._memories(state.sums, state.weights, usual, state.anchor)[-1]
         variance = np.maximum(usual, MIN_SD**2) / EVENT_WEIGHT
         state.anchor[which], state.anchor_variance[which] = level[which], variance[which]
         state.sums[:, which] = 0.0
