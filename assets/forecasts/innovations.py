@@ -239,8 +239,8 @@ class Recursion:
         gain = seen * np.maximum(0.05, 1.0 / np.maximum(state.age, 1.0))
         state.log_count[:] += gain * (np.log(np.maximum(counts, 1.0)) - state.log_count)
 
-        # The fall after an incident would teach that nothing follows from yesterday.
-        learning = (weight > 0) & ~after_held
+        # The fall after an incident would teach that nothing follows from yesterday, the first weekdays that all does.
+        learning = (weight > 0) & ~after_held & (state.age > 2 * WEEK)
         kept = np.where(learning, REGRESSION_KEPT, 1.0)
         scaled = np.where(learning, weight / usual, 0.0)
         target = np.where(weight > 0, mean + error - season - longest, 0.0)
