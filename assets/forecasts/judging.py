@@ -306,14 +306,12 @@ def _ahead(
     buckets = buckets_of(replay.settled_now(panel, replayed), state.tails())
     score, _ = _upper_score(replayed, calibration, rates, buckets, replayed.innovations.shape[1])
     yhat, lower, upper = (np.empty((n, HORIZON)) for _ in range(3))
-    ordered = np.sort(calibration.paths, axis=0)
     beyond = normal_score_of(rates / 2.0)
+    growth = recursion.growth(HORIZON)
     for step in range(HORIZON):
-        # Errors grow with the horizon as the fleet's did, in units of the first day's.
-        growth = max(float(np.std(ordered[:, step])) / max(float(np.std(ordered[:, 0])), 1e-9), 1.0)
         day_score = score if step == 0 else beyond
         yhat[:, step], lower[:, step], upper[:, step] = _bounds(
-            means[step], sd * growth, day_score, calibration.quantiles, buckets, rates
+            means[step], sd * growth[step], day_score, calibration.quantiles, buckets, rates
         )
     crossing = _crossing(panel, state, means.T, sd, to_scale(thresholds), calibration.paths)
     silent = state.age < MIN_DAYS
