@@ -1,6 +1,7 @@
 """The arrivals sensor: follows landed batches and asks for one run a tick over the days they touch.
 
-What people decide about extractors changes what is learnt of them, and asks for a run too.
+What people decide about extractors changes what is learnt of them, and asks for a run too; so does an upgrade, whose
+migrations may drop what is computed.
 """
 
 import dagster as dg
@@ -9,7 +10,15 @@ from dagster import DagsterRunStatus, RunRecord, RunsFilter
 from assets.evaluations.arrivals import Arrivals, arrivals_since
 from assets.selection.decided import decided_since_learning
 from orchestration.patience import pause_after
-from orchestration.refresh import HORIZON_TAG, REFRESH_JOB, Refresh, plan_refresh, position
+from orchestration.refresh import (
+    HORIZON_TAG,
+    REFRESH_JOB,
+    SCHEMA_TAG,
+    Refresh,
+    is_upgraded_since,
+    plan_refresh,
+    position,
+)
 from orchestration.under_way import refresh_under_way
 from storage.clock import Clock
 from storage.database import Database
@@ -26,7 +35,7 @@ def arrivals_sensor() -> dg.SensorDefinition:
         minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Asks for one refresh over all days touched by batches that landed since the last good refresh, "
-        "or if what was decided about extractors isn't learnt from yet.",
+        "if what was decided about extractors isn't learnt from yet, or the schema was upgraded.",
     )
     def arrivals(
         context: dg.SensorEvaluationContext, database: dg.ResourceParam[Database], clock: dg.ResourceParam[Clock]
@@ -37,7 +46,7 @@ def arrivals_sensor() -> dg.SensorDefinition:
             refreshed_to = position(context.instance)
             landed = arrivals_since(connection, refreshed_to)
             decided = decided_since_learning(connection)
-        if not landed.batches and not decided:
+        if not (landed.batches or decided or is_upgraded_since(context.instance)):
             return dg.SkipReason("Nothing has landed since the last refresh.")
         plan = plan_refresh(landed, clock.now().date())
         failures = _failures_since(context.instance, refreshed_to)
@@ -48,9 +57,9 @@ def arrivals_sensor() -> dg.SensorDefinition:
 
 
 def _request(landed: Arrivals, plan: Refresh, failures: int) -> dg.RunRequest:
-    # A run key blocks its repetition for ever, also after a failure: so it names the horizon and the attempt.
+    # A run key blocks its repetition for ever, also after a failure: so it names horizon, schema and the attempt.
     return dg.RunRequest(
-        run_key=f"arrivals-{plan.horizon}-{failures}",
+        run_key=f"arrivals-{plan.horizon}-{plan.tags[SCHEMA_TAG]}-{failures}",
         tags=plan.tags | {"tidemark/batches": str(landed.batches), "tidemark/records": str(landed.accepted)},
     )
 

@@ -15,6 +15,7 @@ from dagster._core.storage.tags import (
 )
 
 from assets.evaluations.arrivals import Arrivals
+from storage.migrate import head_revision
 
 REFRESH_JOB = "refresh"
 # The same and more: what it has brought up to date needs no refresh.
@@ -22,6 +23,7 @@ NIGHTLY_JOB = "nightly"
 # Forecasts alone: where they run apart from the refresh, it asks for them.
 FORECAST_JOB = "forecast"
 HORIZON_TAG = "tidemark/horizon"
+SCHEMA_TAG = "tidemark/schema"
 _RUNS_LOOKED_AT = 20
 
 
@@ -35,11 +37,12 @@ class Refresh:
 
     @property
     def tags(self) -> dict[str, str]:
-        """The run's tags: the range of partitions, and the horizon."""
+        """The run's tags: the range of partitions, the horizon, and the revision of the schema."""
         return {
             ASSET_PARTITION_RANGE_START_TAG: self.first_day.isoformat(),
             ASSET_PARTITION_RANGE_END_TAG: self.last_day.isoformat(),
             HORIZON_TAG: str(self.horizon),
+            SCHEMA_TAG: head_revision(),
         }
 
 
@@ -64,6 +67,12 @@ def position(instance: dg.DagsterInstance) -> int:
 
 def _horizon(run: dg.DagsterRun) -> int:
     return int(run.tags[HORIZON_TAG])
+
+
+def is_upgraded_since(instance: dg.DagsterInstance) -> bool:
+    """Whether there were refreshes, none of them with the schema as it is now: a migration drops what is computed."""
+    tags = [record.dagster_run.tags for record in _done(instance, _RUNS_LOOKED_AT)]
+    return bool(tags) and all(of_run.get(SCHEMA_TAG) != head_revision() for of_run in tags)
 
 
 def last_refreshed_on(instance: dg.DagsterInstance) -> date | None:

@@ -16,7 +16,15 @@ from orchestration.definitions import build_definitions
 from orchestration.instance import open_instance
 from orchestration.jobs import ALERT_MARTS_JOB
 from orchestration.platform import Platform
-from orchestration.refresh import FORECAST_JOB, NIGHTLY_JOB, REFRESH_JOB, last_refreshed_on, plan_refresh, position
+from orchestration.refresh import (
+    FORECAST_JOB,
+    NIGHTLY_JOB,
+    REFRESH_JOB,
+    is_upgraded_since,
+    last_refreshed_on,
+    plan_refresh,
+    position,
+)
 from orchestration.under_way import IN_PROCESS_TAG, only_refresh
 from storage.errors import TidemarkError
 
@@ -50,6 +58,7 @@ def refresh_in_process(
             declared = declared_since_last_build(connection) or overdue_since_last_build(connection) is not None
         today = opened.clock.now().date()
         is_stale = landed.batches or declared or decided or last_refreshed_on(instance) != today
+        is_stale = is_stale or is_upgraded_since(instance)
         if not (is_stale or force or full):
             if not behind:
                 return {"refreshed": False}

@@ -13,7 +13,7 @@ from assets.evaluations.verdicts import Line
 from assets.selection.decided import learnt_from, read_decided
 from assets.selection.policies import set_pooling
 from orchestration.arrivals_sensor import arrivals_sensor
-from orchestration.refresh import HORIZON_TAG, REFRESH_JOB, plan_refresh, position
+from orchestration.refresh import HORIZON_TAG, REFRESH_JOB, SCHEMA_TAG, plan_refresh, position
 from storage.clock import Clock
 from storage.database import Connection, Database
 
@@ -152,6 +152,21 @@ def test_what_is_decided_about_extractors_asks_for_a_run_until_it_is_learnt_from
     assert house.tick() is not None
     set_pooling(connection, tenant, pools=True)
     assert house.tick() is None, "done and undone"
+
+
+def test_an_upgrade_of_the_schema_asks_for_one_run_although_nothing_has_landed(
+    house: _House, connection: Connection, tenant: str
+) -> None:
+    _land(connection, tenant, "2026-02-01")
+    asked = house.tick()
+    assert asked is not None
+    before = asked._replace(tags={name: tag for name, tag in asked.tags.items() if name != SCHEMA_TAG})
+    assert house.run(before), "by the version before"
+    again = house.tick()
+    assert again is not None
+    assert again.tags[SCHEMA_TAG] in str(again.run_key).split("-"), "an earlier version's key doesn't block it"
+    assert house.run(again)
+    assert house.tick() is None
 
 
 def test_a_record_ahead_of_the_clock_at_midnight_does_not_ask_for_a_day_that_has_no_partition() -> None:
