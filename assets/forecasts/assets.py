@@ -132,11 +132,7 @@ def learn_of_templates(
         found = {
             work.measure: store(connection, work, verdicts) for work, verdicts in zip(works, verdicts_of, strict=True)
         }
-        looked = {
-            work.measure: look_back(connection, work.standing, settings.forecast_hindsight)
-            for work in works
-            if work.standing
-        }
+        looked = {work.measure: look_back(connection, work, settings.forecast_hindsight) for work in works}
     seconds = {"seconds_reading": round(read - started, 3), "seconds": round(perf_counter() - started, 3)}
     yield dg.MaterializeResult(
         asset_key="forecast_models", metadata=_of_each(found, ("models_registered", "promotions"))

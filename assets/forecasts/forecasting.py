@@ -8,7 +8,7 @@ Belongs here: which days are to be judged, and the order of reading and writing.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 
 import numpy as np
@@ -66,6 +66,7 @@ class Work:
     Attributes:
         standing: None where no template is active; then there are no parts.
         withdrawn: verdicts that were taken back.
+        looked_back: (n,) false of templates of whose days, older than the newest, some have changed or come late.
     """
 
     measure: Measure
@@ -74,6 +75,7 @@ class Work:
     withdrawn: int
     standing: Standing | None = None
     parts: Sequence[_Part] = ()
+    looked_back: Bools = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
 
 
 def prepare(connection: Connection, histories: Histories, measure: Measure, today: date) -> Work:
@@ -97,7 +99,11 @@ def prepare(connection: Connection, histories: Histories, measure: Measure, toda
         return work
     stale, stale_ahead = _stale(standing.panel, standing.decided, known.hashes[active, before:])
     parts = _parts(standing.panel, stale, stale_ahead, standing.calibrations, standing.memory, today)
-    return replace(work, standing=standing, parts=parts)
+    # A fingerprint is of all days up to one: where that of the oldest of the newest days holds, so do those before it.
+    newest = ~np.isnan(standing.panel.values[:, -JUDGED_DAYS:])
+    oldest = newest & (newest.cumsum(axis=1) == 1)
+    looked_back = ~(oldest & stale[:, -JUDGED_DAYS:]).any(axis=1)
+    return replace(work, standing=standing, parts=parts, looked_back=looked_back)
 
 
 def judge_work(work: Work) -> Sequence[Verdicts]:

@@ -8,13 +8,15 @@ Belongs here: for whom that is due, and storing it. Does not belong here: judgin
 (`forecasting`).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 import numpy as np
 
 from assets.forecasts import stored
-from assets.forecasts.forecasting import Standing
+from assets.forecasts.forecasting import Standing, Work
+from assets.forecasts.history import Subject
 from assets.forecasts.judging import JUDGED_DAYS, METHODS, MIN_DAYS, judge
 from assets.forecasts.panel import Bools
 from assets.forecasts.rows import judged_rows
@@ -33,6 +35,16 @@ on conflict (tenant_id, template_id, measure) do update set
 """
 
 
+_FORGET = """
+delete from ml.forecast_hindsight as looked
+using unnest(%(tenant_ids)s::text[], %(template_ids)s::uuid[]) as changed (tenant_id, template_id)
+where
+    looked.tenant_id = changed.tenant_id
+    and looked.template_id = changed.template_id
+    and looked.measure = %(measure)s
+"""
+
+
 @dataclass(frozen=True)
 class LookedBack:
     """What was judged in hindsight.
@@ -48,18 +60,23 @@ class LookedBack:
     left: int = 0
 
 
-def look_back(connection: Connection, standing: Standing, days_at_most: int) -> LookedBack:
+def look_back(connection: Connection, work: Work, days_at_most: int) -> LookedBack:
     """Judge the days before the newest JUDGED_DAYS of templates whose older days are new or have changed.
 
     Args:
         connection: in a transaction that holds `stored.one_writer`.
-        standing: of a measure.
+        work: of a measure, stored already.
         days_at_most: judged in this call, but at least one template: a large fleet's years take some nights. 0: none.
     """
+    if (standing := work.standing) is None or not days_at_most:
+        return LookedBack()
     panel, decided = standing.panel, standing.decided
     end = panel.values.shape[1] - JUDGED_DAYS
-    if end <= 0 or not days_at_most:
+    if end <= 0:
         return LookedBack()
+    changed = [panel.subjects[place] for place in np.flatnonzero(~work.looked_back)]
+    # Whoever has no turn in this run is due in the next: by then what changed is told.
+    connection.execute(_FORGET, {"measure": decided.measure, **_names(changed)})
     due = np.flatnonzero(_due(connection, standing))
     scored = ~np.isnan(panel.values)
     scored[:, end:] = False
@@ -83,12 +100,15 @@ def look_back(connection: Connection, standing: Standing, days_at_most: int) -> 
         {
             "measure": decided.measure,
             "looked_back_from": panel.first_day + timedelta(days=end - 1),
-            "tenant_ids": [subject.tenant_id for subject in of_chosen.subjects],
-            "template_ids": [subject.template_id for subject in of_chosen.subjects],
+            **_names(of_chosen.subjects),
             "hashes": decided_chosen.hashes[:, end - 1].tolist(),
         },
     )
     return LookedBack(len(taken), count, len(due) - len(taken))
+
+
+def _names(subjects: Sequence[Subject]) -> dict[str, list[object]]:
+    return {f"{name}s": [getattr(subject, name) for subject in subjects] for name in ("tenant_id", "template_id")}
 
 
 def _due(connection: Connection, standing: Standing) -> Bools:

@@ -103,7 +103,6 @@ select
 from fresh_forecasts as fresh
 inner join fresh_subjects as subjects using (place)
 on conflict (tenant_id, template_id, measure, date) """
-_WHAT_STANDS = "do nothing"
 # Rows that say the same as before stay untouched: to run again changes nothing, computed_at included.
 _WHAT_DIFFERS = """do update set
     template = excluded.template,
@@ -136,6 +135,8 @@ where
      excluded.budget_weeks, excluded.fitted_from, excluded.fitted_to, excluded.fitted_days, excluded.history_hash,
      excluded.model_id, excluded.model_version)
 """
+# What was ahead when nobody came to judge it is no verdict.
+_UNLESS_TOLD = " and stored.actual is null"
 
 
 @dataclass(frozen=True)
@@ -186,8 +187,8 @@ def one_writer(connection: Connection) -> None:
 def add_forecasts(
     connection: Connection, measure: Measure, subjects: Sequence[Subject], methods: Sequence[str], rows: Rows
 ) -> int:
-    """Store forecasts of days that have none, with arguments as of `write_forecasts`; returns how many."""
-    return _write(connection, _ADD + _WHAT_STANDS, measure, subjects, methods, rows)
+    """Store verdicts on days that have none, with arguments as of `write_forecasts`; returns how many."""
+    return _write(connection, _ADD + _WHAT_DIFFERS + _UNLESS_TOLD, measure, subjects, methods, rows)
 
 
 def write_forecasts(

@@ -28,7 +28,7 @@ from storage.settings import Settings
 url, now, *chosen = sys.argv[1:]
 database = Database(platform=PostgresUrl.parse(url), dagster=PostgresUrl.parse(url))
 clock = Clock(lambda: datetime.fromisoformat(now))
-resources = {"database": database, "clock": clock, "settings": Settings()}
+resources = {"database": database, "clock": clock, "settings": Settings(forecast_hindsight=0)}
 dg.materialize(definitions(), resources=resources, selection=chosen or None)
 """
 WAITING = "select count(distinct pid) from pg_locks where not granted"

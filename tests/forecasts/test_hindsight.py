@@ -86,3 +86,21 @@ def test_older_days_that_land_later_are_judged_then_and_what_stands_is_left_alon
     assert counts(connection)["young"] == 40 - 7 + 21
     others = [row for row in stands if row[0] != "young"]
     assert [row for row in connection.execute(VERDICTS, (TODAY,)).fetchall() if row[0] != "young"] == others
+
+
+def test_after_a_silence_of_the_platform_every_day_that_landed_since_has_its_verdict(
+    database: Database, connection: Connection
+) -> None:
+    materialize(database, hindsight=EVERYTHING)
+    before = counts(connection)["calm"]
+    fill(connection, TENANT, "calm", [0.12, 0.13] * 20, last=YESTERDAY + timedelta(days=40))
+    fill(connection, TENANT, "calm-1", [0.12, 0.6] * 2 + [0.12, 0.13] * 18, last=YESTERDAY + timedelta(days=40))
+    told = connection.execute(VERDICTS, (TODAY,)).fetchall()
+    materialize(database, NOW + timedelta(days=40), hindsight=EVERYTHING)
+    assert counts(connection)["calm"] == before + 40
+    assert connection.execute(VERDICTS, (TODAY,)).fetchall() == told
+    spikes = """
+        select date from ml.drift_forecasts
+        where template = 'calm-1' and is_anomaly and measure = 'drift' and date >= %s order by date
+    """
+    assert connection.execute(spikes, (TODAY,)).fetchall() == [(TODAY + timedelta(days=day),) for day in (1, 3)]
