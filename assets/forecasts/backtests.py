@@ -18,7 +18,7 @@ from assets.forecasts.binary_rows import copy_columns
 from assets.forecasts.champions import Backtest as Tested
 from assets.forecasts.champions import backtest, champions
 from assets.forecasts.history import Subject
-from assets.forecasts.judging import METHODS
+from assets.forecasts.methods import METHODS
 from assets.forecasts.panel import Measure
 from assets.forecasts.reading import Histories, read_events, read_histories_of
 from assets.whole_table import replace_rows

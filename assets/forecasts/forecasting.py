@@ -17,10 +17,11 @@ from assets.forecasts import stored, told
 from assets.forecasts.binary_rows import EPOCH
 from assets.forecasts.crossing import HORIZON
 from assets.forecasts.fingerprints import Hashes, history_hashes, joined, text_number
-from assets.forecasts.judging import JUDGED_DAYS, METHODS, MIN_DAYS, Calibration, Verdicts, judge
+from assets.forecasts.judging import JUDGED_DAYS, MIN_DAYS, Calibration, Verdicts, judge
+from assets.forecasts.methods import METHODS
 from assets.forecasts.panel import Bools, Floats, Measure, Panel
 from assets.forecasts.reading import INACTIVE_AFTER, Histories, read_budgets, read_events, read_thresholds
-from assets.forecasts.registry import RECIPE, crown, read_without_prophet, register
+from assets.forecasts.registry import RECIPE, crown, read_champions, register
 from assets.forecasts.replay import BLOCK, REPLAYED_DAYS, Lessons, Memory, block_of
 from assets.forecasts.rows import Decided, ahead_rows, fits_of, joined_rows, judged_rows, learnt_parameters
 from storage.database import Connection
@@ -116,7 +117,7 @@ def judge_work(work: Work) -> Sequence[Verdicts]:
             decided.thresholds_when_high_is_bad,
             part.judged,
             calibrations,
-            decided.without_prophet,
+            decided.champions,
             standing.lessons,
         )
         calibrations |= verdicts.calibrations
@@ -186,9 +187,9 @@ def read_standing(connection: Connection, histories: Histories, measure: Measure
     hashes = history_hashes(panel, _FOLLOWED)
     thresholds = read_thresholds(connection, panel.subjects, measure)
     budgets = read_budgets(connection, panel.subjects)
-    without_prophet = read_without_prophet(connection, measure, panel.subjects)
-    ahead_hashes = _ahead_hashes(panel, hashes, thresholds, budgets, without_prophet.astype(np.float64))
-    decided = Decided(measure, thresholds, budgets, without_prophet, hashes, ahead_hashes)
+    champions = read_champions(connection, measure, panel.subjects)
+    ahead_hashes = _ahead_hashes(panel, hashes, thresholds, budgets, champions.astype(np.float64))
+    decided = Decided(measure, thresholds, budgets, champions, hashes, ahead_hashes)
     return Standing(
         panel,
         decided,

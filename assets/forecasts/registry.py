@@ -18,14 +18,15 @@ import numpy.typing as npt
 
 from assets.forecasts.binary_rows import copy_columns
 from assets.forecasts.history import Subject
-from assets.forecasts.panel import Bools, Measure
+from assets.forecasts.methods import METHODS, PROPHET
+from assets.forecasts.panel import Measure
 from storage.database import Connection
 
 Ints = npt.NDArray[np.int32]
 
 # Whatever changes the numbers for an unchanged history belongs in here: what is ahead is then forecast anew. What has
 # been judged stands.
-RECIPE = "1"
+RECIPE = "2"
 
 _FRESH = """
 create temporary table fresh_models (
@@ -116,8 +117,9 @@ where
         is distinct from (select known.method from ml.forecast_models as known where known.model_id = present.model_id)
     )
 """
-_WITHOUT_PROPHET = """
-select tenant_id, template_id from ml.forecast_champions where measure = %(measure)s and chosen_method = 'ewma'
+_CHOSEN = """
+select tenant_id, template_id, chosen_method from ml.forecast_champions
+where measure = %(measure)s and chosen_method <> 'prophet'
 """
 
 
@@ -178,10 +180,11 @@ def register(
     return ids, versions, new
 
 
-def read_without_prophet(connection: Connection, measure: Measure, subjects: Sequence[Subject]) -> Bools:
-    """(n) the templates that are to be forecast without Prophet's part, because that was chosen."""
-    chosen = set(connection.execute(_WITHOUT_PROPHET, {"measure": measure}).fetchall())
-    return np.array([subject[:2] in chosen for subject in subjects], dtype=np.bool_)
+def read_champions(connection: Connection, measure: Measure, subjects: Sequence[Subject]) -> npt.NDArray[np.int8]:
+    """(n) by which method each template is to be forecast, a number in METHODS; Prophet's where none was chosen."""
+    rows = connection.execute(_CHOSEN, {"measure": measure}).fetchall()
+    chosen = {(tenant_id, template_id): METHODS.index(method) for tenant_id, template_id, method in rows}
+    return np.array([chosen.get(subject[:2], PROPHET) for subject in subjects], dtype=np.int8)
 
 
 def crown(

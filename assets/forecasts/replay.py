@@ -20,8 +20,10 @@ from assets.forecasts import fleet as fleets
 from assets.forecasts.crossing import HORIZON, choose
 from assets.forecasts.fleet import Fleet
 from assets.forecasts.innovations import Outlook, Recursion, fresh
+from assets.forecasts.methods import EWMA, PROPHET
 from assets.forecasts.panel import Bools, Floats, Panel
 from assets.forecasts.scale import to_scale
+from assets.forecasts.simple import SIMPLE, WINDOW, expect
 from assets.forecasts.state import SIZE, WEEK, State, Tails
 from assets.forecasts.structure import FAR_OFF, WIDTH, Structure, assemble, fit
 
@@ -38,6 +40,7 @@ GROWN_UP = 14  # scored days from which a template's errors teach others how err
 
 Singles = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.intp]
+Methods = npt.NDArray[np.int8]
 Number = TypeVar("Number", np.float32, np.float64, np.int8)
 
 
@@ -60,7 +63,7 @@ class Memory:
         innovations: (n, REMEMBERED), the last column being that of `days`.
         tails: (n, REMEMBERED) as Replay's.
         means, sds: (n, RECALLED) forecasts of the newest days, as Replay's.
-        prophets: (n, RECALLED) likewise; 1 where Prophet had a part.
+        methods: (n, RECALLED) likewise.
         structures: (n, WIDTH) Prophet's forecasts of the week of the day after `days` (structure.py).
     """
 
@@ -71,7 +74,7 @@ class Memory:
     tails: Tails
     means: Floats
     sds: Floats
-    prophets: Tails
+    methods: Methods
     structures: Floats
 
     @classmethod
@@ -85,7 +88,7 @@ class Memory:
             np.zeros((n, REMEMBERED), dtype=np.int8),
             np.full((n, RECALLED), np.nan),
             np.full((n, RECALLED), np.nan),
-            np.zeros((n, RECALLED), dtype=np.int8),
+            np.full((n, RECALLED), EWMA, dtype=np.int8),
             np.full((n, WIDTH), np.nan),
         )
 
@@ -96,33 +99,76 @@ class Memory:
 
 
 @dataclass(frozen=True)
-class Replay:
-    """Days [start, end) of a panel, replayed.
+class Served:
+    """What was forecast of days [start, end) of a panel, by whichever method served.
 
     Attributes:
         start: the column of the panel that the arrays' first column stands for.
         innovations: (n, days), NaN where nothing was scored; the newest REMEMBERED days before the first judged one are
             there at least.
-        ages: (n, days) scored days behind each.
-        settled: (n, days) as `ages`, since the newest known event.
-        tails: (n, days) class of a template's tails before each day (state.py).
         means, sds: (n, days) forecasts on the arcsine scale, of the days from the first judged one on and of the newest
             RECALLED; NaN before.
-        prophets: (n, days) whether Prophet had a part in them.
-        state: after the last day.
-        structure: Prophet's forecasts from the panel's end on, if the days ran to there.
+        methods: (n, days) by which method they were made: a number in METHODS.
     """
 
     start: int
     innovations: Singles
+    means: Floats
+    sds: Floats
+    methods: Methods
+
+    @classmethod
+    def none(cls, n: int, start: int, days: int) -> "Served":
+        """Nothing yet."""
+        shape = n, days
+        return cls(
+            start,
+            np.full(shape, np.nan, dtype=np.float32),
+            np.full(shape, np.nan),
+            np.full(shape, np.nan),
+            np.full(shape, EWMA, dtype=np.int8),
+        )
+
+    def copy(self) -> "Served":
+        """Another, to change."""
+        return replace(
+            self,
+            innovations=self.innovations.copy(),
+            means=self.means.copy(),
+            sds=self.sds.copy(),
+            methods=self.methods.copy(),
+        )
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Days [start, end) of a panel, replayed.
+
+    Attributes:
+        served: what was forecast of them.
+        ages: (n, days) scored days behind each.
+        settled: (n, days) as `ages`, since the newest known event.
+        tails: (n, days) class of a template's tails before each day (state.py).
+        state: after the last day.
+        structure: Prophet's forecasts from the panel's end on, if the days ran to there.
+    """
+
+    served: Served
     ages: Floats
     settled: Floats
     tails: Tails
-    means: Floats
-    sds: Floats
-    prophets: Bools
     state: State
     structure: Structure
+
+    @property
+    def start(self) -> int:
+        """The column of the panel that the arrays' first column stands for."""
+        return self.served.start
+
+    @property
+    def innovations(self) -> Singles:
+        """(n, days) of the method that served."""
+        return self.served.innovations
 
 
 def block_of(day: date) -> int:
@@ -137,18 +183,19 @@ def replay(
     first: int,
     end: int,
     memory: Memory | None = None,
-    shut_out: Bools | None = None,
+    champions: Methods | None = None,
 ) -> Replay:
     """Replay a panel's days before column `end`, with forecasts of the days from column `first` on.
 
-    `shut_out` (n,) are templates in whose forecasts Prophet has no part.
+    `champions` (n,) are the methods that are to serve, PROPHET unless told. What a state remembers is the recursion's
+    own whichever serves; innovations are those of the method that served.
     """
     start = _start(panel, block)
     n, days = len(panel.subjects), max(end - start, 0)
-    innovations = np.full((n, days), np.nan, dtype=np.float32)
+    served = Served.none(n, start, days)
+    innovations, means, sds, methods = served.innovations, served.means, served.sds, served.methods
     tails = np.zeros((n, days), dtype=np.int8)
-    means, sds = np.full((n, days), np.nan), np.full((n, days), np.nan)
-    prophets = np.zeros((n, days), dtype=bool)
+    champions = np.full(n, PROPHET, dtype=np.int8) if champions is None else champions
     table = np.empty((SIZE, n))
     structures: list[tuple[Rows, Structure | None]] = []
     for resumed, rows in _resumed(panel, memory, block, start, first, end):
@@ -157,28 +204,79 @@ def replay(
             _recall(tails, memory.tails, rows, resumed - start)
             _recall(means, memory.means, rows, resumed - start)
             _recall(sds, memory.sds, rows, resumed - start)
-            _recall(prophets, memory.prophets.astype(np.bool_), rows, resumed - start)
+            _recall(methods, memory.methods, rows, resumed - start)
         for part in np.array_split(rows, -(-len(rows) // CHUNK)):
             state = fresh(len(part), fleet)
             if memory is not None and resumed > start:
                 state = State.of(np.ascontiguousarray(memory.states[part].T))
             recursion = Recursion(state, fleet)
-            weeks = _Weeks(panel, part, innovations, start, column_of(panel, block), shut_out)
+            weeks = _Weeks(panel, part, innovations, start, column_of(panel, block), champions)
             if memory is not None and resumed > start:
                 weeks.recall(resumed, Structure.of(memory.structures[part]))
             for column, outlook, z in _steps(panel, part, recursion, range(resumed, end), weeks):
                 at = column - start
                 innovations[part, at], tails[part, at] = z, outlook.tails
                 if column >= min(first, end - RECALLED):
-                    means[part, at], sds[part, at], prophets[part, at] = outlook.mean, outlook.sd, outlook.by_prophet
+                    means[part, at], sds[part, at] = outlook.mean, outlook.sd
+                    methods[part, at] = np.where(outlook.by_prophet, PROPHET, EWMA)
             table[:, part] = state.table
             if end == panel.values.shape[1]:
                 structures.append((part, weeks.structure(end)))
+        for method in SIMPLE:
+            chosen = rows[champions[rows] == method]
+            serve(method, panel, chosen, range(resumed, end), served)
     behind = ages(panel, start, end)
     settled = since_events(panel, start, behind)
-    return Replay(
-        start, innovations, behind, settled, tails, means, sds, prophets, State.of(table), assemble(n, structures)
-    )
+    return Replay(served, behind, settled, tails, State.of(table), assemble(n, structures))
+
+
+def serve(method: int, panel: Panel, rows: Rows, columns: range, served: Served) -> None:
+    """Put a simple method's forecasts of some rows, and its innovations, in the place of the recursion's.
+
+    Args:
+        method: one of SIMPLE.
+        panel: the fleet.
+        rows: of the panel.
+        columns: of the panel; all days before them must have been served.
+        served: changed where the method says something.
+    """
+    if not len(rows):
+        return
+    for column in columns:
+        mean, sd = _simply(method, panel, rows, column, served, 1)
+        says = np.flatnonzero(~np.isnan(mean[0] + sd) & ~panel.events[rows, column])
+        which, at, mean, sd = rows[says], column - served.start, mean[0, says], sd[says]
+        served.innovations[which, at] = (to_scale(panel.values[which, column]) - mean) / sd
+        # Where days are replayed only to learn from, no forecast is kept.
+        kept = ~np.isnan(served.means[which, at])
+        which = which[kept]
+        served.means[which, at], served.sds[which, at], served.methods[which, at] = mean[kept], sd[kept], method
+
+
+def ahead(panel: Panel, replayed: Replay, fleet: Fleet, champions: Methods | None) -> tuple[Floats, Floats, Methods]:
+    """Forecast the HORIZON days after a replay that ran to the panel's end.
+
+    Returns:
+        (HORIZON, n) means, (n,) the sd of the first day, and (n,) by which methods.
+    """
+    end = panel.values.shape[1]
+    weekday = (panel.first_day + timedelta(days=end)).weekday()
+    means, sds = Recursion(replayed.state, fleet).ahead(weekday, HORIZON, replayed.structure)
+    methods = np.where(np.isnan(replayed.structure.expected[weekday]), EWMA, PROPHET).astype(np.int8)
+    for method in SIMPLE if champions is not None else ():
+        rows = np.flatnonzero(champions == method)
+        mean, sd = _simply(method, panel, rows, end, replayed.served, HORIZON)
+        says = ~np.isnan(mean.sum(axis=0) + sd)
+        which = rows[says]
+        means[:, which], sds[which], methods[which] = mean[:, says], sd[says], method
+    return means, sds, methods
+
+
+def _simply(method: int, panel: Panel, rows: Rows, column: int, served: Served, days: int) -> tuple[Floats, Floats]:
+    window = slice(max(column - WINDOW, served.start), column)
+    part = slice(window.start - served.start, column - served.start)
+    values = to_scale(panel.values[rows, window])
+    return expect(method, values, served.innovations[rows, part], panel.events[rows, window], days)
 
 
 def remember(panel: Panel, block: int, replayed: Replay) -> Memory:
@@ -192,9 +290,9 @@ def remember(panel: Panel, block: int, replayed: Replay) -> Memory:
         states,
         _newest(replayed.innovations, REMEMBERED, np.nan),
         _newest(replayed.tails, REMEMBERED, 0),
-        _newest(replayed.means, RECALLED, np.nan),
-        _newest(replayed.sds, RECALLED, np.nan),
-        _newest(replayed.prophets.astype(np.int8), RECALLED, 0),
+        _newest(replayed.served.means, RECALLED, np.nan),
+        _newest(replayed.served.sds, RECALLED, np.nan),
+        _newest(replayed.served.methods, RECALLED, EWMA),
         replayed.structure.table,
     )
 
@@ -327,11 +425,11 @@ class _Weeks:
         innovations: Singles,
         start: int,
         block_start: int,
-        shut_out: Bools | None,
+        champions: Methods,
     ) -> None:
         self.panel, self.rows, self.innovations = panel, rows, innovations
         self.start, self.block_start = start, block_start
-        self.shut_out = np.zeros(len(rows), dtype=bool) if shut_out is None else shut_out[rows]
+        self.shut_out = champions[rows] != PROPHET
         self.monday = -1
         self.current: Structure | None = None
 

@@ -5,11 +5,12 @@ log. Does not belong here: registering versions (`registry`).
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from psycopg.rows import dict_row
 
+from assets.forecasts.methods import Method
 from storage.audit import record_audit
 from storage.database import Connection
 from storage.errors import ConflictError, NotFoundError, UsageError
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     # numpy only where something is computed: the command line has this module at hand whatever it is asked.
     from assets.forecasts.panel import Measure
 
-Servable = Literal["prophet", "ewma"]
 FIRST_VERSION = "the first comes after a template's first week of scored days, with `tidemark refresh`"
 _FIND = "select template_id from access.templates where tenant_id = %(tenant_id)s and template = %(template)s"
 _LIST = """
@@ -139,7 +139,7 @@ def roll_back(
     template: str,
     measure: "Measure",
     *,
-    to: int | Servable,
+    to: int | Method,
     reason: str,
     author: str,
 ) -> None:
@@ -207,7 +207,7 @@ def _champion(
 
 
 def _wanted(
-    connection: Connection, values: Mapping[str, Any], template: str, to: int | Servable, present: UUID
+    connection: Connection, values: Mapping[str, Any], template: str, to: int | Method, present: UUID
 ) -> tuple[UUID, str]:
     if isinstance(to, str):
         found = connection.execute(_NEWEST, {**values, "method": to}).fetchone()

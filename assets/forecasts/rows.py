@@ -15,7 +15,7 @@ from assets.forecasts.fingerprints import Hashes
 from assets.forecasts.judging import Verdicts
 from assets.forecasts.panel import Bools, Floats, Measure, Panel
 from assets.forecasts.registry import Fits
-from assets.forecasts.replay import BLOCK, REPLAYED_DAYS, block_of
+from assets.forecasts.replay import BLOCK, REPLAYED_DAYS, Methods, block_of
 from assets.forecasts.state import State
 from assets.forecasts.stored import Rows
 
@@ -29,14 +29,14 @@ class Decided:
     Attributes:
         thresholds: in units of the score.
         budgets: weeks for one false alarm.
-        without_prophet: whose champion is forecast without Prophet's part.
+        champions: by which method each is to be forecast.
         hashes: (n, T) of histories up to each day; `ahead_hashes` (n) of all that coming days are forecast from.
     """
 
     measure: Measure
     thresholds: Floats
     budgets: Floats
-    without_prophet: Bools
+    champions: Methods
     hashes: Hashes
     ahead_hashes: Hashes
 
@@ -46,7 +46,7 @@ class Decided:
             self.measure,
             self.thresholds[rows],
             self.budgets[rows],
-            self.without_prophet[rows],
+            self.champions[rows],
             self.hashes[rows],
             self.ahead_hashes[rows],
         )
@@ -54,7 +54,7 @@ class Decided:
     @property
     def memory_hashes(self) -> Hashes:
         """(n, T) of what is remembered after each day: another champion remembers otherwise."""
-        return self.hashes + self.without_prophet[:, None]
+        return self.hashes + self.champions[:, None]
 
     @property
     def thresholds_when_high_is_bad(self) -> Floats:

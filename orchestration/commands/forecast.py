@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 import typer
 
 from assets.forecasts.budgets import read_budget, set_budget
+from assets.forecasts.methods import METHODS, Method
 from assets.forecasts.rollbacks import (
     FIRST_VERSION,
-    Servable,
     list_champions,
     list_promotions,
     list_versions,
@@ -69,7 +69,7 @@ def rollback(
     version: Annotated[
         int | None, typer.Option("--to", help="The version whose method is to serve; `show` lists them.")
     ] = None,
-    method: Annotated[Servable | None, typer.Option(help="Or a method: ewma goes without Prophet's part.")] = None,
+    method: Annotated[Method | None, typer.Option(help="Or a method: ewma goes without Prophet's part.")] = None,
     measure: MeasureOption = "drift",
 ) -> None:
     """Let an earlier version's method, or another, serve, and no back-test promote another, until `forecast unpin`.
@@ -78,7 +78,7 @@ def rollback(
     """
     to = version if method is None else method
     if to is None or (version is not None and method is not None):
-        raise UsageError("say what is to serve: --to VERSION, or --method prophet or ewma")
+        raise UsageError(f"say what is to serve: --to VERSION, or --method with one of {', '.join(METHODS)}")
     with _of_tenant(tenant) as connection:
         roll_back(connection, tenant, template, measure, to=to, reason=reason, author=getpass.getuser())
     told = f"version {to}" if method is None else method

@@ -101,8 +101,9 @@ def test_a_rollback_pins_an_earlier_version_keeps_both_and_leaves_its_trace(
     assert told.index("unpinned") < told.index("broken scanner") < told.index("the first forecast")
 
 
+@pytest.mark.parametrize("method", ["ewma", "seasonal_naive", "zscore"])
 def test_a_method_that_is_pinned_serves_from_the_next_refresh_on_and_what_was_judged_stands(
-    database: Database, connection: Connection, settings: Settings
+    database: Database, connection: Connection, settings: Settings, method: str
 ) -> None:
     connection.execute(KNOWN)
     materialize(database)
@@ -112,15 +113,15 @@ def test_a_method_that_is_pinned_serves_from_the_next_refresh_on_and_what_was_ju
     """
     judged = "select * from ml.drift_forecasts where actual is not null order by forecast_id"
     before, stands = connection.execute(ahead).fetchall(), connection.execute(judged).fetchall()
-    assert {method for method, _ in before} == {"prophet"}
-    assert forecast("rollback", "--template", "calm", "--method", "ewma", "--reason", "no weeks")[0] == 0
+    assert {name for name, _ in before} == {"prophet"}
+    assert forecast("rollback", "--template", "calm", "--method", method, "--reason", "no weeks")[0] == 0
     materialize(database)
     pinned = connection.execute(ahead).fetchall()
-    assert {method for method, _ in pinned} == {"ewma"}
+    assert {name for name, _ in pinned} == {method}
     assert pinned != before
     assert connection.execute(judged).fetchall() == stands
-    assert '"method": "ewma"' in forecast("list", "--json")[1]
-    assert forecast("history", "--template", "calm")[1].count("ewma") == 1
+    assert f'"method": "{method}"' in forecast("list", "--json")[1]
+    assert forecast("history", "--template", "calm")[1].count(method) == 1
     assert forecast("unpin", "--template", "calm")[0] == 0
     materialize(database)
     assert connection.execute(ahead).fetchall() == before
