@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import numpy as np
-import numpy.typing as npt
 
 from assets.forecasts import replay
 from assets.forecasts.methods import EWMA, METHODS, PROPHET
 from assets.forecasts.panel import Floats, Panel
 from assets.forecasts.scale import from_scale
+from assets.forecasts.serving import Methods, Serving
 from assets.forecasts.simple import SIMPLE, WINDOW
 
 TESTED_DAYS = 90
@@ -67,7 +67,9 @@ def backtest(panel: Panel, days: int = TESTED_DAYS) -> Backtest:
     n = len(panel.subjects)
     said: dict[int, tuple[Floats, Floats]] = {}
     for method in (PROPHET, EWMA):
-        replayed = replay.replay(panel, block, fleet, first, columns, None, np.full(n, method, dtype=np.int8))
+        replayed = replay.replay(
+            panel, block, fleet, first, columns, None, Serving.by(np.full(n, method, dtype=np.int8))
+        )
         part = slice(first - replayed.start, None)
         said[method] = replayed.served.means[:, part], replayed.served.sds[:, part]
     for method in SIMPLE:
@@ -83,7 +85,7 @@ def backtest(panel: Panel, days: int = TESTED_DAYS) -> Backtest:
     return Backtest(losses, coverage)
 
 
-def champions(tested: Backtest, serving: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
+def champions(tested: Backtest, serving: Methods) -> Methods:
     """(n,) who shall serve: another than who does only where it won by MARGIN over ENOUGH_DAYS, and not by chance."""
     chosen = serving.copy()
     rows = np.arange(len(serving))

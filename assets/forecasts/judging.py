@@ -28,8 +28,9 @@ from assets.forecasts.fleet import Fleet
 from assets.forecasts.innovations import HOLD
 from assets.forecasts.methods import EWMA
 from assets.forecasts.panel import Bools, Floats, Panel
-from assets.forecasts.replay import CALIBRATED_ON, RECALLED, Lessons, Memory, Methods, Replay
+from assets.forecasts.replay import CALIBRATED_ON, RECALLED, Lessons, Memory, Replay
 from assets.forecasts.scale import from_scale, to_scale
+from assets.forecasts.serving import Methods, Serving
 from assets.forecasts.simple import SIMPLE
 
 JUDGED_DAYS = RECALLED
@@ -105,7 +106,7 @@ def judge(
     thresholds: Floats | float = np.nan,
     judged: Bools | int = JUDGED_DAYS,
     calibration: Mapping[date, Calibration] | None = None,
-    champions: Methods | None = None,
+    serving: Serving | None = None,
     lessons: Mapping[int, Lessons] | None = None,
 ) -> Verdicts:
     """Judge days of a panel and forecast the coming ones.
@@ -118,11 +119,12 @@ def judge(
         thresholds: score above which a template has crossed; one for all, or (n,), NaN for none.
         judged: how many of the newest days, or (n, T) which days.
         calibration: by day, what earlier calls returned; other days' are learnt.
-        champions: (n,) the methods that are to serve, numbers in METHODS; PROPHET for all unless told. Memory of a
-            template whose champion changed must have `days` 0.
+        serving: who is to serve; Prophet's method unless told. Memory of a template of which that changed must have
+            `days` 0.
         lessons: by block, what `replay.learn` taught of it, if that is known; a calibration of the block goes before.
     """
     n, columns = panel.values.shape
+    serving = serving or Serving.prophet(n)
     wanted, days = _wanted(judged, n, columns)
     known = dict(calibration or {})
     rates = np.broadcast_to(1.0 / (7.0 * np.asarray(budget, dtype=float)), (n,))
@@ -132,7 +134,7 @@ def judge(
     for block, chosen in groupby([*days, columns], key=lambda column: replay.block_of(_date(panel, column))):
         group = list(chosen)
         learnt = lessons_of(block, known, lessons or {}) or replay.learn(panel, block)
-        replayed = replay.replay(panel, block, learnt.fleet, group[0], min(group[-1] + 1, columns), memory, champions)
+        replayed = replay.replay(panel, block, learnt.fleet, group[0], min(group[-1] + 1, columns), memory, serving)
         for column in group:
             day = _date(panel, column)
             used[day] = known.get(day) or _calibrate(panel, replayed, learnt, column)
@@ -144,7 +146,7 @@ def judge(
     return Verdicts(
         days=tuple(_date(panel, column) for column in days),
         **verdicts,
-        **_ahead(panel, replayed, used[_date(panel, columns)], rates, levels, champions),
+        **_ahead(panel, replayed, used[_date(panel, columns)], rates, levels, serving),
         memory=replay.remember(panel, block, replayed),
         calibrations=used,
     )
@@ -280,10 +282,10 @@ def _ahead(
     calibration: Calibration,
     rates: Floats,
     thresholds: Floats,
-    champions: Methods | None,
+    serving: Serving,
 ) -> dict[str, np.ndarray]:
     n, state = len(panel.subjects), replayed.state
-    means, sd, methods = replay.ahead(panel, replayed, calibration.fleet, champions)
+    means, sd, methods = replay.ahead(panel, replayed, calibration.fleet, serving)
     buckets = buckets_of(replay.settled_now(panel, replayed), state.tails())
     score, _ = _upper_score(replayed, calibration, rates, buckets, replayed.innovations.shape[1])
     yhat, lower, upper = (np.empty((n, HORIZON)) for _ in range(3))

@@ -17,15 +17,18 @@ import numpy as np
 import numpy.typing as npt
 
 from assets.forecasts import fleet as fleets
+from assets.forecasts import versions
 from assets.forecasts.crossing import HORIZON, choose
 from assets.forecasts.fleet import Fleet
 from assets.forecasts.innovations import Outlook, Recursion, fresh
 from assets.forecasts.methods import EWMA, PROPHET
 from assets.forecasts.panel import Bools, Floats, Panel
 from assets.forecasts.scale import to_scale
+from assets.forecasts.serving import NEVER, Methods, Serving
 from assets.forecasts.simple import SIMPLE, WINDOW, expect
 from assets.forecasts.state import SIZE, WEEK, State, Tails
 from assets.forecasts.structure import FAR_OFF, WIDTH, Structure, assemble, fit
+from assets.forecasts.versions import Versions
 
 BLOCK = 28  # days
 # Three years hold two full seasons and bound the cost, however old a template is.
@@ -40,7 +43,6 @@ GROWN_UP = 14  # scored days from which a template's errors teach others how err
 
 Singles = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.intp]
-Methods = npt.NDArray[np.int8]
 Number = TypeVar("Number", np.float32, np.float64, np.int8)
 
 
@@ -65,6 +67,7 @@ class Memory:
         means, sds: (n, RECALLED) forecasts of the newest days, as Replay's.
         methods: (n, RECALLED) likewise.
         structures: (n, WIDTH) Prophet's forecasts of the week of the day after `days` (structure.py).
+        fits: (n,) by which they were made.
     """
 
     block: int
@@ -76,6 +79,7 @@ class Memory:
     sds: Floats
     methods: Methods
     structures: Floats
+    fits: Versions
 
     @classmethod
     def none(cls, n: int, block: int) -> "Memory":
@@ -90,6 +94,7 @@ class Memory:
             np.full((n, RECALLED), np.nan),
             np.full((n, RECALLED), EWMA, dtype=np.int8),
             np.full((n, WIDTH), np.nan),
+            versions.none(n),
         )
 
     def of(self, rows: Bools) -> "Memory":
@@ -183,19 +188,19 @@ def replay(
     first: int,
     end: int,
     memory: Memory | None = None,
-    champions: Methods | None = None,
+    serving: Serving | None = None,
 ) -> Replay:
     """Replay a panel's days before column `end`, with forecasts of the days from column `first` on.
 
-    `champions` (n,) are the methods that are to serve, PROPHET unless told. What a state remembers is the recursion's
-    own whichever serves; innovations are those of the method that served.
+    Prophet's method serves all unless told otherwise. What a state remembers is the recursion's own whichever serves;
+    innovations are those of the method that served.
     """
     start = _start(panel, block)
     n, days = len(panel.subjects), max(end - start, 0)
     served = Served.none(n, start, days)
     innovations, means, sds, methods = served.innovations, served.means, served.sds, served.methods
     tails = np.zeros((n, days), dtype=np.int8)
-    champions = np.full(n, PROPHET, dtype=np.int8) if champions is None else champions
+    serving = serving or Serving.prophet(n)
     table = np.empty((SIZE, n))
     structures: list[tuple[Rows, Structure | None]] = []
     for resumed, rows in _resumed(panel, memory, block, start, first, end):
@@ -210,9 +215,9 @@ def replay(
             if memory is not None and resumed > start:
                 state = State.of(np.ascontiguousarray(memory.states[part].T))
             recursion = Recursion(state, fleet)
-            weeks = _Weeks(panel, part, innovations, start, column_of(panel, block), champions)
+            weeks = _Weeks(panel, part, innovations, start, column_of(panel, block), serving.of(part))
             if memory is not None and resumed > start:
-                weeks.recall(resumed, Structure.of(memory.structures[part]))
+                weeks.recall(resumed, Structure.of(memory.structures[part], memory.fits[part]))
             for column, outlook, z in _steps(panel, part, recursion, range(resumed, end), weeks):
                 at = column - start
                 innovations[part, at], tails[part, at] = z, outlook.tails
@@ -222,8 +227,10 @@ def replay(
             table[:, part] = state.table
             if end == panel.values.shape[1]:
                 structures.append((part, weeks.structure(end)))
+                if weeks.monday == end:
+                    weeks.learnt(end, _renewed(recursion, weeks, end).state)
         for method in SIMPLE:
-            chosen = rows[champions[rows] == method]
+            chosen = rows[serving.methods[rows] == method]
             serve(method, panel, chosen, range(resumed, end), served)
     behind = ages(panel, start, end)
     settled = since_events(panel, start, behind)
@@ -253,7 +260,7 @@ def serve(method: int, panel: Panel, rows: Rows, columns: range, served: Served)
         served.means[which, at], served.sds[which, at], served.methods[which, at] = mean[kept], sd[kept], method
 
 
-def ahead(panel: Panel, replayed: Replay, fleet: Fleet, champions: Methods | None) -> tuple[Floats, Floats, Methods]:
+def ahead(panel: Panel, replayed: Replay, fleet: Fleet, serving: Serving) -> tuple[Floats, Floats, Methods]:
     """Forecast the HORIZON days after a replay that ran to the panel's end.
 
     Returns:
@@ -261,15 +268,30 @@ def ahead(panel: Panel, replayed: Replay, fleet: Fleet, champions: Methods | Non
     """
     end = panel.values.shape[1]
     weekday = (panel.first_day + timedelta(days=end)).weekday()
-    means, sds = Recursion(replayed.state, fleet).ahead(weekday, HORIZON, replayed.structure)
+    recursion = Recursion(replayed.state, fleet)
+    if weekday == 0:
+        # As the day itself will be forecast when it has come: by the numbers of its week, as far as it has any.
+        state, fits = State.of(replayed.state.table.copy()), replayed.structure.fits
+        known = fits["within"].any(axis=1)
+        state.beta[:, known], state.within[:, known] = fits["pull"][known].T, fits["within"][known].T
+        recursion = Recursion(state, fleet)
+    means, sds = recursion.ahead(weekday, HORIZON, replayed.structure)
     methods = np.where(np.isnan(replayed.structure.expected[weekday]), EWMA, PROPHET).astype(np.int8)
-    for method in SIMPLE if champions is not None else ():
-        rows = np.flatnonzero(champions == method)
+    for method in SIMPLE:
+        rows = np.flatnonzero(serving.methods == method)
         mean, sd = _simply(method, panel, rows, end, replayed.served, HORIZON)
         says = ~np.isnan(mean.sum(axis=0) + sd)
         which = rows[says]
         means[:, which], sds[which], methods[which] = mean[:, says], sd[says], method
     return means, sds, methods
+
+
+def _renewed(recursion: Recursion, weeks: "_Weeks", column: int) -> Recursion:
+    """A recursion as it will be on a Monday; the one given stays as it was."""
+    renewed = Recursion(State.of(recursion.state.table.copy()), recursion.fleet)
+    renewed.pinned = weeks.pinned(column)
+    renewed.renew()
+    return renewed
 
 
 def _simply(method: int, panel: Panel, rows: Rows, column: int, served: Served, days: int) -> tuple[Floats, Floats]:
@@ -294,6 +316,7 @@ def remember(panel: Panel, block: int, replayed: Replay) -> Memory:
         _newest(replayed.served.sds, RECALLED, np.nan),
         _newest(replayed.served.methods, RECALLED, EWMA),
         replayed.structure.table,
+        replayed.structure.fits,
     )
 
 
@@ -385,9 +408,13 @@ def _steps(
     events = np.asfortranarray(panel.events[rows, columns.start : columns.stop])
     weekday = (panel.first_day + timedelta(days=columns.start)).weekday() if columns else 0
     for step, column in enumerate(columns):
-        structure = weeks.structure(column) if weeks is not None else None
         day = (weekday + step) % WEEK
+        structure = None
+        if weeks is not None:
+            structure, recursion.pinned = weeks.structure(column), weeks.pinned(column)
         outlook, z = recursion.step(day, values[:, step], counts[:, step], events[:, step], structure)
+        if weeks is not None and day == 0:
+            weeks.learnt(column, recursion.state)
         yield column, outlook, z
 
 
@@ -425,17 +452,30 @@ class _Weeks:
         innovations: Singles,
         start: int,
         block_start: int,
-        champions: Methods,
+        serving: Serving,
     ) -> None:
         self.panel, self.rows, self.innovations = panel, rows, innovations
         self.start, self.block_start = start, block_start
-        self.shut_out = champions[rows] != PROPHET
+        self.serving = serving
+        self.has_pins = bool((serving.since < NEVER).any())
         self.monday = -1
         self.current: Structure | None = None
 
     def recall(self, column: int, structure: Structure) -> None:
         """Take what is remembered of a day's week for what is known of it."""
         self.monday, self.current = self._monday(column), structure
+
+    def learnt(self, column: int, state: State) -> None:
+        """Put the recursion's own numbers, which were renewed on a Monday, to the week's fits."""
+        if self.current is not None and column == self.monday:
+            self.current.fits["pull"], self.current.fits["within"] = state.beta.T, state.within.T
+
+    def pinned(self, column: int) -> Floats | None:
+        """(F, n) the recursion's coefficients of versions that are held to in a day's week, NaN of others."""
+        if not self.has_pins:
+            return None
+        which = self.serving.pinned(self.panel.first_day + timedelta(days=self._monday(column)))
+        return np.where(which, self.serving.fits["pull"].T, np.nan)
 
     def _monday(self, column: int) -> int:
         return column - (self.panel.first_day + timedelta(days=column)).weekday()
@@ -452,10 +492,13 @@ class _Weeks:
     def _fitted(self, monday: int, column: int) -> Structure:
         past = slice(self.start, monday)
         values = to_scale(self.panel.values[self.rows, past])
-        values[self.shut_out] = np.nan
+        by_prophet = self.serving.methods == PROPHET
+        values[~by_prophet] = np.nan
         innovations = self.innovations[self.rows, : monday - self.start]
         first_day = self.panel.first_day + timedelta(days=self.start)
-        structure = fit(values, innovations, self.panel.events[self.rows, past], first_day)
+        pinned = by_prophet & self.serving.pinned(self.panel.first_day + timedelta(days=monday))
+        held_to = np.where(pinned, self.serving.fits, versions.none(len(pinned)))
+        structure = fit(values, innovations, self.panel.events[self.rows, past], first_day, held_to)
         for day in range(monday, column):
             structure.forget(self.panel.events[self.rows, day])
             far_off = np.abs(self.innovations[self.rows, day - self.start]) > FAR_OFF

@@ -9,6 +9,7 @@ from forecast_panels import calm, panel_of
 from assets.forecasts.champions import Backtest, backtest, champions
 from assets.forecasts.judging import judge
 from assets.forecasts.methods import METHODS
+from assets.forecasts.serving import Serving
 
 PROPHET, EWMA, NAIVE, ZSCORE = (METHODS.index(name) for name in ("prophet", "ewma", "seasonal_naive", "zscore"))
 
@@ -52,11 +53,11 @@ def test_where_each_weekday_goes_its_own_way_the_naive_method_wins_and_alarms_as
     chosen = champions(backtest(panel), ewma)
     assert (chosen[:150] == NAIVE).mean() > 0.9
     assert (chosen[150:] != NAIVE).all()
-    verdict = judge(panel, budget=60 / 7, judged=56, champions=chosen)
+    verdict = judge(panel, budget=60 / 7, judged=56, serving=Serving.by(chosen))
     alarms, naive = verdict.is_anomaly[:150], verdict.method[:150] == NAIVE
     assert naive.mean() > 0.9
     assert alarms[naive].sum() == pytest.approx(naive.sum() / 60, rel=0.25)
-    of_ewma = judge(panel, budget=60 / 7, judged=1, champions=ewma)
+    of_ewma = judge(panel, budget=60 / 7, judged=1, serving=Serving.by(ewma))
     assert (verdict.upper - verdict.lower)[:150, -1].mean() < 0.5 * (of_ewma.upper - of_ewma.lower)[:150, -1].mean()
 
 
@@ -66,7 +67,7 @@ def test_a_simple_method_expects_no_incident_to_come_back_and_takes_a_new_level_
     values[:, 100:107] = 0.9
     values[:, 140:] += 0.15
     for method in (NAIVE, ZSCORE):
-        verdict = judge(panel_of(values), judged=60, champions=np.full(12, method, dtype=np.int8))
+        verdict = judge(panel_of(values), judged=60, serving=Serving.by(np.full(12, method, dtype=np.int8)))
         expected = verdict.yhat[:, [7, 14, 43, 53]].mean(axis=0) - values[:, :100].mean()
         assert (np.abs(expected[:3]) < 0.05).all()
         assert np.median(np.abs(verdict.yhat[:, -1] - values[:, -1])) < 0.03
@@ -75,7 +76,7 @@ def test_a_simple_method_expects_no_incident_to_come_back_and_takes_a_new_level_
 def test_prophet_has_no_part_where_it_is_not_champion() -> None:
     panel = panel_of(calm(6, 150, seed=3))
     champions = np.repeat(np.array([EWMA, PROPHET], dtype=np.int8), 3)
-    verdict = judge(panel, judged=7, champions=champions)
+    verdict = judge(panel, judged=7, serving=Serving.by(champions))
     assert verdict.days[-1] == panel.first_day + timedelta(days=149)
     assert set(verdict.ahead_method[:3]) == {EWMA}
     assert PROPHET in verdict.ahead_method[3:]

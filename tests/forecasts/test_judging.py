@@ -5,23 +5,36 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
-from forecast_panels import calm, panel_of, rows_of, until
+from forecast_panels import FIRST_DAY, calm, panel_of, rows_of, until
 from scipy.stats import binom
 
+from assets.forecasts import prophet_map
 from assets.forecasts.judging import MIN_DAYS, Verdicts, judge
-from assets.forecasts.methods import METHODS, Method
+from assets.forecasts.methods import METHODS, PROPHET, Method
+from assets.forecasts.serving import NEVER, Serving
+from assets.forecasts.versions import VERSION, expected, has_prophet, in_words, record
 
 DAYS = 130
 PANEL = panel_of(calm(60, DAYS))
-# Every promise is one of each method.
-CHAMPIONS = (np.arange(60) // 2 % len(METHODS)).astype(np.int8)
+MONDAY = FIRST_DAY + timedelta(days=DAYS - 30 - (FIRST_DAY + timedelta(days=DAYS - 30)).weekday())
+
+
+def of_every_kind() -> Serving:
+    """Each method serves some templates, and half of them are held to the fits of a month ago."""
+    serving = Serving.by((np.arange(60) // 2 % len(METHODS)).astype(np.int8))
+    fits = judge(until(PANEL, DAYS - 30), judged=1, serving=serving).memory.fits
+    return replace(serving, since=np.where(np.arange(60) % 2, MONDAY.toordinal(), NEVER), fits=fits)
+
+
+# Every promise is one of each method, pinned or not.
+SERVING = of_every_kind()
 SAID = ("yhat", "lower", "upper", "p_value", "is_anomaly", "method", "innovations", "slow", "down_weighted")
 AHEAD = ("ahead_yhat", "ahead_lower", "ahead_upper", "ahead_method", "p_crossing")
 
 
 @pytest.fixture(scope="module")
 def whole() -> Verdicts:
-    return judge(PANEL, thresholds=0.3, champions=CHAMPIONS)
+    return judge(PANEL, thresholds=0.3, serving=SERVING)
 
 
 def assert_same(one: Verdicts, other: Verdicts, rows: np.ndarray | slice = slice(None), days: int = 14) -> None:
@@ -35,7 +48,7 @@ def assert_same(one: Verdicts, other: Verdicts, rows: np.ndarray | slice = slice
 def test_an_anomaly_is_a_day_above_its_upper_bound(whole: Verdicts) -> None:
     values = PANEL.values.copy()
     values[::3, -5] += 0.15
-    verdict = judge(replace(PANEL, values=values), calibration=whole.calibrations, champions=CHAMPIONS)
+    verdict = judge(replace(PANEL, values=values), calibration=whole.calibrations, serving=SERVING)
     with np.errstate(invalid="ignore"):
         above = values[:, -14:] > verdict.upper
     assert (verdict.is_anomaly == above).all()
@@ -49,12 +62,12 @@ def test_an_anomaly_is_a_day_above_its_upper_bound(whole: Verdicts) -> None:
 
 def test_the_order_of_templates_and_a_second_run_change_no_bit(whole: Verdicts) -> None:
     order = np.random.default_rng(3).permutation(len(PANEL.subjects))
-    assert_same(whole, judge(rows_of(PANEL, order), thresholds=0.3, champions=CHAMPIONS[order]), order)
+    assert_same(whole, judge(rows_of(PANEL, order), thresholds=0.3, serving=SERVING.of(order)), order)
 
 
 def test_a_tenants_verdicts_are_the_same_when_judged_apart_with_the_fleets_calibration(whole: Verdicts) -> None:
     rows = np.arange(1, len(PANEL.subjects), 2)
-    apart = judge(rows_of(PANEL, rows), thresholds=0.3, calibration=whole.calibrations, champions=CHAMPIONS[rows])
+    apart = judge(rows_of(PANEL, rows), thresholds=0.3, calibration=whole.calibrations, serving=SERVING.of(rows))
     assert_same(whole, apart, rows)
 
 
@@ -62,7 +75,7 @@ def test_a_verdict_does_not_look_at_its_own_or_later_days(whole: Verdicts) -> No
     changed = PANEL.values.copy()
     changed[:, -6:] = np.random.default_rng(5).uniform(size=(len(changed), 6))
     panel = replace(PANEL, values=changed, counts=np.where(np.isnan(changed), 0.0, 100.0))
-    verdict = judge(panel, champions=CHAMPIONS)
+    verdict = judge(panel, serving=SERVING)
     for name in ("yhat", "lower", "upper"):
         before, after = getattr(whole, name)[:, :-5], getattr(verdict, name)[:, :-5]
         # The day's own count of evaluations says how exact it is, so a day must have come for its bound to be the same.
@@ -71,17 +84,45 @@ def test_a_verdict_does_not_look_at_its_own_or_later_days(whole: Verdicts) -> No
 
 
 def test_nights_with_memory_say_what_one_run_from_the_start_says(whole: Verdicts) -> None:
-    night = judge(until(PANEL, DAYS - 14), thresholds=0.3, champions=CHAMPIONS)
+    night = judge(until(PANEL, DAYS - 14), thresholds=0.3, serving=SERVING)
     said = []
     for day in range(DAYS - 13, DAYS + 1):
         panel, known = until(PANEL, day), night.calibrations
-        night = judge(panel, night.memory, thresholds=0.3, judged=1, calibration=known, champions=CHAMPIONS)
+        night = judge(panel, night.memory, thresholds=0.3, judged=1, calibration=known, serving=SERVING)
         said.append(night)
     for name in SAID:
         nightly = np.concatenate([getattr(each, name) for each in said], axis=1)
         assert nightly.tobytes() == getattr(whole, name).tobytes(), name
     for name in AHEAD:
         assert getattr(night, name).tobytes() == getattr(whole, name).tobytes(), name
+
+
+def test_a_pinned_fit_serves_as_it_did_though_memory_is_lost_and_newer_fits_are_made(whole: Verdicts) -> None:
+    prophets = (SERVING.methods == PROPHET) & (SERVING.since < NEVER) & has_prophet(SERVING.fits)
+    assert prophets.sum() > 4
+    kept = whole.memory.fits[prophets]
+    # The noise is the recursion's to learn, from day to day.
+    for name in set(VERSION.names or ()) - {"within"}:
+        assert kept[name].tobytes() == SERVING.fits[name][prophets].tobytes()
+    free = judge(PANEL, judged=0, serving=Serving.by(SERVING.methods), calibration=whole.calibrations)
+    assert (free.memory.fits["first_day"] + free.memory.fits["start"] + free.memory.fits["span"])[prophets].min() > (
+        kept["first_day"] + kept["start"] + kept["span"]
+    ).max()
+    assert (free.ahead_yhat[prophets, 0] != whole.ahead_yhat[prophets, 0]).all()
+    others = SERVING.since == NEVER
+    assert free.ahead_yhat[others].tobytes() == whole.ahead_yhat[others].tobytes()
+
+
+def test_what_a_record_expects_is_what_its_fit_predicts() -> None:
+    values = np.vstack([calm(20, 200, seed=12), np.full((2, 200), 0.3)])
+    fits = prophet_map.fit(values, FIRST_DAY)
+    after = FIRST_DAY + timedelta(days=190)
+    kept = record(fits)
+    assert expected(kept, after, 30) == pytest.approx(prophet_map.predict(fits, after, 30), abs=1e-6)
+    assert expected(kept[3:4], after + timedelta(days=5), 2).tobytes() == expected(kept, after, 30)[3, 5:7].tobytes()
+    words = in_words(kept[0].tobytes())["prophet"]
+    assert words["k"] == fits.k[0]
+    assert len(words["delta"]) == len(words["changepoints"]) > 10
 
 
 def test_late_days_restate_only_their_template(whole: Verdicts) -> None:
@@ -91,7 +132,7 @@ def test_late_days_restate_only_their_template(whole: Verdicts) -> None:
     days[4] = 0
     panel = replace(PANEL, values=late)
     memory, known = replace(whole.memory, days=days), whole.calibrations
-    again = judge(panel, memory, thresholds=0.3, calibration=known, champions=CHAMPIONS)
+    again = judge(panel, memory, thresholds=0.3, calibration=known, serving=SERVING)
     others = np.arange(len(PANEL.subjects)) != 4
     assert_same(whole, replace_rows(again, others), others)
     assert not np.array_equal(again.upper[4], whole.upper[4], equal_nan=True)
@@ -181,7 +222,9 @@ UNTIDY = {
 def test_untidy_histories_get_bounds_or_silence_and_no_false_alarm(name: str, count: int, method: Method) -> None:
     values = UNTIDY[name]
     champions = np.full(len(values), METHODS.index(method), dtype=np.int8)
-    verdict = judge(panel_of(values, np.where(np.isnan(values), 0.0, count)), thresholds=0.5, champions=champions)
+    verdict = judge(
+        panel_of(values, np.where(np.isnan(values), 0.0, count)), thresholds=0.5, serving=Serving.by(champions)
+    )
     assert not verdict.is_anomaly.any()
     ages = np.cumsum(~np.isnan(values), axis=1) - ~np.isnan(values)
     assert (np.isnan(verdict.upper) == (ages[:, -14:] < MIN_DAYS)).all()
@@ -199,7 +242,7 @@ def test_a_constant_history_alarms_on_a_change_and_not_on_rounding() -> None:
 def test_days_asked_for_by_name_are_those_judged(whole: Verdicts) -> None:
     asked = np.zeros(PANEL.values.shape, dtype=bool)
     asked[3, -2] = asked[5, -9] = True
-    verdict = judge(PANEL, judged=asked, calibration=whole.calibrations, champions=CHAMPIONS)
+    verdict = judge(PANEL, judged=asked, calibration=whole.calibrations, serving=SERVING)
     assert verdict.days == (whole.days[-9], whole.days[-2])
     assert verdict.days[1] == PANEL.first_day + timedelta(days=DAYS - 2)
     assert verdict.upper[5, 0] == whole.upper[5, -9]
