@@ -59,7 +59,7 @@ def refresh_in_process(
         tags = plan.tags | ({FULL_REFRESH_TAG: "true"} if full else {})
         done = _run(opened, instance, NIGHTLY_JOB if nightly or full else REFRESH_JOB, tags)
         if opened.settings.forecast_executor != "in_process":
-            _run(opened, instance, FORECAST_JOB, {})
+            done = _both(done, _run(opened, instance, FORECAST_JOB, {}))
     return {"refreshed": True, "anew": full, "first_day": str(plan.first_day), "last_day": str(plan.last_day)} | done
 
 
@@ -90,6 +90,12 @@ def _run(opened: Platform, instance: dg.DagsterInstance, job_name: str, tags: di
         # What a person should look at; an error is for somebody to mend.
         "warnings": [_named(check) for check in checks if not check.passed and check.severity is _WARN],
     }
+
+
+def _both(refreshed: dict[str, Any], forecast: dict[str, Any]) -> dict[str, Any]:
+    """What two runs did, under the first one's name."""
+    added = ("assets", "checks_passed", "checks_failed", "failed", "warnings")
+    return refreshed | {name: refreshed[name] + forecast[name] for name in added}
 
 
 def _named(check: dg.AssetCheckEvaluation) -> str:

@@ -75,12 +75,13 @@ _COUNT_EVENTS = "select count(*), max(seq) from alerting.events where event_id =
 
 @dataclass(frozen=True)
 class AlertPart:
-    """The body's `alert`: all null where an event belongs to none."""
+    """The body's `alert`: all null where an event belongs to none; it has a `resolved_because` only where it says."""
 
     alert_id: UUID | None = None
     status: str | None = None
     severity: str | None = None
     started_at: datetime | None = None
+    resolved_because: str | None = None
 
 
 @dataclass(frozen=True)
@@ -208,14 +209,16 @@ def body(draft: EventDraft, event_id: UUID, seq: int) -> bytes:
 
 def alert_members(draft: EventDraft) -> dict[str, object]:
     """The body's `alert`, `subject` and `metric`."""
-    metric = draft.metric
+    alert, metric = draft.alert, draft.metric
+    ending = {} if alert.resolved_because is None else {"resolved_because": alert.resolved_because}
     forecast = {} if metric.expected_on is None else {"expected_on": metric.expected_on}
     return {
         "alert": {
-            "id": _text(draft.alert.alert_id),
-            "status": draft.alert.status,
-            "severity": draft.alert.severity,
-            "started_at": rfc3339(draft.alert.started_at),
+            "id": _text(alert.alert_id),
+            "status": alert.status,
+            "severity": alert.severity,
+            "started_at": rfc3339(alert.started_at),
+            **ending,
         },
         "subject": {
             "template": draft.subject.template,

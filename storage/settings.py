@@ -67,6 +67,11 @@ class Settings(BaseSettings):
         le=1000,
         description="parts of the fleet that are learnt apart; if unset, 1 in process, else 8",
     )
+    forecast_hindsight: int = Field(
+        30_000,
+        ge=0,
+        description="so many past days of templates, that nobody has judged, a refresh judges in hindsight; 0 for none",
+    )
     celery_broker: SecretStr | None = Field(
         None, description="the broker of Celery's workers; Dagster's database serves as one if unset"
     )

@@ -106,12 +106,13 @@ def fill(
 
 
 def materialize(
-    database: Database, now: datetime = NOW, *, parts: int = 1, raise_on_error: bool = True
+    database: Database, now: datetime = NOW, *, parts: int = 1, hindsight: int = 0, raise_on_error: bool = True
 ) -> tuple[dg.ExecuteInProcessResult, dict[str, object]]:
     """A run of all assets of forecasts, its replays in so many parts, and the numbers of all of them."""
     with database.connect() as connection:
         connection.execute(MONTHS)
-    resources = {"database": database, "clock": Clock(lambda: now), "settings": Settings(forecast_shards=parts)}
+    settings = Settings(forecast_shards=parts, forecast_hindsight=hindsight)
+    resources = {"database": database, "clock": Clock(lambda: now), "settings": settings}
     result = dg.materialize(definitions(), resources=resources, raise_on_error=raise_on_error)
     numbers: dict[str, object] = {}
     for event in result.get_asset_materialization_events():

@@ -19,20 +19,23 @@ from storage.database import Connection
 
 LOOKS_BACK = timedelta(days=14)
 
+# One statement, so that whoever commits verdicts meanwhile is in all of it or in none.
 _JUDGED = """
-select measure, date, string_agg(float8send(p_value), '') as p_values
+select
+    measure,
+    date,
+    string_agg(float8send(p_value), '') as p_values,
+    array_agg(
+        (
+            tenant_id, template_id, template, measure, date, actual, yhat,
+            case measure when 'drift' then yhat_upper else yhat_lower end, p_value
+        )
+        order by tenant_id, template_id
+    ) filter (where is_anomaly) as anomalies
 from ml.drift_forecasts
 where date >= %(since)s and date < %(today)s and actual is not null
 group by measure, date
-"""
-_ANOMALIES = """
-select
-    tenant_id, template_id, template, measure, date, actual, yhat,
-    case measure when 'drift' then yhat_upper else yhat_lower end as bound,
-    p_value
-from ml.drift_forecasts
-where date >= %(since)s and date < %(today)s and actual is not null and is_anomaly
-order by measure, date, tenant_id, template_id
+order by measure, date
 """
 _TROUBLED = """
 with alarms as (
@@ -117,12 +120,13 @@ def write_anomalies(connection: Connection, today: date) -> tuple[list[Anomaly],
     """Bring the digest up to date; returns it, how many rows differ from before, and how many days were judged."""
     values = {"since": today - LOOKS_BACK, "today": today}
     judged = 0
-    shares: dict[tuple[str, date], dict[float, float]] = {}
-    for measure, day, numbers in connection.execute(_JUDGED, values, binary=True):
+    found: list[Anomaly] = []
+    for _, _, numbers, anomalies in connection.execute(_JUDGED, values, binary=True):
         p_values = np.frombuffer(numbers, ">f8").astype(np.float64)
         judged += len(p_values)
-        shares[measure, day] = dict(zip(p_values.tolist(), q_values(p_values).tolist(), strict=True))
-    found = [Anomaly._make((*row, shares[row[3], row[4]][row[8]])) for row in connection.execute(_ANOMALIES, values)]
+        if anomalies:
+            shares = dict(zip(p_values.tolist(), q_values(p_values).tolist(), strict=True))
+            found += [Anomaly._make((*row, shares[row[-1]])) for row in anomalies]
     return found, replace_rows(connection, "drift_anomalies", _KEY, Anomaly, found), judged
 
 

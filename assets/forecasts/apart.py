@@ -60,5 +60,5 @@ def replay_part(database: Database, today: date, measure: Measure, part: int, pa
     remembered = replay.remember(panel, memory.block, replayed)
     with connect_wide(database) as connection:
         stored.one_writer(connection)
-        stored.write_memory(connection, measure, panel, remembered, decided.memory_hashes[:, -1])
+        stored.write_memory(connection, measure, panel, remembered, decided.memory_hashes(panel)[:, -1])
     return int(behind.sum())

@@ -23,6 +23,7 @@ from assets.forecasts.backtests import (
     write_backtests,
 )
 from assets.forecasts.forecasting import Outcome, judge_work, prepare, store
+from assets.forecasts.hindsight import look_back
 from assets.forecasts.panel import Measure
 from assets.forecasts.plots import SHOWN, forecast_figure, rates_figure
 from assets.forecasts.reading import read_histories
@@ -116,7 +117,7 @@ def forecast_memory(histories: None) -> None:
     ],
 )
 def learn_of_templates(
-    database: dg.ResourceParam[Database], clock: dg.ResourceParam[Clock]
+    database: dg.ResourceParam[Database], settings: dg.ResourceParam[Settings], clock: dg.ResourceParam[Clock]
 ) -> Iterator[dg.MaterializeResult[None]]:
     """Judge what is new or has changed, forecast the coming days and register the fits, in one transaction."""
     today = clock.now().date()
@@ -131,19 +132,29 @@ def learn_of_templates(
         found = {
             work.measure: store(connection, work, verdicts) for work, verdicts in zip(works, verdicts_of, strict=True)
         }
+        looked = {
+            work.measure: look_back(connection, work.standing, settings.forecast_hindsight)
+            for work in works
+            if work.standing
+        }
     seconds = {"seconds_reading": round(read - started, 3), "seconds": round(perf_counter() - started, 3)}
     yield dg.MaterializeResult(
         asset_key="forecast_models", metadata=_of_each(found, ("models_registered", "promotions"))
     )
     names = ("templates", "templates_inactive", "templates_judged_anew", "days_judged", "rows_changed")
-    yield dg.MaterializeResult(asset_key="drift_forecasts", metadata={**_of_each(found, names), **seconds})
+    hindsight = {
+        f"{measure}_{name}": count
+        for measure, back in looked.items()
+        for name, count in (("days_judged_in_hindsight", back.days), ("templates_awaiting_hindsight", back.left))
+    }
+    yield dg.MaterializeResult(asset_key="drift_forecasts", metadata={**_of_each(found, names), **hindsight, **seconds})
 
 
 @dg.asset(
     deps=["drift_forecasts"],
     description=(
-        "How forecasts of the last 90 days did, by template and method: loss and coverage of each, tried once a week, "
-        "by which champions are chosen; and alarms against those that the budget lets come without a cause."
+        "How forecasts of the last 90 days did, by template and method: loss and coverage of each, tried every four "
+        "weeks, by which champions are chosen; and alarms against those that the budget lets come without a cause."
     ),
     group_name=_GROUP,
     owners=_OWNERS,

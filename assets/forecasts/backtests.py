@@ -34,6 +34,9 @@ TURN = 28
 TRIED_AT_LEAST = 400
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 
+# From the first statement on: whoever asks for it with rows written already waits for one who waits for these rows.
+_ONE_WRITER = "lock table ml.forecast_backtests in share row exclusive mode"
+
 # Tenant and template: the method that serves, and whether it is pinned.
 _Due = dict[tuple[Any, ...], tuple[Any, ...]]
 
@@ -219,6 +222,7 @@ def try_methods(connection: Connection, today: date) -> dict[Measure, tuple[int,
     Returns:
         By measure, where there were any: how many templates were tried, and how many of them get another champion.
     """
+    connection.execute(_ONE_WRITER)
     tried: dict[Measure, tuple[int, int]] = {}
     for measure in MEASURES:
         values = {"measure": measure, "today": today, "at_least": TRIED_AT_LEAST, "turn": TURN}

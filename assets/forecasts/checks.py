@@ -3,13 +3,15 @@
 Belongs here: the checks and their SQL. Does not belong here: how verdicts are made.
 """
 
-from typing import Any, get_args
+from datetime import date, timedelta
+from typing import Any, LiteralString, get_args
 
 import dagster as dg
 import numpy as np
 
 from assets.cadence import CHECK_TAGS, NIGHTLY
 from assets.forecasts.backtests import read_realised
+from assets.forecasts.judging import JUDGED_DAYS
 from assets.forecasts.panel import Measure
 from assets.forecasts.reading import read_histories
 from assets.forecasts.wide import connect_wide
@@ -27,10 +29,12 @@ SHORT, MOVED = 1e-4, 1e-3
 # Of what is called no chance, at most so much is.
 SURE = 0.05
 
+# Of the days that a run may write; what is older was checked when it was, and stands.
 LOOKS_AHEAD = """
 select count(*), count(*) filter (where forecast.fitted_to >= forecast.date or model.fitted_to > forecast.fitted_to)
 from ml.drift_forecasts as forecast
 left join ml.forecast_models as model using (model_id)
+where forecast.date >= %(since)s
 """
 OUT_OF_ORDER = """
 select
@@ -42,12 +46,13 @@ select
         )
     )
 from ml.drift_forecasts
+where date >= %(since)s
 """
 
 
-def _check(database: Database, query: str) -> dg.AssetCheckResult:
+def _check(database: Database, query: LiteralString, today: date) -> dg.AssetCheckResult:
     with connect_wide(database) as connection:
-        row = connection.execute(query.encode()).fetchone()
+        row = connection.execute(query, {"since": today - timedelta(days=JUDGED_DAYS)}).fetchone()
     total, wrong = row or (0, 0)
     return dg.AssetCheckResult(passed=wrong == 0, metadata={"forecasts": total, "violations": wrong})
 
@@ -57,9 +62,11 @@ def _check(database: Database, query: str) -> dg.AssetCheckResult:
     blocking=True,
     description="Every forecast was made from days before the one it judges, and so was its model.",
 )
-def fitted_before_the_day_judged(database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
+def fitted_before_the_day_judged(
+    database: dg.ResourceParam[Database], clock: dg.ResourceParam[Clock]
+) -> dg.AssetCheckResult:
     """No baseline contains the data it judges."""
-    return _check(database, LOOKS_AHEAD)
+    return _check(database, LOOKS_AHEAD, clock.now().date())
 
 
 @dg.asset_check(
@@ -68,9 +75,9 @@ def fitted_before_the_day_judged(database: dg.ResourceParam[Database]) -> dg.Ass
     description="0 <= lower <= expected <= upper <= 1; a day is an anomaly exactly if its drift is above the upper "
     "bound, or its reliability below the lower one.",
 )
-def bounds_in_order(database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
+def bounds_in_order(database: dg.ResourceParam[Database], clock: dg.ResourceParam[Clock]) -> dg.AssetCheckResult:
     """Bounds enclose the expectation, within the score's range, and verdicts follow from them."""
-    return _check(database, OUT_OF_ORDER)
+    return _check(database, OUT_OF_ORDER, clock.now().date())
 
 
 @dg.asset_check(

@@ -46,6 +46,25 @@ def history_hashes(panel: Panel, window: int) -> Hashes:
     return found
 
 
+def with_events(hashes: Hashes, panel: Panel, window: int) -> Hashes:
+    """Fingerprints of histories together with the known changes in them: (n, T).
+
+    Args:
+        hashes: of the panel's days, from `history_hashes`.
+        panel: whose events count.
+        window: as for the hashes.
+    """
+    rows = np.flatnonzero(panel.events.any(axis=1))
+    ordinals: _Words = np.arange(panel.events.shape[1]).astype(np.uint64) + np.uint64(panel.first_day.toordinal())
+    words = np.where(panel.events[rows], mixed(ordinals * _GOLDEN + _GOLDEN), np.uint64(0))
+    sums = np.cumsum(words, axis=1, dtype=np.uint64)
+    if sums.shape[1] > window:
+        sums[:, window:] = sums[:, window:] - sums[:, :-window].copy()
+    found = hashes.copy()
+    found[rows] += sums.view(np.int64)
+    return found
+
+
 def joined(hashes: Hashes, *parts: Floats) -> Hashes:
     """Fingerprints of hashes together with numbers: (n) each."""
     words = hashes.view(np.uint64)

@@ -22,13 +22,11 @@ from assets.forecasts.methods import METHODS
 from assets.forecasts.panel import Bools, Floats, Measure, Panel
 from assets.forecasts.reading import INACTIVE_AFTER, Histories, read_budgets, read_events, read_thresholds
 from assets.forecasts.registry import RECIPE, crown, read_serving, register
-from assets.forecasts.replay import BLOCK, REPLAYED_DAYS, Lessons, Memory, block_of
-from assets.forecasts.rows import NO_FIT, PINNED, Decided, ahead_rows, fits_of, joined_rows, judged_rows
+from assets.forecasts.replay import Lessons, Memory, block_of
+from assets.forecasts.rows import FOLLOWED, NO_FIT, PINNED, Decided, ahead_rows, fits_of, joined_rows, judged_rows
 from assets.forecasts.serving import NEVER, Serving
 from assets.forecasts.versions import Versions
 from storage.database import Connection
-
-_FOLLOWED = REPLAYED_DAYS + BLOCK
 
 
 @dataclass(frozen=True)
@@ -92,14 +90,15 @@ def prepare(connection: Connection, histories: Histories, measure: Measure, toda
     """
     scored = ~np.isnan(histories.values[measure])
     active = _active(scored)
-    newest = min(JUDGED_DAYS, histories.days)
-    known = told.read_told(connection, histories.subjects, measure, today, newest, HORIZON)
-    newest_scored = scored[:, histories.days - newest :]
+    known = told.read_told(connection, histories.subjects, measure, today, JUDGED_DAYS, HORIZON)
+    # History may have become shorter than what has been told of it.
+    before = max(JUDGED_DAYS - histories.days, 0)
+    newest_scored = np.pad(scored[:, -JUDGED_DAYS:], ((0, 0), (before, 0)))
     withdrawn = told.withdraw(connection, measure, histories.subjects, known, newest_scored)
     work = Work(measure, today, int((scored.any(axis=1) & ~active).sum()), withdrawn)
     if (standing := read_standing(connection, histories, measure, today)) is None:
         return work
-    stale, stale_ahead = _stale(standing.panel, standing.decided, known.hashes[active])
+    stale, stale_ahead = _stale(standing.panel, standing.decided, known.hashes[active, before:])
     parts = _parts(standing.panel, stale, stale_ahead, standing.calibrations, standing.memory, today)
     return replace(work, standing=standing, parts=parts)
 
@@ -150,7 +149,9 @@ def store(connection: Connection, work: Work, verdicts_of: Sequence[Verdicts]) -
             parts_rows.append(judged_rows(of_part, verdicts, decided_part, places))
         if part.looks_ahead:
             parts_rows.append(ahead_rows(of_part, verdicts, decided_part, places, today))
-            stored.write_memory(connection, measure, of_part, verdicts.memory, decided_part.memory_hashes[:, -1])
+            stored.write_memory(
+                connection, measure, of_part, verdicts.memory, decided_part.memory_hashes(of_part)[:, -1]
+            )
     new_days = calibrations.keys() - standing.calibrations.keys()
     stored.write_calibrations(connection, measure, {day: calibrations[day] for day in new_days})
     rows = joined_rows(parts_rows)
@@ -188,7 +189,7 @@ def read_standing(connection: Connection, histories: Histories, measure: Measure
     if not active.any():
         return None
     panel = histories.panel(measure, read_events(connection, histories, measure), active)
-    hashes = history_hashes(panel, _FOLLOWED)
+    hashes = history_hashes(panel, FOLLOWED)
     thresholds = read_thresholds(connection, panel.subjects, measure)
     budgets = read_budgets(connection, panel.subjects)
     serving = read_serving(connection, measure, panel.subjects)
@@ -199,7 +200,7 @@ def read_standing(connection: Connection, histories: Histories, measure: Measure
         decided,
         stored.read_calibrations(connection, measure, today),
         stored.read_lessons(connection, measure, block_of(today)),
-        stored.read_memory(connection, measure, panel, decided.memory_hashes),
+        stored.read_memory(connection, measure, panel, decided.memory_hashes(panel)),
     )
 
 

@@ -32,6 +32,10 @@ EVENT_NOISE_DAYS = 15.0  # a new extractor's noise may differ
 NOISE_KEPT = 0.99  # noise is that of the last months
 REGRESSION_KEPT = 0.995
 WEEKDAY_KEPT = 0.97  # a visit a week: the pattern of the last half year
+MIDWEEK = 3
+# A fleet's share counts as so many weekdays beside a template's own; and the least part of it, and the most at all.
+SHARE_WEEKDAYS = 7.0
+LEAST_SHARE, MOST_SHARE = 0.1, 100.0
 NEIGHBOUR = 0.1  # weight with which each memory leans on the next longer one: it carries gaps and first days
 MIN_SD = 0.0025  # a quarter of a point of drift at its steepest: below it all is rounding
 
@@ -58,6 +62,7 @@ def fresh(n: int, fleet: Fleet) -> State:
     state = State.of(np.zeros((SIZE, n)))
     state.within[:] = fleet.within[:, None]
     state.beta[:] = fleet.beta[:, None]
+    state.weekday_share[:] = fleet.weekday_share
     state.log_count[:] = np.log(50.0)
     state.anchor[:], state.anchor_variance[:] = fleet.level, fleet.level_variance
     return state
@@ -110,9 +115,7 @@ class Recursion:
         z = ((values - mean) / sd).astype(np.float32).astype(float)
         if structure is not None:
             structure.learn(weekday, values, np.abs(z) > FAR_OFF)
-        self._learn(
-            weekday, values, counts, observed, z, sd, mean, base, season, features, longest, usual, noise, relative
-        )
+        self._learn(weekday, values, counts, observed, z, sd, mean, season, features, longest, usual, noise, relative)
         return Outlook(mean, sd, tails, by_prophet), z
 
     def ahead(self, weekday: int, days: int, structure: Structure | None = None) -> tuple[Floats, Floats]:
@@ -127,7 +130,7 @@ class Recursion:
         sd = np.maximum(np.sqrt(usual + usual * self._uncertainty(weights, usual)), MIN_SD)
         means = np.empty((days, sums.shape[1]))
         for step in range(days):
-            memories = self._memories(sums, weights, usual)
+            memories = self._memories(sums, weights, usual, state.anchor)
             base = memories[-1] + self._pull(memories)
             means[step] = base + self._season((weekday + step) % WEEK)
             sums = sums * KEPT[:, None] + base
@@ -136,6 +139,26 @@ class Recursion:
             means = structure.ahead(weekday, means, state.beta)
         return means, sd
 
+    def growth(self, days: int) -> Floats:
+        """(days, n) sd of the coming days' errors in units of the first's.
+
+        An error on the first day is let into what the next days are forecast from: the squares of what follows add up.
+        """
+        state = self.state
+        usual, _ = self._noise(state.typical_count)
+        uncertain = self._uncertainty(state.weights, usual)
+        sums, weights = np.zeros(state.sums.shape), state.weights.copy()
+        error, squares = np.ones(len(usual)), uncertain.copy()
+        growth = np.empty((days, len(usual)))
+        for day in range(days):
+            squares = squares + np.square(error)
+            growth[day] = np.sqrt(squares / (1.0 + uncertain))
+            sums = sums * KEPT[:, None] + error
+            weights = weights * KEPT[:, None] + 1.0
+            memories = self._memories(sums, weights, usual, anchor=0.0)
+            error = memories[-1] + self._pull(memories)
+        return growth
+
     def _noise(self, counts: Floats) -> tuple[Floats, Floats]:
         """(n,) variance of a day of `counts` evaluations, and (K, n) what each law of within-day noise multiplies."""
         state, fleet = self.state, self.fleet
@@ -143,9 +166,9 @@ class Recursion:
         relative = relative_variance(counts)
         return np.sum(state.within * between * relative, axis=0), relative
 
-    def _memories(self, sums: Floats, weights: Floats, noise: Floats) -> list[Floats]:
+    def _memories(self, sums: Floats, weights: Floats, noise: Floats, anchor: Floats | float) -> list[Floats]:
         prior = self._prior_weight(noise)
-        longer = (sums[-1] + prior * self.state.anchor) / (weights[-1] + prior)
+        longer = (sums[-1] + prior * anchor) / (weights[-1] + prior)
         memories = [longer]
         for row in range(MEMORIES - 2, -1, -1):
             longer = (sums[row] + NEIGHBOUR * longer) / (weights[row] + NEIGHBOUR)
@@ -168,13 +191,13 @@ class Recursion:
 
     def _level(self, noise: Floats) -> tuple[Floats, list[Floats], Floats, Floats]:
         state = self.state
-        memories = self._memories(state.sums, state.weights, noise)
+        memories = self._memories(state.sums, state.weights, noise, state.anchor)
         features = [memories[row] - memories[row + 1] for row in range(FEATURES)]
         return memories[-1] + self._pull(memories), features, memories[-1], self._uncertainty(state.weights, noise)
 
     def _season(self, weekday: int) -> Floats:
         state = self.state
-        prior = 1.0 / self.fleet.weekday_share
+        prior = 1.0 / state.weekday_share
         season: Floats = state.weekday_sum[weekday] / (state.weekday_weight[weekday] + prior)
         return season
 
@@ -187,7 +210,6 @@ class Recursion:
         z: Floats,
         sd: Floats,
         mean: Floats,
-        base: Floats,
         season: Floats,
         features: list[Floats],
         longest: Floats,
@@ -219,8 +241,8 @@ class Recursion:
         gain = seen * np.maximum(0.05, 1.0 / np.maximum(state.age, 1.0))
         state.log_count[:] += gain * (np.log(np.maximum(counts, 1.0)) - state.log_count)
 
-        # The fall after an incident would teach that nothing follows from yesterday.
-        learning = (weight > 0) & ~after_held
+        # The fall after an incident would teach that nothing follows from yesterday, the first weekdays that all does.
+        learning = (weight > 0) & ~after_held & (state.age > 2 * WEEK)
         kept = np.where(learning, REGRESSION_KEPT, 1.0)
         scaled = np.where(learning, weight / usual, 0.0)
         target = np.where(weight > 0, mean + error - season - longest, 0.0)
@@ -230,11 +252,9 @@ class Recursion:
             state.cross[row] = state.cross[row] * kept + scaled * features[row] * target
         state.regression_days[:] = state.regression_days * kept + learning
 
-        kept = np.where(weight > 0, WEEKDAY_KEPT, 1.0)
-        state.weekday_sum[weekday] = state.weekday_sum[weekday] * kept + weight * np.where(
-            weight > 0, values - base, 0.0
-        )
-        state.weekday_weight[weekday] = state.weekday_weight[weekday] * kept + weight
+        state.week[weekday] = np.where(weight > 0, values, mean)
+        state.week_weight[weekday] = weight
+        self._learn_weekday((weekday - MIDWEEK) % WEEK)
 
         state.sums[:] = state.sums * KEPT[:, None] + weight * deseasoned
         state.weights[:] = state.weights * KEPT[:, None] + weight
@@ -247,11 +267,23 @@ class Recursion:
             self._forget(accept)
             state.held[accept] = 0.0
 
+    def _learn_weekday(self, weekday: int) -> None:
+        """Let in a weekday, three days later, by the mean of the week around it: no other weekday's effect is in that.
+
+        A forecast in its place would have taken part of the effect for dependence from day to day, or the reverse.
+        """
+        state = self.state
+        weight = np.where(state.age >= WEEK, state.week_weight[weekday], 0.0)
+        middle = sum(state.week[row] for row in range(WEEK)) / WEEK
+        kept = np.where(weight > 0, WEEKDAY_KEPT, 1.0)
+        state.weekday_sum[weekday] = state.weekday_sum[weekday] * kept + weight * (state.week[weekday] - middle)
+        state.weekday_weight[weekday] = state.weekday_weight[weekday] * kept + weight
+
     def _forget(self, which: Bools) -> None:
         """Leave of the level what EVENT_WEIGHT of a day would tell."""
         state = self.state
         usual, _ = self._noise(state.typical_count)
-        level = self._memories(state.sums, state.weights, usual)[-1]
+        level = self._memories(state.sums, state.weights, usual, state.anchor)[-1]
         variance = np.maximum(usual, MIN_SD**2) / EVENT_WEIGHT
         state.anchor[which], state.anchor_variance[which] = level[which], variance[which]
         state.sums[:, which] = 0.0
@@ -285,3 +317,9 @@ class Recursion:
         likelihood -= likelihood.max(axis=0)
         likely = fleet.within[:, None] * np.exp(likelihood)
         state.within[:] = likely / likely.sum(axis=0)
+        usual, _ = self._noise(state.typical_count)
+        visits = np.maximum(state.weekday_weight, 1.0)
+        excess = np.square(state.weekday_sum / visits) / usual - np.minimum(state.weekday_weight, 1.0) / visits
+        own = sum(excess[row] for row in range(WEEK))
+        share = (SHARE_WEEKDAYS * fleet.weekday_share + own) / (SHARE_WEEKDAYS + WEEK)
+        state.weekday_share[:] = np.clip(share, LEAST_SHARE * fleet.weekday_share, MOST_SHARE)

@@ -36,6 +36,9 @@ from assets.forecasts.simple import SIMPLE
 JUDGED_DAYS = RECALLED
 MIN_DAYS = 7  # scored days before a template's first verdict: one of each weekday
 DEFAULT_WEEKS = 26.0
+# Days of history from which on a calibration, which costs as much as all else of a day, is learnt on Mondays alone: by
+# then another day changes next to nothing.
+CALIBRATED_WEEKLY_FROM = 28
 SLOW_DAYS = 90  # what the slow channel looks back; its evidence is usually a week old
 # Half a point of drift: a constant history must not alarm on rounding.
 MIN_HALF_WIDTH = 0.005
@@ -131,13 +134,18 @@ def judge(
     levels = np.broadcast_to(np.asarray(thresholds, dtype=float), (n,))
     verdicts = _empty(days, n)
     used: dict[date, Calibration] = {}
+    taught: dict[int, Calibration] = {}
     for block, chosen in groupby([*days, columns], key=lambda column: replay.block_of(_date(panel, column))):
         group = list(chosen)
         learnt = lessons_of(block, known, lessons or {}) or replay.learn(panel, block)
         replayed = replay.replay(panel, block, learnt.fleet, group[0], min(group[-1] + 1, columns), memory, serving)
         for column in group:
             day = _date(panel, column)
-            used[day] = known.get(day) or _calibrate(panel, replayed, learnt, column)
+            if day not in known:
+                at = _taught_at(panel, replayed, column)
+                calibrated = known.get(_date(panel, at)) or taught.get(at)
+                known[day] = taught[at] = calibrated or _calibrate(panel, replayed, learnt, at)
+            used[day] = known[day]
             if column < columns:
                 _judge_day(verdicts, int(np.searchsorted(days, column)), panel, replayed, used[day], rates, column)
     for name in ("yhat", "lower", "upper", "p_value", "innovations", "slow"):
@@ -183,6 +191,12 @@ def _empty(days: list[int], n: int) -> dict[str, np.ndarray]:
         "down_weighted": np.zeros(shape, dtype=bool),
         "method": np.full(shape, EWMA, dtype=np.int8),
     }
+
+
+def _taught_at(panel: Panel, replayed: Replay, column: int) -> int:
+    """The column on which a day's calibration is learnt: its Monday's, while the fleet is young its own."""
+    monday = column - _date(panel, column).weekday()
+    return monday if monday - replayed.start >= CALIBRATED_WEEKLY_FROM else column
 
 
 def _calibrate(panel: Panel, replayed: Replay, lessons: Lessons, column: int) -> Calibration:
@@ -285,25 +299,21 @@ def _ahead(
     serving: Serving,
 ) -> dict[str, np.ndarray]:
     n, state = len(panel.subjects), replayed.state
-    means, sd, methods = replay.ahead(panel, replayed, calibration.fleet, serving)
+    means, sd, growth, methods = replay.ahead(panel, replayed, calibration.fleet, serving)
     buckets = buckets_of(replay.settled_now(panel, replayed), state.tails())
     score, _ = _upper_score(replayed, calibration, rates, buckets, replayed.innovations.shape[1])
     yhat, lower, upper = (np.empty((n, HORIZON)) for _ in range(3))
-    ordered = np.sort(calibration.paths, axis=0)
     beyond = normal_score_of(rates / 2.0)
-    # Errors grow with the horizon as the fleet's did, in units of the first day's; those of the simple methods don't.
-    scatter = np.std(ordered, axis=0)
-    growths = np.maximum(scatter / max(float(scatter[0]), 1e-9), 1.0)
-    is_simple = np.isin(methods, SIMPLE)
     for step in range(HORIZON):
-        growth = np.where(is_simple, 1.0, growths[step])
         day_score = score if step == 0 else beyond
         yhat[:, step], lower[:, step], upper[:, step] = _bounds(
-            means[step], sd * growth, day_score, calibration.quantiles, buckets, rates
+            means[step], sd * growth[step], day_score, calibration.quantiles, buckets, rates
         )
     angles = to_scale(thresholds)
     crossing = _crossing(panel, state.held, means.T, sd, angles, calibration.paths)
-    if is_simple.any():
+    if (is_simple := np.isin(methods, SIMPLE)).any():
+        scatter = np.std(np.sort(calibration.paths, axis=0), axis=0)
+        growths = np.maximum(scatter / max(float(scatter[0]), 1e-9), 1.0)
         part = means.T[is_simple], sd[is_simple], angles[is_simple]
         crossing[is_simple] = _crossing(panel.of(is_simple), state.held[is_simple], *part, calibration.paths / growths)
     silent = state.age < MIN_DAYS

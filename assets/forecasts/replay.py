@@ -228,7 +228,7 @@ def replay(
             if end == panel.values.shape[1]:
                 structures.append((part, weeks.structure(end)))
                 if weeks.monday == end:
-                    weeks.learnt(end, _renewed(recursion, weeks, end).state)
+                    weeks.learnt(end, _renewed(recursion, weeks.pinned(end)).state)
         for method in SIMPLE:
             chosen = rows[serving.methods[rows] == method]
             serve(method, panel, chosen, range(resumed, end), served)
@@ -260,36 +260,41 @@ def serve(method: int, panel: Panel, rows: Rows, columns: range, served: Served)
         served.means[which, at], served.sds[which, at], served.methods[which, at] = mean[kept], sd[kept], method
 
 
-def ahead(panel: Panel, replayed: Replay, fleet: Fleet, serving: Serving) -> tuple[Floats, Floats, Methods]:
+def ahead(panel: Panel, replayed: Replay, fleet: Fleet, serving: Serving) -> tuple[Floats, Floats, Floats, Methods]:
     """Forecast the HORIZON days after a replay that ran to the panel's end.
 
     Returns:
-        (HORIZON, n) means, (n,) the sd of the first day, and (n,) by which methods.
+        (HORIZON, n) means, (n,) the sd of the first day, (HORIZON, n) sds in units of that, and (n,) by which methods.
     """
     end = panel.values.shape[1]
-    weekday = (panel.first_day + timedelta(days=end)).weekday()
+    today = panel.first_day + timedelta(days=end)
     recursion = Recursion(replayed.state, fleet)
-    if weekday == 0:
-        # As the day itself will be forecast when it has come: by the numbers of its week, as far as it has any.
-        state, fits = State.of(replayed.state.table.copy()), replayed.structure.fits
-        known = fits["within"].any(axis=1)
-        state.beta[:, known], state.within[:, known] = fits["pull"][known].T, fits["within"][known].T
-        recursion = Recursion(state, fleet)
-    means, sds = recursion.ahead(weekday, HORIZON, replayed.structure)
-    methods = np.where(np.isnan(replayed.structure.expected[weekday]), EWMA, PROPHET).astype(np.int8)
+    if today.weekday() == 0:
+        # As the day itself will be forecast when it has come.
+        recursion = _renewed(recursion, _coefficients(serving, today))
+    means, sds = recursion.ahead(today.weekday(), HORIZON, replayed.structure)
+    growth = recursion.growth(HORIZON)
+    methods = np.where(np.isnan(replayed.structure.expected[today.weekday()]), EWMA, PROPHET).astype(np.int8)
     for method in SIMPLE:
         rows = np.flatnonzero(serving.methods == method)
         mean, sd = _simply(method, panel, rows, end, replayed.served, HORIZON)
         says = ~np.isnan(mean.sum(axis=0) + sd)
         which = rows[says]
         means[:, which], sds[which], methods[which] = mean[:, says], sd[says], method
-    return means, sds, methods
+        growth[:, which] = 1.0
+    return means, sds, growth, methods
 
 
-def _renewed(recursion: Recursion, weeks: "_Weeks", column: int) -> Recursion:
+def _coefficients(serving: Serving, monday: date) -> Floats | None:
+    """(F, n) the recursion's coefficients that are held to in a week, NaN of templates of which none are."""
+    which = serving.pinned(monday)
+    return np.where(which, serving.fits["pull"].T, np.nan) if which.any() else None
+
+
+def _renewed(recursion: Recursion, pinned: Floats | None) -> Recursion:
     """A recursion as it will be on a Monday; the one given stays as it was."""
     renewed = Recursion(State.of(recursion.state.table.copy()), recursion.fleet)
-    renewed.pinned = weeks.pinned(column)
+    renewed.pinned = pinned
     renewed.renew()
     return renewed
 
@@ -471,11 +476,10 @@ class _Weeks:
             self.current.fits["pull"], self.current.fits["within"] = state.beta.T, state.within.T
 
     def pinned(self, column: int) -> Floats | None:
-        """(F, n) the recursion's coefficients of versions that are held to in a day's week, NaN of others."""
+        """The coefficients that the recursion holds to in a day's week."""
         if not self.has_pins:
             return None
-        which = self.serving.pinned(self.panel.first_day + timedelta(days=self._monday(column)))
-        return np.where(which, self.serving.fits["pull"].T, np.nan)
+        return _coefficients(self.serving, self.panel.first_day + timedelta(days=self._monday(column)))
 
     def _monday(self, column: int) -> int:
         return column - (self.panel.first_day + timedelta(days=column)).weekday()

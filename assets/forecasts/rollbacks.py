@@ -142,13 +142,10 @@ def list_versions(
     """A template's newest versions, the newest first.
 
     Raises:
-        NotFoundError: no such template, or none of its versions is registered yet.
+        NotFoundError: no such template.
     """
     values = _subject(connection, tenant_id, template, measure)
-    rows = _rows(connection, _VERSIONS, {**values, "limit": limit})
-    if not rows:
-        raise _none_registered(template, measure)
-    return rows
+    return _rows(connection, _VERSIONS, {**values, "limit": limit})
 
 
 def read_version(
@@ -198,7 +195,8 @@ def roll_back(
 
     Raises:
         NotFoundError: no such template or version.
-        ConflictError: it is the champion, and pinned, already; or of that version no fit was kept.
+        ConflictError: it is the champion, and pinned, already; of that version no fit was kept; or the template has no
+            version yet.
         UsageError: no reason.
     """
     if not reason.strip():
@@ -223,7 +221,7 @@ def unpin(connection: Connection, tenant_id: str, template: str, measure: "Measu
 
     Raises:
         NotFoundError: no such template.
-        ConflictError: nothing is pinned.
+        ConflictError: nothing is pinned, or there is no version yet.
     """
     lock_tenant(connection, tenant_id)
     values = _subject(connection, tenant_id, template, measure)
@@ -242,7 +240,8 @@ def unpin(connection: Connection, tenant_id: str, template: str, measure: "Measu
 def _subject(connection: Connection, tenant_id: str, template: str, measure: "Measure") -> dict[str, Any]:
     found = connection.execute(_FIND, {"tenant_id": tenant_id, "template": template}).fetchone()
     if found is None:
-        raise NotFoundError("template", f"{template!r} of tenant {tenant_id!r}", "`tidemark forecast list` shows them")
+        remedy = "nothing has landed under this name; `tidemark forecast list` shows whose forecasts there are"
+        raise NotFoundError("template", f"{template!r} of tenant {tenant_id!r}", remedy)
     return {"tenant_id": tenant_id, "template_id": found[0], "measure": measure}
 
 
@@ -251,7 +250,7 @@ def _champion(
 ) -> tuple[UUID, bool, bool, int]:
     row = connection.execute(_CHAMPION, values).fetchone()
     if row is None:
-        raise _none_registered(template, measure)
+        raise ConflictError(f"{measure} of {template!r} has no version yet: {FIRST_VERSION}")
     model_id, is_pinned, holds_fit, version = row
     return model_id, is_pinned, holds_fit, version
 
@@ -278,10 +277,6 @@ def _wanted(
 
 def _no_version(template: str, measure: "Measure", version: int) -> NotFoundError:
     return NotFoundError("version", f"{version} of {template!r}, {measure}", "`tidemark forecast show` lists them")
-
-
-def _none_registered(template: str, measure: "Measure") -> NotFoundError:
-    return NotFoundError("version", f"of {template!r}, {measure}", f"None is registered: {FIRST_VERSION}")
 
 
 def _rows(connection: Connection, query: str, values: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from assets.forecasts.binary_rows import EPOCH
-from assets.forecasts.fingerprints import Hashes
+from assets.forecasts.fingerprints import Hashes, with_events
 from assets.forecasts.judging import Verdicts
 from assets.forecasts.panel import Bools, Floats, Measure, Panel
 from assets.forecasts.registry import Fits
@@ -19,6 +19,8 @@ from assets.forecasts.replay import BLOCK, REPLAYED_DAYS, block_of
 from assets.forecasts.serving import Serving
 from assets.forecasts.stored import Rows
 
+# Fingerprints are of so many days.
+FOLLOWED = REPLAYED_DAYS + BLOCK
 NO_FIT, PINNED = -1, -2
 _NO_MODEL = np.zeros(1, dtype="V16")
 
@@ -52,10 +54,12 @@ class Decided:
             self.ahead_hashes[rows],
         )
 
-    @property
-    def memory_hashes(self) -> Hashes:
-        """(n, T) of what is remembered after each day: another champion remembers otherwise."""
-        return self.hashes + self.serving.numbers[:, None]
+    def memory_hashes(self, panel: Panel) -> Hashes:
+        """(n, T) of what is remembered after each day.
+
+        Another champion remembers otherwise, and so does who is told of a change when it has been for days.
+        """
+        return with_events(self.hashes, panel, FOLLOWED) + self.serving.numbers[:, None]
 
     @property
     def thresholds_when_high_is_bad(self) -> Floats:

@@ -39,6 +39,9 @@ _LAYOUT = {
     "weights": MEMORIES,
     "weekday_sum": WEEK,
     "weekday_weight": WEEK,
+    "weekday_share": 1,
+    "week": WEEK,
+    "week_weight": WEEK,
     "noise_sum": len(HALF_COUNTS),
     "noise_log": len(HALF_COUNTS),
     "noise_weight": 1,
@@ -64,7 +67,9 @@ class State:
         log_count: (n,) running mean of log(evaluations).
         anchor, anchor_variance: (n,) the level supposed before the first day, or before the newest event.
         sums, weights: (MEMORIES, n) of the deseasoned angles.
-        weekday_sum, weekday_weight: (7, n) of what each weekday brought beyond its forecast without weekdays.
+        weekday_sum, weekday_weight: (7, n) of what each weekday brought beyond the mean of the week around it.
+        weekday_share: (n,) variance supposed of weekdays' effects in units of the noise, renewed weekly.
+        week, week_weight: (7, n) the newest angle of each weekday, its forecast where there is none, and its weight.
         noise_sum, noise_log: (K, n) squared errors, and logs of their factors, by each law of scale.HALF_COUNTS.
         noise_weight: (n,) their days.
         within: (K, n) probability of each of these laws.
@@ -84,6 +89,9 @@ class State:
     weights: Floats
     weekday_sum: Floats
     weekday_weight: Floats
+    weekday_share: Floats
+    week: Floats
+    week_weight: Floats
     noise_sum: Floats
     noise_log: Floats
     noise_weight: Floats

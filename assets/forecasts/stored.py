@@ -7,7 +7,7 @@ what is in them (`judging`), which verdicts there are (`told`), the registry of 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import date, timedelta
-from typing import Any
+from typing import Any, LiteralString
 
 import numpy as np
 import numpy.typing as npt
@@ -88,8 +88,7 @@ where
     (stored.layout, stored.block, stored.judged_to, stored.history_hash)
     is distinct from (excluded.layout, excluded.block, excluded.judged_to, excluded.history_hash)
 """
-# Rows that say the same as before stay untouched: to run again changes nothing, computed_at included.
-_WRITE = """
+_ADD = """
 insert into ml.drift_forecasts as stored
     (tenant_id, template_id, template, measure, date, method, yhat, yhat_lower, yhat_upper, actual, evaluation_count,
      p_value, is_anomaly, p_crossing, threshold, budget_weeks, fitted_from, fitted_to, fitted_days, history_hash,
@@ -103,7 +102,10 @@ select
     case when fresh.model_version > 0 then fresh.model_id end, nullif(fresh.model_version, 0)
 from fresh_forecasts as fresh
 inner join fresh_subjects as subjects using (place)
-on conflict (tenant_id, template_id, measure, date) do update set
+on conflict (tenant_id, template_id, measure, date) """
+_WHAT_STANDS = "do nothing"
+# Rows that say the same as before stay untouched: to run again changes nothing, computed_at included.
+_WHAT_DIFFERS = """do update set
     template = excluded.template,
     method = excluded.method,
     yhat = excluded.yhat,
@@ -181,10 +183,17 @@ def one_writer(connection: Connection) -> None:
     connection.execute(_ONE_WRITER)
 
 
+def add_forecasts(
+    connection: Connection, measure: Measure, subjects: Sequence[Subject], methods: Sequence[str], rows: Rows
+) -> int:
+    """Store forecasts of days that have none, with arguments as of `write_forecasts`; returns how many."""
+    return _write(connection, _ADD + _WHAT_STANDS, measure, subjects, methods, rows)
+
+
 def write_forecasts(
     connection: Connection, measure: Measure, subjects: Sequence[Subject], methods: Sequence[str], rows: Rows
 ) -> int:
-    """Store forecasts; returns how many are new or changed.
+    """Store forecasts in place of what is stored; returns how many are new or changed.
 
     Args:
         connection: its transaction is the caller's.
@@ -193,6 +202,17 @@ def write_forecasts(
         methods: names of methods, by number.
         rows: each place and day once.
     """
+    return _write(connection, _ADD + _WHAT_DIFFERS, measure, subjects, methods, rows)
+
+
+def _write(
+    connection: Connection,
+    statement: LiteralString,
+    measure: Measure,
+    subjects: Sequence[Subject],
+    methods: Sequence[str],
+    rows: Rows,
+) -> int:
     with connection.cursor() as cursor:
         cursor.execute(_FRESH)
         with cursor.copy(_COPY_SUBJECTS) as copy:
@@ -201,7 +221,7 @@ def write_forecasts(
                 copy.write_row((place, *subject))
         copy_columns(connection, _COPY_FORECASTS, [getattr(rows, field.name) for field in fields(rows)])
         cursor.execute("analyze fresh_forecasts, fresh_subjects")
-        changed = cursor.execute(_WRITE, {"measure": measure, "methods": list(methods)}).rowcount
+        changed = cursor.execute(statement, {"measure": measure, "methods": list(methods)}).rowcount
         cursor.execute(_DROP_FRESH)
     return changed
 

@@ -55,9 +55,10 @@ def list_(
     if as_json:
         print_json(rows)
         return
-    shown = ("alert_id", "status", "severity", "event_type", "template", "extractor_model", "value", "threshold")
+    subject = ("alert_id", "status", "severity", "event_type", "metric", "template", "extractor_model")
+    shown = (*subject, "value", "threshold", "breach_count", "started_at", "resolved_because", "acked_by")
     show(
-        [{name: row[name] for name in (*shown, "breach_count", "started_at", "acked_by")} for row in rows],
+        [{name: row[name] for name in shown} for row in rows],
         as_json,
         title=f"Alerts of {tenant}",
         empty="No alerts.",

@@ -101,7 +101,7 @@ def _print_trial(applied: Applied, report: Mapping[str, Any], as_json: bool) -> 
     for title, name in (("would fire", "would_fire_besides"), ("would not fire", "would_not_fire")):
         for one in report[name]:
             subject = "/".join(
-                one[part] for part in ("tenant_id", "event_type", "template", "extractor_model") if one[part]
+                one[part] for part in ("tenant_id", "event_type", "metric", "template", "extractor_model") if one[part]
             )
             console.print(f"{title:<15} {subject} at {one['window_start']:%F %R}", highlight=False, markup=False)
     console.print(_verdict(report), highlight=False, soft_wrap=True)

@@ -53,7 +53,7 @@ def show_(
             print_json(read_version(connection, tenant, template, measure, version))
             return
         rows = list_versions(connection, tenant, template, measure, limit)
-    show(rows, as_json, title=f"Versions of {template}, {measure}")
+    show(rows, as_json, title=f"Versions of {template}, {measure}", empty=f"none is registered yet: {FIRST_VERSION}")
 
 
 @app.command()

@@ -12,7 +12,7 @@ from psycopg.rows import dict_row
 
 from sensors.alerts import store
 from sensors.alerts.notifications import tell
-from sensors.alerts.states import Alert, Transition
+from sensors.alerts.states import Alert, Ending, Transition
 from storage.audit import record_audit
 from storage.database import Connection
 from storage.errors import NotFoundError
@@ -20,8 +20,8 @@ from storage.errors import NotFoundError
 _LIST = """
 select
     alert_id, status, severity, event_type, template, extractor_vendor, extractor_model, metric, value, threshold,
-    breach_count, evaluation_count, started_at, window_end, resolved_at, is_retracted, acked_at, acked_by,
-    evaluation_id, correlation_id, evidence
+    breach_count, evaluation_count, started_at, window_end, resolved_at, resolved_because, is_retracted, acked_at,
+    acked_by, evaluation_id, correlation_id, evidence
 from alerting.alerts
 where
     tenant_id = %(tenant_id)s
@@ -38,7 +38,7 @@ _SHOW = """
 select
     alert_id, status, severity, event_type, template, extractor_vendor, extractor_model, epoch, metric, value,
     worst_value, threshold, breach_count, evaluation_count, started_at, window_start, window_end, resolved_at,
-    is_retracted, revision, acked_at, acked_by, evaluation_id, correlation_id, evidence
+    resolved_because, is_retracted, revision, acked_at, acked_by, evaluation_id, correlation_id, evidence
 from alerting.alerts
 where tenant_id = %(tenant_id)s and alert_id = %(alert_id)s
 """
@@ -148,20 +148,20 @@ def resolve(connection: Connection, tenant_id: str, alert_id: UUID, *, now: date
     with connection.transaction():
         position = store.lock_position(connection)
         alert = require_alert(connection, tenant_id, alert_id)
-        if not end(connection, alert, now, position):
+        if not end(connection, alert, now, position, "by_hand"):
             return False
         record_audit(connection, tenant_id=tenant_id, action="alert.resolve", subject=str(alert_id))
     return True
 
 
-def end(connection: Connection, alert: Alert, now: datetime, position: int) -> bool:
+def end(connection: Connection, alert: Alert, now: datetime, position: int, because: Ending) -> bool:
     """Close a stored alert and tell it, in a transaction that has locked `position`; False if it isn't open."""
     if alert.alert_id is None or not alert.is_open:
         return False
     if alert.status == "pending":
         store.save_alerts(connection, [replace(alert, status="ok")])
         return True
-    resolved = replace(alert, status="resolved", resolved_at=now)
+    resolved = replace(alert, status="resolved", resolved_at=now, resolved_because=because)
     store.save_alerts(connection, [resolved])
     ended = Transition("resolved", resolved, alert.value, alert.evaluation_id, alert.correlation_id)
     tell(connection, [(ended, alert.alert_id)], now, (position, position), by_hand=True)

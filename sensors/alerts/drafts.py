@@ -33,7 +33,9 @@ def read_draft(row: Mapping[str, Any]) -> EventDraft:
         event_type=row["event_type"],
         dedupe=tuple(row["dedupe"]),
         occurred_at=datetime.fromisoformat(row["occurred_at"]),
-        alert=AlertPart(_uuid(alert["alert_id"]), alert["status"], alert["severity"], _time(alert["started_at"])),
+        alert=AlertPart(
+            **(alert | {"alert_id": _uuid(alert["alert_id"]), "started_at": _time(alert["started_at"])}),
+        ),
         subject=SubjectPart(**row["subject"]),
         metric=MetricPart(
             **(metric | {name: _time(metric[name]) for name in ("window_start", "window_end")}),

@@ -54,10 +54,21 @@ where
 group by action, subject
 """
 
+# By type, of those of which no replay tells anything; the row's name and time are not the rule.
+_RULES = """
+select event_type, jsonb_agg(rule order by rule)
+from (
+    select event_type, to_jsonb(thresholds) - '{threshold_id, updated_at}'::text[] as rule from alerting.thresholds
+    where event_type <> all(%(replayed)s)
+) as rules
+group by event_type
+"""
+
 _RESTATED = """
 select max(computed_at) from ml.drift_forecasts where tenant_id = %(tenant_id)s and template = %(template)s
 """
 _REBUILT = "select max(taken_at) from intermediate.marks where model = 'feature_drift'"
+_NOT_REPLAYED = "the file changes its rules, but what they would have told is not known: it is not replayed"
 _CUT_SHORT = "retention has dropped evaluations that its windows begin with"
 
 
@@ -135,12 +146,15 @@ def dry_run(
         log = _read_log(connection, tenant_id, start)
         with connection.transaction(force_rollback=True):
             deployed = replay(connection, tenant_id, start, position, now)
+        rules = _rules_not_replayed(connection)
         with connection.transaction(force_rollback=True):
             change()
+            changed = sorted(dict(rules.items() ^ _rules_not_replayed(connection).items()))
             proposed = replay(connection, tenant_id, start, position, now)
         types = _unsettled_types(connection, tenant_id, since - timedelta(days=1), deployed)
         differences, compared, excluded = _compare(connection, log, deployed, types)
         # Also of types of which nothing was told: with what is gone, something might have been.
+        excluded += [Excluded(event_type, _NOT_REPLAYED) for event_type in changed]
         excluded += [Excluded(event_type, _CUT_SHORT) for event_type in sorted(deployed.cut_short | proposed.cut_short)]
     return DryRun(
         since=since,
@@ -153,6 +167,10 @@ def dry_run(
         not_compared=excluded,
         silenced=deployed.silenced | proposed.silenced,
     )
+
+
+def _rules_not_replayed(connection: Connection) -> dict[str, str]:
+    return {name: str(rules) for name, rules in connection.execute(_RULES, {"replayed": list(REPLAYED_TYPES)})}
 
 
 def _read_log(connection: Connection, tenant_id: str | None, start: Start) -> _Log:

@@ -1,10 +1,12 @@
 """What assets have found, held against the rules: forecasts, and features of the input. Read anew with every scan.
 
 * `drift_anomaly`: a day above its forecast's upper bound, of reliability below the lower one; the threshold adds a
-  margin.
+  margin. A forecast follows a lasting shift, and after an alarm its bound opens again, so that a day within it is only
+  `between` as long as it is far from what was expected of the same weekday two weeks before. A day whose records have
+  all been corrected away is no day any more: it takes back what was told of it, and does nothing else.
 * `drift_predicted`: the probability that a template's score crosses the bound of `drift_high`, or of `reliability_low`,
   within a week, by the newest forecast. Its window is the history that the forecast was fitted on; the day on which
-  the probability passes the threshold is in the baseline.
+  the probability passes the threshold is in the baseline. Where nothing has come since, it ends with that week.
 * `feature_drift`: the largest shift of a feature's mean on a day, in standard deviations of the 28 days before, of
   those that chance does not explain. A day tests all features of a template, so each p-value counts as many times
   (Bonferroni).
@@ -27,6 +29,9 @@ from storage.database import Connection
 
 HORIZON_DAYS = 7
 CHANCE = 0.001
+# A third of the way to the bound of a single day, about a standard deviation: of 2 of them a lasting shift keeps its
+# alert open for two thirds of the next two weeks (without this, a sixth), a spike's is open for 1.5 days (1.1).
+FAR = 1 / 3
 
 # Templates whose alert a finding may still end, amend or retract, whatever it says by now.
 _ALERTED = """
@@ -92,15 +97,42 @@ judged as (
         case days.measure
             when 'drift' then alerting.widest('above', days.yhat_upper + rules.value, rules.bound)
             else alerting.widest('below', days.yhat_lower - rules.value, rules.bound)
-        end as edge
+        end as edge,
+        days.actual is null as is_withdrawn,
+        before.yhat as yhat_before,
+        before.width as width_before
     from rules
     inner join ml.drift_forecasts as days using (tenant_id, template_id, measure)
+    -- The slow channel tightens the bound of the bad side alone: the other one tells the width of a single day.
+    left join lateral (
+        select
+            earlier.yhat,
+            case earlier.measure
+                when 'drift' then earlier.yhat - earlier.yhat_lower
+                else earlier.yhat_upper - earlier.yhat
+            end as width
+        from ml.drift_forecasts as earlier
+        where
+            earlier.tenant_id = days.tenant_id
+            and earlier.template_id = days.template_id
+            and earlier.measure = days.measure
+            and earlier.date in (days.date - 14, days.date - 7)
+        order by earlier.date
+        limit 1
+    ) as before on true
     where
-        days.date >= (%(now)s - rules.max_age)::date and days.date <= %(now)s::date and days.actual is not null
+        days.date >= (%(now)s - rules.max_age)::date
+        and days.date <= %(now)s::date
+        and (days.actual is not null or (days.p_crossing is null and days.date < %(now)s::date))
 ),
 
 seen as (
-    select *, is_anomaly and (actual - edge) * side > 0 as breach from judged
+    select
+        *,
+        is_anomaly and (actual - edge) * side > 0 as breach,
+        coalesce((actual - yhat_before) * side > value + %(far)s * width_before, false)
+        and (bound is null or (actual - bound) * side > 0) as is_far
+    from judged
 )
 
 select
@@ -110,11 +142,12 @@ select
     seen.template,
     '' as extractor_vendor,
     '' as extractor_model,
-    seen.actual as value,
+    coalesce(seen.actual, seen.yhat) as value,
     seen.edge as threshold,
     seen.comparison,
     seen.breach,
-    not seen.breach and (seen.actual - seen.edge) * side > seen.clear_gap as between,
+    seen.is_withdrawn,
+    not seen.breach and (seen.is_far or (seen.actual - seen.edge) * side > seen.clear_gap) as between,
     seen.severity,
     seen.for_n,
     seen.clear_n,
@@ -211,10 +244,27 @@ seen as (
         (
             select min((day ->> 'date')::date) from jsonb_array_elements(forecasts.days) as day
             where (day ->> 'value')::double precision > rules.threshold
-        ) as crossing_on
+        ) as expected_on
     from rules
     inner join forecasts using (tenant_id, template_id, measure)
     where forecasts.fitted_to >= (%(now)s - rules.max_age)::date
+),
+
+outdated as (
+    select
+        rules.tenant_id, rules.template, rules.metric, rules.threshold, rules.severity, rules.for_n, rules.clear_n,
+        alerts.value, alerts.evaluation_count, alerts.window_start as starts,
+        alerts.window_end + %(horizon)s * interval '1 day' as ends,
+        concat_ws('|', rules.value, rules.bound) as rule
+    from rules
+    inner join alerting.alerts using (tenant_id, event_type, template, metric)
+    where
+        alerts.status in ('pending', 'firing')
+        and alerts.window_end + %(horizon)s * interval '1 day' <= %(now)s
+        and not exists (
+            select from seen
+            where (seen.tenant_id, seen.template, seen.metric) = (rules.tenant_id, rules.template, rules.metric)
+        )
 )
 
 select
@@ -240,12 +290,18 @@ select
         'forecast', jsonb_strip_nulls(jsonb_build_object(
             'model_id', seen.model_id, 'model_version', seen.model_version, 'method', seen.method,
             'fitted_from', seen.fitted_from, 'fitted_to', seen.fitted_to, 'fitted_days', seen.fitted_days,
-            'bound', seen.crossed, 'crossing_on', seen.crossing_on
+            'bound', seen.crossed, 'expected_on', seen.expected_on
         ))
     ) as basis,
-    seen.days as contributors
+    seen.days as contributors,
+    false as is_outdated
 from seen
-order by seen.fitted_to, seen.tenant_id, seen.template, seen.metric
+union all
+select
+    tenant_id, %(event_type)s, metric, template, '', '', value, threshold, false, false, severity, for_n, 1, starts,
+    ends, evaluation_count, rule, null, '[]', true
+from outdated
+order by ends, tenant_id, template, metric
 """  # noqa: S608 - constants of this module
 
 _FEATURES = f"""
@@ -447,6 +503,6 @@ def of_assets(connection: Connection, now: datetime) -> Iterator[Observation]:
     queries = [("drift_anomaly", _ANOMALIES), ("drift_predicted", _PREDICTIONS), ("extractor_change", _DROPS)]
     if connection.execute(_HAS_FEATURES).fetchone() == (True,):
         queries.append(("feature_drift", _FEATURES))
-    parameters = {"now": now, "longest_age": age, "horizon": HORIZON_DAYS, "chance": CHANCE}
+    parameters = {"now": now, "longest_age": age, "horizon": HORIZON_DAYS, "chance": CHANCE, "far": FAR}
     for event_type, query in queries:
         yield from read_observations(connection, query, parameters | {"event_type": event_type}, "finding")

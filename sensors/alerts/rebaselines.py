@@ -108,7 +108,7 @@ def rebaseline(
         with connection.cursor(row_factory=dict_row) as cursor:
             row = cursor.execute(_INSERT, values).fetchone()
         assert row is not None  # noqa: S101 - an insert returns its row or raises
-        end(connection, alert, now, position)
+        end(connection, alert, now, position, "rebaselined")
         detail = {"bound": row["bound"], "previous_bound": alert.threshold, "reason": row["reason"], "author": author}
         record_audit(connection, tenant_id=tenant_id, action="alert.rebaseline", subject=str(alert_id), detail=detail)
     return row

@@ -17,7 +17,12 @@ An alert's `window_end` is the end of the newest data it has judged. What is old
 * a finding (a day of a forecast, a build's missing batches, a silence) is read anew with every scan, so also what ends
   at `window_end` itself is done. Where it has another value for the very window that was told, late data has restated
   it: no breach any more is `retracted`, a materially different one `amended`. Under another rule than it was told by it
-  is neither: nobody is told that a threshold was moved.
+  is neither: nobody is told that a threshold was moved. A finding whose data is gone is retracted, too; of an alert
+  that didn't tell it, it says nothing.
+
+What ends an alert says why: the data is within bounds; forecasts have taken a lasting change for the normal level, so
+that the day and what is expected of it are both nearer to the newest breach than to what was expected then; or the time
+that was forecast is over, and nothing newer is known.
 
 Without an alert there is nothing to be late for: the first breach opens one.
 """
@@ -32,6 +37,7 @@ Status = Literal["ok", "pending", "firing", "resolved"]
 Told = Literal["firing", "resolved", "amended", "retracted"]
 Source = Literal["evaluation", "window", "finding", "one_shot"]
 Comparison = Literal["above", "below"]
+Ending = Literal["within_bounds", "new_level", "outdated", "by_hand", "rebaselined"]
 
 CONTRIBUTORS = 5
 MATERIAL_SHARE = 0.1
@@ -65,6 +71,8 @@ class Observation:
         between: no breach, and not within the clear value either.
         for_n: consecutive breaches that make it fire.
         is_final: nothing but late data changes it; false of a day that isn't over.
+        is_withdrawn: of a finding: its data has been corrected away; `value` then means nothing.
+        is_outdated: of a finding: what was found is of a time that is over; nothing newer is known.
         rule: what people have set that it was judged by, as text to compare.
         basis: where bound and baseline come from; JSON.
         contributors: what brings most of the value, worst first; JSON. Empty: the evaluation itself.
@@ -86,6 +94,8 @@ class Observation:
     for_n: int = 1
     comparison: Comparison = "above"
     is_final: bool = True
+    is_withdrawn: bool = False
+    is_outdated: bool = False
     rule: str = ""
     basis: Mapping[str, object] | None = None
     contributors: Sequence[Mapping[str, object]] = ()
@@ -103,6 +113,7 @@ class Alert:
     Attributes:
         value: the newest breach, of the data from `value_start` to `value_end`; `worst_value`: the one farthest from
             the bound.
+        resolved_because: None while it is open, of what was retracted, and of news that is over at once.
         told_start, told_end, told_value, told_rule: what was told by `firing` or its newest amendment; None before.
         told_window: where that was a mean, its window as in the observation's basis.
         revision: how many times that was amended or retracted.
@@ -127,6 +138,7 @@ class Alert:
     value_start: datetime
     value_end: datetime
     resolved_at: datetime | None = None
+    resolved_because: Ending | None = None
     told_start: datetime | None = None
     told_end: datetime | None = None
     told_value: float | None = None
@@ -151,11 +163,14 @@ class Alert:
 
 @dataclass(frozen=True)
 class Transition:
-    """A change that is told: the alert right after it, the value that caused it and the data that value is from."""
+    """A change that is told: the alert right after it, the value that caused it and the data that value is from.
+
+    The value is None where what caused it is that the data is gone.
+    """
 
     status: Told
     alert: Alert
-    value: float
+    value: float | None
     evaluation_id: UUID | None
     correlation_id: str | None
     finding: Observation | None = None
@@ -178,8 +193,10 @@ def advance(alert: Alert | None, seen: Observation) -> tuple[Alert | None, Trans
     Returns:
         The subject's newest alert now (the same object if nothing changed), and the transition if there was one.
     """
-    if alert is not None and _is_late(alert, seen):
+    if alert is not None and (seen.is_withdrawn or _is_late(alert, seen)):
         return restate(alert, seen) if seen.source == "finding" else (alert, None)
+    if seen.is_withdrawn:
+        return alert, None
     if seen.breach:
         return _breach(alert, seen)
     if alert is None or not alert.is_open:
@@ -189,7 +206,7 @@ def advance(alert: Alert | None, seen: Observation) -> tuple[Alert | None, Trans
 
 def resolve(alert: Alert, seen: Observation) -> tuple[Alert, Transition]:
     """Close an alert with the observation that ends it."""
-    resolved = replace(alert, status="resolved", resolved_at=seen.ends)
+    resolved = replace(alert, status="resolved", resolved_at=seen.ends, resolved_because=_ending(alert, seen))
     return resolved, _transition("resolved", resolved, seen)
 
 
@@ -234,6 +251,22 @@ def is_material(told: float, now: float) -> bool:
     return abs(now - told) > max(MATERIAL_LEAST, MATERIAL_SHARE * abs(told))
 
 
+def _ending(alert: Alert, seen: Observation) -> Ending:
+    if seen.is_outdated:
+        return "outdated"
+    then, now = _expected(alert.baseline), _expected(seen.basis)
+    if then is None or now is None:
+        return "within_bounds"
+    stays = all(abs(level - alert.value) < abs(level - then) for level in (seen.value, now))
+    return "new_level" if stays else "within_bounds"
+
+
+def _expected(basis: Mapping[str, object] | None) -> float | None:
+    forecast = (basis or {}).get("forecast")
+    expected = forecast.get("expected") if isinstance(forecast, Mapping) else None
+    return None if expected is None else float(str(expected))
+
+
 def _is_late(alert: Alert, seen: Observation) -> bool:
     if seen.source == "one_shot":
         return True
@@ -251,7 +284,7 @@ def _was_told(alert: Alert, seen: Observation) -> bool:
 
 
 def _retract(alert: Alert, seen: Observation) -> tuple[Alert, Transition]:
-    retracted = replace(alert, is_retracted=True, revision=alert.revision + 1)
+    retracted = replace(alert, is_retracted=True, revision=alert.revision + 1, resolved_because=None)
     if alert.status == "firing":
         # The days since are judged anew: one that is out of bounds still opens the next alert.
         retracted = replace(retracted, status="resolved", resolved_at=seen.ends, window_end=seen.starts)
@@ -268,7 +301,7 @@ def _breach(alert: Alert | None, seen: Observation) -> tuple[Alert, Transition |
         after = _opened(alert.epoch + 1 if alert else 1, seen)
     if seen.source == "one_shot":
         fired, told = _fire(after, seen)
-        return resolve(fired, seen)[0], told
+        return replace(fired, status="resolved", resolved_at=seen.ends), told
     return _fire(after, seen) if _has_lasted(after, seen) else (after, None)
 
 
@@ -383,4 +416,5 @@ def _value(contributor: Mapping[str, object]) -> float:
 
 def _transition(status: Told, alert: Alert, seen: Observation) -> Transition:
     own = seen if seen.source == "window" else None
-    return Transition(status, alert, seen.value, seen.evaluation_id, seen.correlation_id, own)
+    value = None if seen.is_withdrawn else seen.value
+    return Transition(status, alert, value, seen.evaluation_id, seen.correlation_id, own)

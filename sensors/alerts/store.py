@@ -64,8 +64,8 @@ _WRITTEN = (
     *("status", "severity", "value", "threshold", "breach_count", "evaluation_count", "consecutive_ok"),
     *("window_start", "window_end", "evaluation_id", "correlation_id", "started_at", "comparison", "worst_value"),
     *("value_start", "value_end"),
-    *("resolved_at", "told_start", "told_end", "told_value", "told_rule", "told_window", "revision", "is_retracted"),
-    *("contributors", "baseline", "evidence"),
+    *("resolved_at", "resolved_because", "told_start", "told_end", "told_value", "told_rule", "told_window"),
+    *("revision", "is_retracted", "contributors", "baseline", "evidence"),
 )
 _KEY = (*Subject._fields, "epoch")
 
@@ -173,7 +173,13 @@ def event_draft(transition: Transition, alert_id: UUID, now: datetime) -> EventD
         event_type=subject.event_type,
         dedupe=(*subject[2:], *window, transition.status, str(alert.epoch), *restated),
         occurred_at=now,
-        alert=AlertPart(alert_id, transition.status, alert.severity, alert.started_at),
+        alert=AlertPart(
+            alert_id,
+            transition.status,
+            alert.severity,
+            alert.started_at,
+            alert.resolved_because if transition.status == "resolved" else None,
+        ),
         subject=SubjectPart(
             subject.template or None, subject.extractor_vendor or None, subject.extractor_model or None
         ),
@@ -193,7 +199,7 @@ def event_draft(transition: Transition, alert_id: UUID, now: datetime) -> EventD
 
 def _expected_on(alert: Alert) -> str | None:
     forecast = (alert.baseline or {}).get("forecast")
-    return forecast.get("crossing_on") if isinstance(forecast, Mapping) else None
+    return forecast.get("expected_on") if isinstance(forecast, Mapping) else None
 
 
 def _row(alert: Alert) -> Mapping[str, object]:

@@ -31,7 +31,13 @@ _OF_TENANTS = ("records_rejected",)
 _NO_RUNS = ("template_new", "evaluations_missing")
 _NO_GAP = (*_NO_RUNS, "decision_review")
 _UNBOUNDED = ("feature_drift",)
-_OF_A_FALL = "by how much the rate of an extractor fell: 0.05 for five points"
+_MEANING = {
+    "extractor_change": "by how much the rate of an extractor fell: 0.05 for five points",
+    "drift_predicted": "the probability of a crossing within a week: 0.5 for one half",
+    "drift_anomaly": "the margin beyond the forecast's bound, in units of the score",
+    "evaluations_missing": "the part that is missing",
+    "records_rejected": "the part that is rejected",
+}
 
 _KEY = ("tenant_id", "tier", "event_type", "template", "extractor_vendor", "extractor_model")
 _WINDOW = ("window_n", "window_span", "min_n")
@@ -345,8 +351,8 @@ def _check_bounds(wanted: Threshold) -> None:
             if not (math.isfinite(number) and 0 <= number <= MAX_SHIFT):
                 raise UsageError(f"{name} of {wanted.event_type} must be between 0 and {MAX_SHIFT} standard deviations")
         elif not math.isfinite(number) or not 0 <= number <= 1:
-            meaning = _OF_A_FALL if wanted.event_type == "extractor_change" else "as the scores are"
-            raise UsageError(f"{name} must be a number between 0 and 1, {meaning}")
+            meaning = _MEANING.get(wanted.event_type, "as the scores are")
+            raise UsageError(f"{name} of {wanted.event_type} must be a number between 0 and 1, {meaning}")
     is_mean = wanted.window_n is not None or wanted.window_span is not None
     if wanted.event_type == "decision_review" and wanted.value != 0 and not is_mean:
         raise UsageError(

@@ -53,6 +53,13 @@ _TITLES_OF_RELIABILITY = {
     "drift_anomaly": "Reliability is below its forecast",
     "drift_predicted": "Reliability is forecast to become low",
 }
+_ENDINGS = {
+    "within_bounds": "Back within bounds",
+    "new_level": "Forecasts have taken its level for the normal one",
+    "outdated": "The week that was forecast is over",
+    "by_hand": "Ended by hand",
+    "rebaselined": "Its level was accepted",
+}
 _LABELS = {
     "template": "Template",
     "extractor_vendor": "Vendor",
@@ -145,6 +152,7 @@ def _facts_of_one(event: Mapping[str, Any]) -> Sequence[tuple[str, Any]]:
         ("Evaluations", metric["evaluation_count"]),
         ("Severity", alert["severity"]),
         ("Since", alert["started_at"] and _to_the_second(alert["started_at"])),
+        ("Ended because", _ENDINGS.get(alert.get("resolved_because"))),
         ("Evaluation", event["evaluation_id"]),
         # An event of an endpoint names it here, because the body has no other place.
         ("Webhook" if event["type"] == "webhook_disabled" else "Correlation", event["correlation_id"]),

@@ -83,6 +83,7 @@ def test_tiers_bounds_evidence_and_a_new_baseline_by_commands(connection: Connec
         (("set", "drift_high", "-t", "acme"), "--for-n"),
         (("set", "drift_high", "-t", "acme", "--clear-value", "low"), "give a number, or none"),
         (("set", "decision_review", "-t", "acme", "--value", "0.3"), "Give window-n"),
+        (("set", "drift_predicted", "-t", "acme", "--value", "2"), "between 0 and 1, the probability of a crossing"),
         (("set", "drift_high", "-t", "acme", "--value", "0.1", "--extractor-vendor", "v"), "--extractor-model"),
     ],
 )

@@ -3,13 +3,13 @@
 import json
 import threading
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from alert_rows import NOW, evaluation, push
+from alert_rows import NOW, evaluation, forecast, push
 from cryptography.fernet import Fernet
 from typer.testing import CliRunner
 
@@ -282,6 +282,37 @@ def test_the_command_exports_seals_tries_and_applies(
     assert get_policy(connection, tenant).suppression_window is None
     run("config", "apply", str(file))
     assert get_policy(connection, tenant).suppression_window == timedelta(hours=1)
+
+
+def test_a_trial_tells_a_templates_two_anomalies_apart_and_names_rules_that_no_replay_can_try(
+    connection: Connection, tenant: str, settings: Settings, tmp_path: Path
+) -> None:
+    assert settings
+    now = datetime.now(UTC)
+    push(connection, tenant, [evaluation(1, at=now)], now)
+    for measure, actual in (("drift", 0.3), ("reliability", 0.5)):
+        forecast(connection, tenant, now - timedelta(days=1), anomaly=True, actual=actual, measure=measure)
+    scan(connection, now)
+
+    def run(*arguments: str) -> str:
+        result = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return " ".join(result.output.split())
+
+    for event_type, value in (("drift_anomaly", "0.01"), ("drift_predicted", "0.4")):
+        run("threshold", "set", event_type, "--tenant", tenant, "--value", value)
+    file = tmp_path / "acme.yaml"
+    run("config", "export", "--tenant", tenant, "--out", str(file))
+    content = yaml.safe_load(file.read_text())
+    values = {"drift_anomaly": 0.2, "drift_predicted": 0.9}
+    for rule in content["thresholds"]:
+        rule["value"] = values[rule["event_type"]]
+    file.write_text(yaml.safe_dump(content))
+    run("config", "seal", str(file))
+    told = run("config", "apply", str(file), "--dry-run")
+    assert f"would not fire {tenant}/drift_anomaly/drift_score/invoice at" in told
+    assert told.count("would not fire") == 1
+    assert "not compared drift_predicted: the file changes its rules" in told
 
 
 @pytest.mark.parametrize("seconds", [0, 0.5, 59, 60, 86_400, 7 * 86_400 + 3661])

@@ -247,6 +247,11 @@ def test_a_day_that_loses_its_score_has_no_verdict_until_it_gets_one_again(
     connection.execute("insert into marts.drift_history select * from kept")
     materialize(database)
     assert content(connection)["drift_forecasts"] == said
+    for gone in (TODAY - timedelta(days=5), TODAY):
+        connection.execute("delete from marts.drift_history where date < %s", (gone,))
+        materialize(database)
+        verdicts = "select count(*) from ml.drift_forecasts where actual is not null and date < %s"
+        assert connection.execute(verdicts, (gone,)).fetchall() == [(0,)], "however short history has become"
 
 
 def test_bounds_budgets_and_known_changes_bear_on_what_is_ahead_and_undo_no_verdict(

@@ -69,7 +69,7 @@ def days(connection: Connection, number: int, since: datetime = NOW) -> None:
 def forecast(*arguments: str) -> tuple[int, str]:
     """The command's exit status and what it printed."""
     result = CliRunner().invoke(app, ["forecast", *arguments, "--tenant", TENANT])
-    return result.exit_code, result.output + str(result.exception or "")
+    return result.exit_code, " ".join((result.output + str(result.exception or "")).split())
 
 
 def test_a_rollback_pins_an_earlier_version_keeps_both_and_leaves_its_trace(
@@ -87,9 +87,13 @@ def test_a_rollback_pins_an_earlier_version_keeps_both_and_leaves_its_trace(
     assert code != 0
     assert "its fit was not kept" in told, "of weeks before the first refresh only the newest was fitted to be kept"
     assert forecast("unpin", *subject)[0] != 0
-    code, told = forecast("show", "--template", "short")
-    assert code != 0
-    assert "first week of scored days" in told
+    for shows in ("show", "history"):
+        code, told = forecast(shows, "--template", "short")
+        assert (code, "first week of scored days" in told) == (0, True)
+        code, told = forecast(shows, "--template", "shrot")
+        assert (code != 0, "nothing has landed under this name" in told) == (True, True)
+    told = forecast("rollback", "--template", "short", "--method", "ewma", "--reason", "too young")[1]
+    assert "drift of 'short' has no version yet" in told
     days(connection, 7)
     materialize(database, NOW + timedelta(days=7))
     code, told = forecast("rollback", *subject, "--to", "3", "--reason", "the newest follows a broken scanner")

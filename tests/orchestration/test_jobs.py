@@ -11,9 +11,11 @@ from uuid import UUID
 
 import dagster as dg
 import pytest
+from alert_rows import know_template
 from mart_records import empty_marts
 from selection_rows import arm, plant_recommendation
 
+from assets.evaluations.contract import template_id
 from assets.evaluations.landing import land
 from assets.evaluations.manifests import declare_manifest
 from assets.evaluations.verdicts import Line
@@ -24,7 +26,9 @@ from orchestration.arrivals_sensor import arrivals_sensor
 from orchestration.definitions import build_definitions
 from orchestration.jobs import ALERT_MARTS_JOB, RECONCILE_BATCHES_JOB
 from orchestration.manifest_sensor import manifest_sensor
+from orchestration.platform import Platform
 from orchestration.refresh import NIGHTLY_JOB, REFRESH_JOB
+from orchestration.refresh_in_process import refresh_in_process
 from sensors.alerts.administration import acknowledge, list_alerts, resolve
 from sensors.alerts.scan import scan
 from sensors.alerts.sensors import alert_sensor
@@ -314,3 +318,26 @@ def test_a_declared_batch_that_never_comes_is_asked_for_by_the_clock_alone_and_n
     scan(connection, datetime.now(UTC))
     [metric] = connection.execute("select metric from alerting.alerts where event_type = 'evaluations_missing'")
     assert metric == ("missing_share",)
+
+
+@pytest.mark.begins(after=empty_marts)
+def test_a_refresh_tells_the_warnings_of_forecasts_that_run_apart_from_it(
+    settings: Settings, database: Database, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_tenant(connection, "acme")
+    know_template(connection, "acme", "loud")
+    connection.execute(
+        """insert into ml.drift_forecasts (tenant_id, template_id, template, measure, date, method, yhat, yhat_lower,
+            yhat_upper, actual, evaluation_count, p_value, is_anomaly, budget_weeks, fitted_from, fitted_to,
+            fitted_days, history_hash)
+        select 'acme', %s, 'loud', 'drift', %s::date - ago, 'ewma', 0.1, 0, 0.2, 0.5, 9, 0, true, 26,
+            %s::date - 90, %s::date - 60, 30, 0
+        from generate_series(20, 40) as ago""",
+        (template_id("acme", "loud"), TODAY, TODAY, TODAY),
+    )
+    for name, value in {"EXECUTOR": "multiprocess", "SHARDS": "2"}.items():
+        monkeypatch.setenv(f"TIDEMARK_FORECAST_{name}", value)
+    apart = Platform(Settings(_env_file=None), database, CLOCK)  # type: ignore[call-arg]
+    outcome = refresh_in_process(apart, force=True)
+    assert any("coverage_within_band (warn)" in told for told in outcome["warnings"]), outcome
+    assert outcome["checks_failed"] == len(outcome["failed"])

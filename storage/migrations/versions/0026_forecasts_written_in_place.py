@@ -1,4 +1,4 @@
-"""The registry of forecasters: any method may serve."""
+"""Forecasts of coming days are written again each night: in place."""
 
 from alembic import op
 

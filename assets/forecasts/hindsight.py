@@ -1,0 +1,106 @@
+"""Hindsight: days that had passed before anybody judged them, judged as they would have been.
+
+Who lands a year of history wants to see the year's verdicts, not those of the last two weeks. Each day is judged from
+the days before it alone, by priors and calibrations learnt from the days before it alone, of the templates that are
+judged together. What has been told stands; no model is registered, since none served.
+
+Belongs here: for whom that is due, and storing it. Does not belong here: judging (`judging`), the newest days
+(`forecasting`).
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+import numpy as np
+
+from assets.forecasts import stored
+from assets.forecasts.forecasting import Standing
+from assets.forecasts.judging import JUDGED_DAYS, MIN_DAYS, judge
+from assets.forecasts.methods import METHODS
+from assets.forecasts.panel import Bools
+from assets.forecasts.rows import judged_rows
+from assets.forecasts.serving import Serving
+from storage.database import Connection
+
+_LOOKED_BACK = """
+select tenant_id, template_id, looked_back_from, history_hash from ml.forecast_hindsight where measure = %(measure)s
+"""
+_WRITE = """
+insert into ml.forecast_hindsight (tenant_id, template_id, measure, looked_back_from, history_hash)
+select tenant_id, template_id, %(measure)s, %(looked_back_from)s, history_hash
+from unnest(%(tenant_ids)s::text[], %(template_ids)s::uuid[], %(hashes)s::bigint[])
+    as looked (tenant_id, template_id, history_hash)
+on conflict (tenant_id, template_id, measure) do update set
+    looked_back_from = excluded.looked_back_from, history_hash = excluded.history_hash, computed_at = now()
+"""
+
+
+@dataclass(frozen=True)
+class LookedBack:
+    """What was judged in hindsight.
+
+    Attributes:
+        templates: of how many all older days have their verdict now.
+        days: how many verdicts came of it.
+        left: templates that wait for another run.
+    """
+
+    templates: int = 0
+    days: int = 0
+    left: int = 0
+
+
+def look_back(connection: Connection, standing: Standing, days_at_most: int) -> LookedBack:
+    """Judge the days before the newest JUDGED_DAYS of templates whose older days are new or have changed.
+
+    Args:
+        connection: in a transaction that holds `stored.one_writer`.
+        standing: of a measure.
+        days_at_most: judged in this call, but at least one template: a large fleet's years take some nights. 0: none.
+    """
+    panel, decided = standing.panel, standing.decided
+    end = panel.values.shape[1] - JUDGED_DAYS
+    if end <= 0 or not days_at_most:
+        return LookedBack()
+    due = np.flatnonzero(_due(connection, standing))
+    scored = ~np.isnan(panel.values)
+    scored[:, end:] = False
+    days = scored[due].sum(axis=1).cumsum()
+    taken = due[(days <= days_at_most) | (np.arange(len(due)) == 0)]
+    if not len(taken):
+        return LookedBack()
+    chosen = np.zeros(len(panel.subjects), dtype=np.bool_)
+    chosen[taken] = True
+    of_chosen, decided_chosen = panel.of(chosen), decided.of(chosen)
+    judged: Bools = scored[chosen] & (scored[chosen].cumsum(axis=1) > MIN_DAYS)
+    count = 0
+    if judged.any():
+        # What somebody holds to now did not serve then.
+        serving = Serving.by(decided_chosen.serving.methods)
+        verdicts = judge(of_chosen, None, decided_chosen.budgets, judged=judged, serving=serving)
+        rows = judged_rows(of_chosen, verdicts, decided_chosen, np.arange(len(taken)))
+        count = stored.add_forecasts(connection, decided.measure, of_chosen.subjects, METHODS, rows)
+    connection.execute(
+        _WRITE,
+        {
+            "measure": decided.measure,
+            "looked_back_from": panel.first_day + timedelta(days=end - 1),
+            "tenant_ids": [subject.tenant_id for subject in of_chosen.subjects],
+            "template_ids": [subject.template_id for subject in of_chosen.subjects],
+            "hashes": decided_chosen.hashes[:, end - 1].tolist(),
+        },
+    )
+    return LookedBack(len(taken), count, len(due) - len(taken))
+
+
+def _due(connection: Connection, standing: Standing) -> Bools:
+    """(n,) of whom nobody has looked back on the days as they are now."""
+    panel, hashes = standing.panel, standing.decided.hashes
+    places = {subject[:2]: place for place, subject in enumerate(panel.subjects)}
+    due = np.ones(len(panel.subjects), dtype=np.bool_)
+    for tenant_id, template_id, day, known in connection.execute(_LOOKED_BACK, {"measure": standing.decided.measure}):
+        column = (day - panel.first_day).days
+        if (place := places.get((tenant_id, template_id))) is not None:
+            # What lies further back than histories are read changes no more.
+            due[place] = column >= 0 and hashes[place, column] != known
+    return due
