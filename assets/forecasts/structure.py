@@ -2,7 +2,8 @@
 
 Real scores hang together from day to day, which Prophet's noise does not: its forecast is moved by a regression on its
 own newest errors, the same that the recursion makes on its memories (state.py), and averaged with the recursion's. A
-fit sees only what came before its Monday, without the days that were far off, and only since the newest known event.
+fit sees only what came before its Monday, without the days that were far off. A known event is a step of its own in the
+fit, so that weekdays, seasons and trend are learnt from the days before it too; errors count from the newest event on.
 
 Belongs here: fitting, the errors, their correction. Does not belong here: Prophet itself (prophet_map.py).
 """
@@ -23,6 +24,8 @@ from assets.forecasts.versions import Versions
 # its turning points cost more than its trend brings.
 SHARE, RAMP_DAYS = 0.5, 180.0
 LEAST_DAYS = 21  # scored days for a fit: three of each weekday
+STEPS = 3  # newest known events that have a step; of the days before an older one nothing is used
+STEP_DAYS = 7  # scored days after the newest, to see how high its step is
 HORIZON_DAYS = 2 * WEEK
 ERROR_DAYS = 60
 # A day so far off, in standard deviations, is left out; of the newest ERROR_DAYS more than MOST_LEFT_OUT such days are
@@ -114,16 +117,20 @@ def fit(
     n, days = values.shape
     far_off = np.zeros(values.shape, dtype=bool)
     far_off[:, -LOOKED_AT:] = np.abs(innovations[:, -LOOKED_AT:]) > FAR_OFF
+    # So many events came after each day.
     after: npt.NDArray[np.int64] = np.cumsum(events[:, ::-1], axis=1)[:, ::-1] - events
-    since_event: Bools = after == 0
-    history = np.where(since_event & ~far_off, values, np.nan)
-    scored = (~np.isnan(history)).sum(axis=1)
+    history = np.where((after <= STEPS) & ~far_off, values, np.nan)
+    since_event = np.where(after == 0, history, np.nan)
+    scored, scored_since = (~np.isnan(history)).sum(axis=1), (~np.isnan(since_event)).sum(axis=1)
     is_pinned = versions.has_prophet(pinned)
     is_settled = far_off[:, -ERROR_DAYS:].sum(axis=1) <= MOST_LEFT_OUT
     fits = np.where(is_pinned & is_settled, pinned, versions.none(n))
-    usable = (scored >= LEAST_DAYS) & is_settled & ~is_pinned
-    if usable.any():
-        fits[usable] = versions.record(prophet_map.fit(history[usable], first_day))
+    has_steps = events.any(axis=1)
+    usable = (scored >= LEAST_DAYS) & is_settled & ~is_pinned & (~has_steps | (scored_since >= STEP_DAYS))
+    for some, steps in ((usable & ~has_steps, None), (usable & has_steps, after)):
+        if some.any():
+            regressors = None if steps is None else _steps(steps[some])
+            fits[some] = versions.record(prophet_map.fit(history[some], first_day, regressors=regressors))
     newest = min(ERROR_DAYS, days)
     expected = np.full((newest + HORIZON_DAYS, n), np.nan)
     if (fitted := versions.has_prophet(fits)).any():
@@ -139,9 +146,16 @@ def fit(
     )
     errors = replace(structure, expected=expected[:newest])
     for day in range(newest):
-        errors.learn(day, history[:, days - newest + day], far_off[:, days - newest + day])
+        errors.learn(day, since_event[:, days - newest + day], far_off[:, days - newest + day])
     structure.sums, structure.weights = errors.sums, errors.weights
     return structure
+
+
+def _steps(after: npt.NDArray[np.int64]) -> Floats:
+    """(n, STEPS, T) of each newest event, 0 before it and 1 from it on; 0 throughout where there are fewer events."""
+    number = np.arange(STEPS)[None, :, None]
+    passed: Bools = (after[:, None, :] <= number) & (after.max(axis=1)[:, None, None] > number)
+    return passed.astype(np.float64)
 
 
 def assemble(n: int, parts: Iterable[tuple[npt.NDArray[np.intp], Structure | None]]) -> Structure:

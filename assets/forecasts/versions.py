@@ -66,13 +66,17 @@ def has_prophet(records: Versions) -> npt.NDArray[np.bool_]:
 
 
 def record(fits: prophet_fits.Fits) -> Versions:
-    """Prophet's fits as records."""
+    """Prophet's fits as records; regressors are steps that last, and are put to the offset."""
     records = none(len(fits))
     records["first_day"] = fits.first_day.toordinal()
     for name in ("start", "span", "rows", "weekly", "yearly", "y_scale"):
         records[name] = getattr(fits.frame, name)
-    for name in ("k", "m", "sigma_obs", "delta", "beta"):
+    for name in ("k", "sigma_obs", "delta"):
         records[name] = getattr(fits, name)
+    terms = _WEEKLY_TERMS + _YEARLY_TERMS
+    records["beta"] = fits.beta[:, :terms]
+    # Steps of known events have all been taken when the history ends.
+    records["m"] = fits.m + fits.beta[:, terms:].sum(axis=1)
     knees = fits.frame.changepoints
     records["changepoints"] = np.where(knees < NEVER, knees, _NO_CHANGEPOINT)
     return records

@@ -181,6 +181,27 @@ def test_after_a_known_event_a_new_level_is_no_anomaly() -> None:
     assert found[1] > 0.3
 
 
+def test_prophets_part_comes_back_a_week_after_a_known_event_and_keeps_the_weekdays_from_before_it() -> None:
+    values = calm(20, 120, seed=15, correlation=0.0)[1::3]
+    values[:, -12:] = np.clip(values[:, -12:] + 0.1, 0, 1)
+    panel = panel_of(values)
+    events = np.zeros(values.shape, dtype=bool)
+    events[:, -12] = True
+    events[0, 40] = True
+    verdict = judge(replace(panel, events=events), judged=14)
+    assert (verdict.ahead_method == PROPHET).all()
+    assert (verdict.method[:, 2:7] != PROPHET).all()
+    made_of = verdict.memory.fits
+    curve = np.sin(expected(made_of, FIRST_DAY + timedelta(days=113), 7)) ** 2
+    assert np.abs(curve.mean(axis=1) - np.nanmean(values[:, -7:], axis=1)).max() < 0.03
+    # Nine days have no weekdays of their own to tell.
+    before = FIRST_DAY + timedelta(days=100)
+    week = expected(made_of, before, 7) - expected(made_of, before, 7).mean(axis=1, keepdims=True)
+    known = np.nanmean(values[:, 58:107].reshape(len(values), 7, 7), axis=1)
+    known = np.roll(known - known.mean(axis=1, keepdims=True), (58 - 100) % 7, axis=1)
+    assert np.corrcoef(week.ravel(), known.ravel())[0, 1] > 0.8
+
+
 def test_an_incident_neither_hides_the_next_nor_lasts_for_ever() -> None:
     values = calm(100, 140, seed=6)
     calibrated = judge(panel_of(values), judged=40).calibrations
