@@ -125,6 +125,16 @@ def test_what_a_record_expects_is_what_its_fit_predicts() -> None:
     assert len(words["delta"]) == len(words["changepoints"]) > 10
 
 
+def test_what_is_said_ahead_of_a_monday_is_what_the_monday_is_judged_by() -> None:
+    monday = DAYS - 1 - (FIRST_DAY + timedelta(days=DAYS - 1)).weekday()
+    night = judge(until(PANEL, monday), judged=1, serving=SERVING)
+    panel = until(PANEL, monday + 1)
+    judged = judge(panel, night.memory, judged=1, calibration=night.calibrations, serving=SERVING)
+    came = ~np.isnan(PANEL.values[:, monday])
+    assert night.ahead_yhat[came, 0] == pytest.approx(judged.yhat[came, 0], abs=1e-12, nan_ok=True)
+    assert night.ahead_method[came].tolist() == judged.method[came, 0].tolist()
+
+
 def test_late_days_restate_only_their_template(whole: Verdicts) -> None:
     late = PANEL.values.copy()
     late[4, -20] = 0.5
