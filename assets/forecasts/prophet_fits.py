@@ -39,6 +39,8 @@ _WEEKLY = 6
 # How many times less than the fit's noise a rough estimate must be to look for a lower peak, and what is a better one.
 _MORE_ALIKE = 4.0
 _BETTER = 1e-6
+# A peak of less than so many times less noise lies right beside another.
+_BESIDE = 5.0
 # Templates whose equations are held at a time.
 _BLOCK = 512
 
@@ -135,14 +137,16 @@ def _look_lower(solution: Solution, made: Equations, precision: Floats, settings
     """Take a better peak with less noise, where days look that much more alike than the first peak has it.
 
     Prophet begins high and mostly stays on the first peak. Where there are fewer days than coefficients it is right:
-    peaks below are the model's way of going through every point.
+    peaks far below are the model's way of going through every point, and only one right beside the first is another.
     """
     bounded = made.rows > len(precision) + solution.delta.shape[1]
-    some = np.flatnonzero(bounded & (rough < solution.noise / _MORE_ALIKE))
+    some = np.flatnonzero(~bounded | (rough < solution.noise / _MORE_ALIKE))
     if not len(some):
         return
-    lower = solve(made.of(some), precision, settings.changepoint_prior_scale, (rough[some], solution.delta[some]))
+    begin_at = np.where(bounded, rough, solution.noise / _BESIDE)[some]
+    lower = solve(made.of(some), precision, settings.changepoint_prior_scale, (begin_at, solution.delta[some]))
     better = lower.log_posterior > solution.log_posterior[some] + _BETTER
+    better &= lower.converged & (bounded[some] | (lower.noise > solution.noise[some] / _BESIDE))
     for ours, its in zip(solution, lower, strict=True):
         ours[some[better]] = its[better]
 
