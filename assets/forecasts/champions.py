@@ -17,6 +17,7 @@ from assets.forecasts import replay
 from assets.forecasts.methods import EWMA, METHODS, PROPHET
 from assets.forecasts.panel import Floats, Panel
 from assets.forecasts.scale import from_scale
+from assets.forecasts.served import serve
 from assets.forecasts.serving import Methods, Serving
 from assets.forecasts.simple import SIMPLE, WINDOW
 
@@ -76,7 +77,7 @@ def backtest(panel: Panel, days: int = TESTED_DAYS) -> Backtest:
         served = replayed.served.copy()
         # From so long before the tried days on that its own innovations say which days are far off.
         tried = range(max(first - WINDOW, served.start), columns)
-        replay.serve(method, panel, np.arange(n), tried, served)
+        serve(method, panel, np.arange(n), tried, served)
         silent = served.methods[:, part] != method
         means, sds = np.where(silent, np.nan, served.means[:, part]), np.where(silent, np.nan, served.sds[:, part])
         said[method] = means, sds

@@ -24,11 +24,13 @@ from assets.forecasts.innovations import Outlook, Recursion, fresh
 from assets.forecasts.methods import EWMA, PROPHET
 from assets.forecasts.panel import Bools, Floats, Panel
 from assets.forecasts.scale import to_scale
-from assets.forecasts.serving import NEVER, Methods, Serving
-from assets.forecasts.simple import SIMPLE, WINDOW, expect
+from assets.forecasts.served import Rows, Served, Singles, serve, simply
+from assets.forecasts.serving import Methods, Serving
+from assets.forecasts.simple import SIMPLE
 from assets.forecasts.state import SIZE, WEEK, State, Tails
-from assets.forecasts.structure import FAR_OFF, WIDTH, Structure, assemble, fit
+from assets.forecasts.structure import WIDTH, Structure, assemble
 from assets.forecasts.versions import Versions
+from assets.forecasts.weeks import Weeks, coefficients
 
 BLOCK = 28  # days
 # Three years hold two full seasons and bound the cost, however old a template is.
@@ -41,8 +43,6 @@ TEACHING_WEEKS = 26  # weekly origins of the error paths
 CHUNK = 2048  # templates at a time: a state of them stays in the processor's cache
 GROWN_UP = 14  # scored days from which a template's errors teach others how errors grow
 
-Singles = npt.NDArray[np.float32]
-Rows = npt.NDArray[np.intp]
 Number = TypeVar("Number", np.float32, np.float64, np.int8)
 
 
@@ -101,48 +101,6 @@ class Memory:
         """Of some templates."""
         kept = {field.name: getattr(self, field.name)[rows] for field in fields(self) if field.name != "block"}
         return replace(self, **kept)
-
-
-@dataclass(frozen=True)
-class Served:
-    """What was forecast of days [start, end) of a panel, by whichever method served.
-
-    Attributes:
-        start: the column of the panel that the arrays' first column stands for.
-        innovations: (n, days), NaN where nothing was scored; the newest REMEMBERED days before the first judged one are
-            there at least.
-        means, sds: (n, days) forecasts on the arcsine scale, of the days from the first judged one on and of the newest
-            RECALLED; NaN before.
-        methods: (n, days) by which method they were made: a number in METHODS.
-    """
-
-    start: int
-    innovations: Singles
-    means: Floats
-    sds: Floats
-    methods: Methods
-
-    @classmethod
-    def none(cls, n: int, start: int, days: int) -> "Served":
-        """Nothing yet."""
-        shape = n, days
-        return cls(
-            start,
-            np.full(shape, np.nan, dtype=np.float32),
-            np.full(shape, np.nan),
-            np.full(shape, np.nan),
-            np.full(shape, EWMA, dtype=np.int8),
-        )
-
-    def copy(self) -> "Served":
-        """Another, to change."""
-        return replace(
-            self,
-            innovations=self.innovations.copy(),
-            means=self.means.copy(),
-            sds=self.sds.copy(),
-            methods=self.methods.copy(),
-        )
 
 
 @dataclass(frozen=True)
@@ -215,7 +173,7 @@ def replay(
             if memory is not None and resumed > start:
                 state = State.of(np.ascontiguousarray(memory.states[part].T))
             recursion = Recursion(state, fleet)
-            weeks = _Weeks(panel, part, innovations, start, column_of(panel, block), serving.of(part))
+            weeks = Weeks(panel, part, innovations, start, column_of(panel, block), serving.of(part))
             if memory is not None and resumed > start:
                 weeks.recall(resumed, Structure.of(memory.structures[part], memory.fits[part]))
             for column, outlook, z in _steps(panel, part, recursion, range(resumed, end), weeks):
@@ -237,29 +195,6 @@ def replay(
     return Replay(served, behind, settled, tails, State.of(table), assemble(n, structures))
 
 
-def serve(method: int, panel: Panel, rows: Rows, columns: range, served: Served) -> None:
-    """Put a simple method's forecasts of some rows, and its innovations, in the place of the recursion's.
-
-    Args:
-        method: one of SIMPLE.
-        panel: the fleet.
-        rows: of the panel.
-        columns: of the panel; all days before them must have been served.
-        served: changed where the method says something.
-    """
-    if not len(rows):
-        return
-    for column in columns:
-        mean, sd = _simply(method, panel, rows, column, served, 1)
-        says = np.flatnonzero(~np.isnan(mean[0] + sd) & ~panel.events[rows, column])
-        which, at, mean, sd = rows[says], column - served.start, mean[0, says], sd[says]
-        served.innovations[which, at] = (to_scale(panel.values[which, column]) - mean) / sd
-        # Where days are replayed only to learn from, no forecast is kept.
-        kept = ~np.isnan(served.means[which, at])
-        which = which[kept]
-        served.means[which, at], served.sds[which, at], served.methods[which, at] = mean[kept], sd[kept], method
-
-
 def ahead(panel: Panel, replayed: Replay, fleet: Fleet, serving: Serving) -> tuple[Floats, Floats, Floats, Methods]:
     """Forecast the HORIZON days after a replay that ran to the panel's end.
 
@@ -271,24 +206,18 @@ def ahead(panel: Panel, replayed: Replay, fleet: Fleet, serving: Serving) -> tup
     recursion = Recursion(replayed.state, fleet)
     if today.weekday() == 0:
         # As the day itself will be forecast when it has come.
-        recursion = _renewed(recursion, _coefficients(serving, today))
+        recursion = _renewed(recursion, coefficients(serving, today))
     means, sds = recursion.ahead(today.weekday(), HORIZON, replayed.structure)
     growth = recursion.growth(HORIZON)
     methods = np.where(np.isnan(replayed.structure.expected[today.weekday()]), EWMA, PROPHET).astype(np.int8)
     for method in SIMPLE:
         rows = np.flatnonzero(serving.methods == method)
-        mean, sd = _simply(method, panel, rows, end, replayed.served, HORIZON)
+        mean, sd = simply(method, panel, rows, end, replayed.served, HORIZON)
         says = ~np.isnan(mean.sum(axis=0) + sd)
         which = rows[says]
         means[:, which], sds[which], methods[which] = mean[:, says], sd[says], method
         growth[:, which] = 1.0
     return means, sds, growth, methods
-
-
-def _coefficients(serving: Serving, monday: date) -> Floats | None:
-    """(F, n) the recursion's coefficients that are held to in a week, NaN of templates of which none are."""
-    which = serving.pinned(monday)
-    return np.where(which, serving.fits["pull"].T, np.nan) if which.any() else None
 
 
 def _renewed(recursion: Recursion, pinned: Floats | None) -> Recursion:
@@ -297,13 +226,6 @@ def _renewed(recursion: Recursion, pinned: Floats | None) -> Recursion:
     renewed.pinned = pinned
     renewed.renew()
     return renewed
-
-
-def _simply(method: int, panel: Panel, rows: Rows, column: int, served: Served, days: int) -> tuple[Floats, Floats]:
-    window = slice(max(column - WINDOW, served.start), column)
-    part = slice(window.start - served.start, column - served.start)
-    values = to_scale(panel.values[rows, window])
-    return expect(method, values, served.innovations[rows, part], panel.events[rows, window], days)
 
 
 def remember(panel: Panel, block: int, replayed: Replay) -> Memory:
@@ -405,7 +327,7 @@ def _paths(panel: Panel, rows: Rows, fleet: Fleet, start: int, end: int) -> Floa
 
 
 def _steps(
-    panel: Panel, rows: Rows, recursion: Recursion, columns: range, weeks: "_Weeks | None" = None
+    panel: Panel, rows: Rows, recursion: Recursion, columns: range, weeks: Weeks | None = None
 ) -> Iterator[tuple[int, Outlook, Floats]]:
     """Step a recursion through a panel's columns: each with its forecast and innovations."""
     part = panel.values[rows, columns.start : columns.stop], panel.counts[rows, columns.start : columns.stop]
@@ -445,66 +367,3 @@ def column_of(panel: Panel, block: int) -> int:
 
 def _start(panel: Panel, block: int) -> int:
     return max(block * BLOCK + 1 - panel.first_day.toordinal() - REPLAYED_DAYS, 0)
-
-
-class _Weeks:
-    """Prophet's forecasts for one chunk of templates, week after week, from a block's first Monday on."""
-
-    def __init__(
-        self,
-        panel: Panel,
-        rows: Rows,
-        innovations: Singles,
-        start: int,
-        block_start: int,
-        serving: Serving,
-    ) -> None:
-        self.panel, self.rows, self.innovations = panel, rows, innovations
-        self.start, self.block_start = start, block_start
-        self.serving = serving
-        self.has_pins = bool((serving.since < NEVER).any())
-        self.monday = -1
-        self.current: Structure | None = None
-
-    def recall(self, column: int, structure: Structure) -> None:
-        """Take what is remembered of a day's week for what is known of it."""
-        self.monday, self.current = self._monday(column), structure
-
-    def learnt(self, column: int, state: State) -> None:
-        """Put the recursion's own numbers, which were renewed on a Monday, to the week's fits."""
-        if self.current is not None and column == self.monday:
-            self.current.fits["pull"], self.current.fits["within"] = state.beta.T, state.within.T
-
-    def pinned(self, column: int) -> Floats | None:
-        """The coefficients that the recursion holds to in a day's week."""
-        if not self.has_pins:
-            return None
-        return _coefficients(self.serving, self.panel.first_day + timedelta(days=self._monday(column)))
-
-    def _monday(self, column: int) -> int:
-        return column - (self.panel.first_day + timedelta(days=column)).weekday()
-
-    def structure(self, column: int) -> Structure | None:
-        """What is known of a day's week before the day; all days before it must have been replayed."""
-        monday = self._monday(column)
-        if monday < self.block_start or monday <= self.start:
-            return None
-        if monday != self.monday:
-            self.monday, self.current = monday, self._fitted(monday, column)
-        return self.current
-
-    def _fitted(self, monday: int, column: int) -> Structure:
-        past = slice(self.start, monday)
-        values = to_scale(self.panel.values[self.rows, past])
-        by_prophet = self.serving.methods == PROPHET
-        values[~by_prophet] = np.nan
-        innovations = self.innovations[self.rows, : monday - self.start]
-        first_day = self.panel.first_day + timedelta(days=self.start)
-        pinned = by_prophet & self.serving.pinned(self.panel.first_day + timedelta(days=monday))
-        held_to = np.where(pinned, self.serving.fits, versions.none(len(pinned)))
-        structure = fit(values, innovations, self.panel.events[self.rows, past], first_day, held_to)
-        for day in range(monday, column):
-            structure.forget(self.panel.events[self.rows, day])
-            far_off = np.abs(self.innovations[self.rows, day - self.start]) > FAR_OFF
-            structure.learn(day - monday, to_scale(self.panel.values[self.rows, day]), far_off)
-        return structure
