@@ -56,7 +56,7 @@ def replay_part(database: Database, today: date, measure: Measure, part: int, pa
     panel, memory, decided = panel.of(behind), memory.of(behind), decided.of(behind)
     columns = panel.values.shape[1]
     first = max(columns - RECALLED, replay.column_of(panel, memory.block), 0)
-    replayed = replay.replay(panel, memory.block, lessons.fleet, first, columns, memory, decided.without_prophet)
+    replayed = replay.replay(panel, memory.block, lessons.fleet, first, columns, memory, decided.serving)
     remembered = replay.remember(panel, memory.block, replayed)
     with connect_wide(database) as connection:
         stored.one_writer(connection)

@@ -18,7 +18,7 @@ from assets.forecasts.binary_rows import copy_columns
 from assets.forecasts.champions import Backtest as Tested
 from assets.forecasts.champions import backtest, champions
 from assets.forecasts.history import Subject
-from assets.forecasts.judging import METHODS
+from assets.forecasts.methods import METHODS
 from assets.forecasts.panel import Measure
 from assets.forecasts.reading import Histories, read_events, read_histories_of
 from assets.whole_table import replace_rows
@@ -124,7 +124,7 @@ limit (
 )
 """
 _CHOOSE = """
-update ml.forecast_champions set chosen_method = %(method)s
+update ml.forecast_champions set chosen_method = %(method)s, chosen_at = now()
 where
     tenant_id = %(tenant_id)s and template_id = %(template_id)s and measure = %(measure)s and not is_pinned
 """
@@ -153,6 +153,19 @@ on conflict (tenant_id, template_id, measure, method) do update set
     (days, pinball, coverage, tried_on)
     = row(excluded.days, excluded.pinball, excluded.coverage, excluded.tried_on),
     computed_at = now()
+"""
+# Versions that were registered before their method was first tried.
+_COMPLETE = """
+update ml.forecast_models as model
+set pinball = fresh.pinball, coverage = fresh.coverage, backtest_days = fresh.days
+from fresh_backtests as fresh
+inner join fresh_subjects as subjects using (place)
+where
+    model.tenant_id = subjects.tenant_id
+    and model.template_id = subjects.template_id
+    and model.measure = %(measure)s
+    and model.method = (%(methods)s::text [])[fresh.method + 1]
+    and model.pinball is null
 """
 _KEY = ("tenant_id", "template_id", "measure", "method")
 
@@ -251,7 +264,9 @@ def _write_tested(
             for number, subject in enumerate(subjects):
                 copy.write_row((number, *subject))
         copy_columns(connection, _COPY, columns)
+        cursor.execute("analyze fresh_backtests, fresh_subjects")
         cursor.execute(_TRIED, values)
+        cursor.execute(_COMPLETE, values)
         cursor.execute("drop table fresh_backtests, fresh_subjects")
 
 

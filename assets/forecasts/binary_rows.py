@@ -16,8 +16,8 @@ from storage.database import Connection
 EPOCH = date(2000, 1, 1)
 _HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 _END = b"\xff\xff"
-# What a column of which kind is sent as: integer, bigint, double precision, boolean, uuid (as 16 bytes).
-_FORMS = {"i4": ">i4", "i8": ">i8", "f8": ">f8", "b1": "i1", "V16": "V16"}
+# What a column of which kind is sent as: integer, bigint, double precision, boolean; uuid and bytea as their bytes.
+_FORMS = {"i4": ">i4", "i8": ">i8", "f8": ">f8", "b1": "i1"}
 
 
 def copy_columns(connection: Connection, statement: LiteralString, columns: Sequence[npt.NDArray[Any]]) -> None:
@@ -26,9 +26,10 @@ def copy_columns(connection: Connection, statement: LiteralString, columns: Sequ
     Args:
         connection: within a transaction.
         statement: `copy … from stdin (format binary)`.
-        columns: in the order of the statement's, each (rows) of int32, int64, float64, bool or 16 bytes.
+        columns: in the order of the statement's, each (rows) of int32, int64, float64, bool or so many bytes.
     """
-    forms = [_FORMS[column.dtype.str.lstrip("<|=>")] for column in columns]
+    kinds = [column.dtype.str.lstrip("<|=>") for column in columns]
+    forms = [kind if kind.startswith("V") else _FORMS[kind] for kind in kinds]
     fields = [("fields", ">i2")]
     for place, form in enumerate(forms):
         fields += [(f"size_{place}", ">i4"), (f"value_{place}", form)]

@@ -13,16 +13,19 @@ from datetime import date, timedelta
 
 import numpy as np
 
-from assets.forecasts import stored, told
+from assets.forecasts import stored, told, versions
 from assets.forecasts.binary_rows import EPOCH
 from assets.forecasts.crossing import HORIZON
 from assets.forecasts.fingerprints import Hashes, history_hashes, joined, text_number
-from assets.forecasts.judging import JUDGED_DAYS, METHODS, MIN_DAYS, Calibration, Verdicts, judge
+from assets.forecasts.judging import JUDGED_DAYS, MIN_DAYS, Calibration, Verdicts, judge
+from assets.forecasts.methods import METHODS
 from assets.forecasts.panel import Bools, Floats, Measure, Panel
 from assets.forecasts.reading import INACTIVE_AFTER, Histories, read_budgets, read_events, read_thresholds
-from assets.forecasts.registry import RECIPE, crown, read_without_prophet, register
+from assets.forecasts.registry import RECIPE, crown, read_serving, register
 from assets.forecasts.replay import Lessons, Memory, block_of
-from assets.forecasts.rows import FOLLOWED, Decided, ahead_rows, fits_of, joined_rows, judged_rows, learnt_parameters
+from assets.forecasts.rows import FOLLOWED, NO_FIT, PINNED, Decided, ahead_rows, fits_of, joined_rows, judged_rows
+from assets.forecasts.serving import NEVER, Serving
+from assets.forecasts.versions import Versions
 from storage.database import Connection
 
 
@@ -121,7 +124,7 @@ def judge_work(work: Work) -> Sequence[Verdicts]:
             decided.thresholds_when_high_is_bad,
             part.judged,
             calibrations,
-            decided.without_prophet,
+            decided.serving,
             standing.lessons,
         )
         calibrations |= verdicts.calibrations
@@ -160,12 +163,14 @@ def store(connection: Connection, work: Work, verdicts_of: Sequence[Verdicts]) -
     rows = joined_rows(parts_rows)
     new = promoted = 0
     if len(rows.place):
-        fits, which = fits_of(panel, rows, decided.hashes)
+        fits, which = fits_of(panel, rows, decided)
+        pinned, serving = which == PINNED, decided.serving
+        rows = rows.with_models(np.where(pinned, rows.place, NO_FIT), serving.model_ids, serving.model_versions)
         if len(fits.place):
-            parameters = _parameters(panel, work.parts, verdicts_of)
-            ids, versions, new = register(connection, measure, panel.subjects, METHODS, fits, parameters)
-            rows = rows.with_models(which, ids, versions)
-            promoted = _crown(connection, measure, panel, rows, today)
+            learnt = _learnt(panel, work.parts, verdicts_of)
+            ids, numbers, new = register(connection, measure, panel.subjects, METHODS, fits, learnt)
+            rows = rows.with_models(which, ids, numbers)
+        promoted = _crown(connection, measure, panel, rows, serving, today)
     changed = stored.write_forecasts(connection, measure, panel.subjects, METHODS, rows)
     return replace(
         outcome,
@@ -193,9 +198,9 @@ def read_standing(connection: Connection, histories: Histories, measure: Measure
     hashes = history_hashes(panel, FOLLOWED)
     thresholds = read_thresholds(connection, panel.subjects, measure)
     budgets = read_budgets(connection, panel.subjects)
-    without_prophet = read_without_prophet(connection, measure, panel.subjects)
-    ahead_hashes = _ahead_hashes(panel, hashes, thresholds, budgets, without_prophet.astype(np.float64))
-    decided = Decided(measure, thresholds, budgets, without_prophet, hashes, ahead_hashes)
+    serving = read_serving(connection, measure, panel.subjects)
+    ahead_hashes = _ahead_hashes(panel, hashes, thresholds, budgets, serving.numbers.astype(np.float64))
+    decided = Decided(measure, thresholds, budgets, serving, hashes, ahead_hashes)
     return Standing(
         panel,
         decided,
@@ -260,15 +265,19 @@ def _parts(
     return [fleet, _Part(late, of_late[late], looks_ahead=False)] if late.any() else [fleet]
 
 
-def _parameters(panel: Panel, parts: Sequence[_Part], verdicts_of: Sequence[Verdicts]) -> Floats:
-    learnt = [learnt_parameters(verdicts) for verdicts in verdicts_of]
-    parameters = np.full((len(panel.subjects), learnt[0].shape[1]), np.nan)
-    for part, of_part in zip(parts, learnt, strict=True):
-        parameters[part.rows] = of_part
-    return parameters
+def _learnt(panel: Panel, parts: Sequence[_Part], verdicts_of: Sequence[Verdicts]) -> Versions:
+    """What this week's fits of all templates are made of; nothing of those that were not judged in this run."""
+    learnt = versions.none(len(panel.subjects))
+    for part, verdicts in zip(parts, verdicts_of, strict=True):
+        learnt[part.rows] = verdicts.memory.fits
+    return learnt
 
 
-def _crown(connection: Connection, measure: Measure, panel: Panel, rows: stored.Rows, today: date) -> int:
-    first = (rows.day == (today - EPOCH).days) & (rows.model_version > 0)
+def _crown(
+    connection: Connection, measure: Measure, panel: Panel, rows: stored.Rows, serving: Serving, today: date
+) -> int:
+    # The alias stays on a version that is held to, also where the recursion has to step in for it.
+    free = serving.since[rows.place] == NEVER
+    first = (rows.day == (today - EPOCH).days) & (rows.model_version > 0) & free
     subjects = [panel.subjects[place] for place in rows.place[first]]
     return crown(connection, measure, subjects, rows.model_id[first])

@@ -17,9 +17,11 @@ import numpy as np
 from assets.forecasts import stored
 from assets.forecasts.forecasting import Standing, Work
 from assets.forecasts.history import Subject
-from assets.forecasts.judging import JUDGED_DAYS, METHODS, MIN_DAYS, judge
+from assets.forecasts.judging import JUDGED_DAYS, MIN_DAYS, judge
+from assets.forecasts.methods import METHODS
 from assets.forecasts.panel import Bools
 from assets.forecasts.rows import judged_rows
+from assets.forecasts.serving import Serving
 from storage.database import Connection
 
 _LOOKED_BACK = """
@@ -90,9 +92,9 @@ def look_back(connection: Connection, work: Work, days_at_most: int) -> LookedBa
     judged: Bools = scored[chosen] & (scored[chosen].cumsum(axis=1) > MIN_DAYS)
     count = 0
     if judged.any():
-        verdicts = judge(
-            of_chosen, None, decided_chosen.budgets, judged=judged, shut_out=decided_chosen.without_prophet
-        )
+        # What somebody holds to now did not serve then.
+        serving = Serving.by(decided_chosen.serving.methods)
+        verdicts = judge(of_chosen, None, decided_chosen.budgets, judged=judged, serving=serving)
         rows = judged_rows(of_chosen, verdicts, decided_chosen, np.arange(len(taken)))
         count = stored.add_forecasts(connection, decided.measure, of_chosen.subjects, METHODS, rows)
     connection.execute(

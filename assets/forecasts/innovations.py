@@ -74,6 +74,8 @@ class Recursion:
     def __init__(self, state: State, fleet: Fleet) -> None:
         self.state = state
         self.fleet = fleet
+        # (F, n) coefficients that are held to when they are renewed; NaN, or None, where none are.
+        self.pinned: Floats | None = None
 
     def step(
         self, weekday: int, values: Floats, counts: Floats, events: Bools, structure: Structure | None = None
@@ -93,7 +95,7 @@ class Recursion:
         """
         state = self.state
         if weekday == 0:
-            self._refresh()
+            self.renew()
         if events.any():
             self._forget(events)
             if structure is not None:
@@ -290,7 +292,7 @@ class Recursion:
         for sums in (state.noise_sum, state.noise_log, state.noise_weight):
             sums[..., which] *= left[which]
 
-    def _refresh(self) -> None:
+    def renew(self) -> None:
         """Once a week: each template's coefficients, and which law its within-day noise follows."""
         state, fleet = self.state, self.fleet
         n = state.age.shape[0]
@@ -307,6 +309,8 @@ class Recursion:
             axis=1,
         )
         state.beta[:] = np.clip(np.linalg.solve(information, cross[:, :, None])[:, :, 0].T, -0.3, 1.5)
+        if self.pinned is not None:
+            state.beta[:] = np.where(np.isnan(self.pinned), state.beta, self.pinned)
         weight = fleet.noise_days + state.noise_weight
         between = (fleet.noise_days * fleet.noise[:, None] + state.noise_sum) / weight
         likelihood = -0.5 * (state.noise_weight * np.log(between) + state.noise_log)

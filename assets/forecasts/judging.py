@@ -17,24 +17,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import groupby
-from typing import Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 
 from assets.forecasts import calibration as calibrations
 from assets.forecasts import cusum, replay
 from assets.forecasts.calibration import Quantiles, buckets_of, normal_score_of, p_values
 from assets.forecasts.crossing import HORIZON, probabilities
 from assets.forecasts.fleet import Fleet
-from assets.forecasts.innovations import HOLD, Recursion
+from assets.forecasts.innovations import HOLD
+from assets.forecasts.methods import EWMA
 from assets.forecasts.panel import Bools, Floats, Panel
 from assets.forecasts.replay import CALIBRATED_ON, RECALLED, Lessons, Memory, Replay
 from assets.forecasts.scale import from_scale, to_scale
-from assets.forecasts.state import State
+from assets.forecasts.serving import Methods, Serving
+from assets.forecasts.simple import SIMPLE
 
-Method = Literal["prophet", "ewma", "seasonal_naive", "zscore"]
-METHODS: tuple[Method, ...] = get_args(Method)
 JUDGED_DAYS = RECALLED
 MIN_DAYS = 7  # scored days before a template's first verdict: one of each weekday
 DEFAULT_WEEKS = 26.0
@@ -91,14 +89,14 @@ class Verdicts:
     upper: Floats
     p_value: Floats
     is_anomaly: Bools
-    method: npt.NDArray[np.int8]
+    method: Methods
     innovations: Floats
     slow: Floats
     down_weighted: Bools
     ahead_yhat: Floats
     ahead_lower: Floats
     ahead_upper: Floats
-    ahead_method: npt.NDArray[np.int8]
+    ahead_method: Methods
     p_crossing: Floats
     memory: Memory
     calibrations: Mapping[date, Calibration]
@@ -111,7 +109,7 @@ def judge(
     thresholds: Floats | float = np.nan,
     judged: Bools | int = JUDGED_DAYS,
     calibration: Mapping[date, Calibration] | None = None,
-    shut_out: Bools | None = None,
+    serving: Serving | None = None,
     lessons: Mapping[int, Lessons] | None = None,
 ) -> Verdicts:
     """Judge days of a panel and forecast the coming ones.
@@ -124,11 +122,12 @@ def judge(
         thresholds: score above which a template has crossed; one for all, or (n,), NaN for none.
         judged: how many of the newest days, or (n, T) which days.
         calibration: by day, what earlier calls returned; other days' are learnt.
-        shut_out: (n,) templates whose champion is "ewma": Prophet has no part in their forecasts. Memory of a template
-            whose champion changed must have `days` 0.
+        serving: who is to serve; Prophet's method unless told. Memory of a template of which that changed must have
+            `days` 0.
         lessons: by block, what `replay.learn` taught of it, if that is known; a calibration of the block goes before.
     """
     n, columns = panel.values.shape
+    serving = serving or Serving.prophet(n)
     wanted, days = _wanted(judged, n, columns)
     known = dict(calibration or {})
     rates = np.broadcast_to(1.0 / (7.0 * np.asarray(budget, dtype=float)), (n,))
@@ -139,7 +138,7 @@ def judge(
     for block, chosen in groupby([*days, columns], key=lambda column: replay.block_of(_date(panel, column))):
         group = list(chosen)
         learnt = lessons_of(block, known, lessons or {}) or replay.learn(panel, block)
-        replayed = replay.replay(panel, block, learnt.fleet, group[0], min(group[-1] + 1, columns), memory, shut_out)
+        replayed = replay.replay(panel, block, learnt.fleet, group[0], min(group[-1] + 1, columns), memory, serving)
         for column in group:
             day = _date(panel, column)
             if day not in known:
@@ -155,7 +154,7 @@ def judge(
     return Verdicts(
         days=tuple(_date(panel, column) for column in days),
         **verdicts,
-        **_ahead(panel, replayed, used[_date(panel, columns)], rates, levels),
+        **_ahead(panel, replayed, used[_date(panel, columns)], rates, levels, serving),
         memory=replay.remember(panel, block, replayed),
         calibrations=used,
     )
@@ -190,7 +189,7 @@ def _empty(days: list[int], n: int) -> dict[str, np.ndarray]:
     return {name: np.full(shape, np.nan) for name in names} | {
         "is_anomaly": np.zeros(shape, dtype=bool),
         "down_weighted": np.zeros(shape, dtype=bool),
-        "method": np.full(shape, METHODS.index("ewma"), dtype=np.int8),
+        "method": np.full(shape, EWMA, dtype=np.int8),
     }
 
 
@@ -221,13 +220,13 @@ def _judge_day(
     column: int,
 ) -> None:
     at = column - replayed.start
-    mean, sd = replayed.means[:, at], replayed.sds[:, at]
+    mean, sd = replayed.served.means[:, at], replayed.served.sds[:, at]
     age = replayed.ages[:, at]
     silent = age < MIN_DAYS
     buckets = buckets_of(replayed.settled[:, at], replayed.tails[:, at])
     upper_score, slow = _upper_score(replayed, calibration, rates, buckets, at)
     yhat, lower, upper = _bounds(mean, sd, upper_score, calibration.quantiles, buckets, rates)
-    verdicts["method"][:, place] = _method(replayed.prophets[:, at])
+    verdicts["method"][:, place] = replayed.served.methods[:, at]
     z = replayed.innovations[:, at].astype(float)
     actual = panel.values[:, column]
     with np.errstate(invalid="ignore"):
@@ -237,10 +236,6 @@ def _judge_day(
     found = {"yhat": yhat, "lower": lower, "upper": upper, "p_value": p, "slow": slow, "innovations": z}
     for name, values in found.items():
         verdicts[name][:, place] = np.where(silent, np.nan, values)
-
-
-def _method(prophets: Bools) -> npt.NDArray[np.int8]:
-    return np.where(prophets, METHODS.index("prophet"), METHODS.index("ewma")).astype(np.int8)
 
 
 def _upper_score(
@@ -275,16 +270,16 @@ def _floored(yhat: Floats, lower: Floats, upper: Floats) -> tuple[Floats, Floats
     return low, high
 
 
-def _crossing(panel: Panel, state: State, means: Floats, sd: Floats, thresholds: Floats, paths: Floats) -> Floats:
+def _crossing(panel: Panel, held: Floats, means: Floats, sd: Floats, thresholds: Floats, paths: Floats) -> Floats:
     """(n, HORIZON) probabilities of a crossing; of templates whose newest days are held back, of both levels.
 
     A forecast holds to the old level as long as days far off may be an incident. That they last, having lasted k days,
     is as likely as k / (k + 1): Laplace's rule of succession, with the day on which they began as the one failure.
     """
     crossing = probabilities(means, sd, thresholds, paths)
-    rows = np.flatnonzero(state.held > 0)
+    rows = np.flatnonzero(held > 0)
     if len(rows):
-        run = state.held[rows]
+        run = held[rows]
         angles = to_scale(panel.values[rows])
         scored = ~np.isnan(angles)
         newest = scored & (np.cumsum(scored[:, ::-1], axis=1)[:, ::-1] <= run[:, None])
@@ -296,24 +291,31 @@ def _crossing(panel: Panel, state: State, means: Floats, sd: Floats, thresholds:
 
 
 def _ahead(
-    panel: Panel, replayed: Replay, calibration: Calibration, rates: Floats, thresholds: Floats
+    panel: Panel,
+    replayed: Replay,
+    calibration: Calibration,
+    rates: Floats,
+    thresholds: Floats,
+    serving: Serving,
 ) -> dict[str, np.ndarray]:
-    n, columns = panel.values.shape
-    weekday = _date(panel, columns).weekday()
-    state = replayed.state
-    recursion = Recursion(state, calibration.fleet)
-    means, sd = recursion.ahead(weekday, HORIZON, replayed.structure)
+    n, state = len(panel.subjects), replayed.state
+    means, sd, growth, methods = replay.ahead(panel, replayed, calibration.fleet, serving)
     buckets = buckets_of(replay.settled_now(panel, replayed), state.tails())
     score, _ = _upper_score(replayed, calibration, rates, buckets, replayed.innovations.shape[1])
     yhat, lower, upper = (np.empty((n, HORIZON)) for _ in range(3))
     beyond = normal_score_of(rates / 2.0)
-    growth = recursion.growth(HORIZON)
     for step in range(HORIZON):
         day_score = score if step == 0 else beyond
         yhat[:, step], lower[:, step], upper[:, step] = _bounds(
             means[step], sd * growth[step], day_score, calibration.quantiles, buckets, rates
         )
-    crossing = _crossing(panel, state, means.T, sd, to_scale(thresholds), calibration.paths)
+    angles = to_scale(thresholds)
+    crossing = _crossing(panel, state.held, means.T, sd, angles, calibration.paths)
+    if (is_simple := np.isin(methods, SIMPLE)).any():
+        scatter = np.std(np.sort(calibration.paths, axis=0), axis=0)
+        growths = np.maximum(scatter / max(float(scatter[0]), 1e-9), 1.0)
+        part = means.T[is_simple], sd[is_simple], angles[is_simple]
+        crossing[is_simple] = _crossing(panel.of(is_simple), state.held[is_simple], *part, calibration.paths / growths)
     silent = state.age < MIN_DAYS
     for values in (yhat, lower, upper, crossing):
         values[silent] = np.nan
@@ -321,6 +323,6 @@ def _ahead(
         "ahead_yhat": yhat,
         "ahead_lower": lower,
         "ahead_upper": upper,
-        "ahead_method": _method(~np.isnan(replayed.structure.expected[weekday])),
+        "ahead_method": methods,
         "p_crossing": crossing,
     }

@@ -10,7 +10,6 @@ fitting (`judging`), what people change by command (`rollbacks`).
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
 from uuid import UUID
 
 import numpy as np
@@ -18,14 +17,17 @@ import numpy.typing as npt
 
 from assets.forecasts.binary_rows import copy_columns
 from assets.forecasts.history import Subject
+from assets.forecasts.methods import METHODS
 from assets.forecasts.panel import Bools, Measure
+from assets.forecasts.serving import Serving
+from assets.forecasts.versions import VERSION, Versions, is_record
 from storage.database import Connection
 
 Ints = npt.NDArray[np.int32]
 
 # Whatever changes the numbers for an unchanged history belongs in here: what is ahead is then forecast anew. What has
 # been judged stands.
-RECIPE = "1"
+RECIPE = "2"
 
 _FRESH = """
 create temporary table fresh_models (
@@ -33,34 +35,46 @@ create temporary table fresh_models (
     fitted_from date not null, fitted_to date not null, fitted_days integer not null, history_hash bigint not null
 ) on commit drop;
 create temporary table fresh_owners (
-    place integer primary key, tenant_id text not null, template_id uuid not null, parameters bytea
-) on commit drop
+    place integer primary key, tenant_id text not null, template_id uuid not null
+) on commit drop;
+create temporary table fresh_parameters (ordinal integer primary key, parameters bytea not null) on commit drop
 """
 _COPY_MODELS = "copy fresh_models from stdin (format binary)"
 _COPY_OWNERS = "copy fresh_owners from stdin (format binary)"
-_DROP_FRESH = "drop table fresh_models, fresh_owners"
-# Parameters are those of the newest week; of a week that is fitted in hindsight none are kept.
+_COPY_PARAMETERS = "copy fresh_parameters from stdin (format binary)"
+_DROP_FRESH = "drop table fresh_models, fresh_owners, fresh_parameters"
+_UNKNOWN = """
+select fresh.ordinal from fresh_models as fresh
+where not exists (select from ml.forecast_models as known where known.model_id = fresh.model_id)
+order by fresh.ordinal
+"""
 _REGISTER = """
 insert into ml.forecast_models
     (model_id, tenant_id, template_id, measure, version, method, fitted_from, fitted_to, fitted_days, history_hash,
-     recipe, parameters)
+     recipe, parameters, pinball, coverage, backtest_days)
 select
     fresh.model_id, owner.tenant_id, owner.template_id, %(measure)s,
     coalesce(latest.version, 0)
     + row_number() over (partition by fresh.place order by fresh.fitted_to, fresh.method),
-    (%(methods)s::text [])[fresh.method + 1], fresh.fitted_from, fresh.fitted_to, fresh.fitted_days,
-    fresh.history_hash, %(recipe)s,
-    case
-        when fresh.fitted_to = max(fresh.fitted_to) over (partition by fresh.place) then owner.parameters
-    end
+    name.method, fresh.fitted_from, fresh.fitted_to, fresh.fitted_days, fresh.history_hash, %(recipe)s,
+    made_of.parameters, tried.pinball, tried.coverage, coalesce(tried.days, 0)
 from fresh_models as fresh
 inner join fresh_owners as owner using (place)
+cross join lateral (values ((%(methods)s::text [])[fresh.method + 1])) as name (method)
+left join fresh_parameters as made_of using (ordinal)
+left join ml.forecast_backtests as tried
+    on
+        owner.tenant_id = tried.tenant_id
+        and owner.template_id = tried.template_id
+        and tried.measure = %(measure)s
+        and name.method = tried.method
+        and tried.pinball is not null
 left join lateral (
     select max(known.version) as version from ml.forecast_models as known
     where
         known.tenant_id = owner.tenant_id and known.template_id = owner.template_id and known.measure = %(measure)s
 ) as latest on true
-where not exists (select from ml.forecast_models as known where known.model_id = fresh.model_id)
+where fresh.ordinal = any(%(unknown)s)
 """
 _VERSIONS = """
 select known.version from fresh_models as fresh
@@ -76,7 +90,7 @@ _COPY_CHAMPIONS = "copy fresh_champions from stdin (format binary)"
 # A newer version of the same method takes over without a word: of that the registry itself tells.
 _PROMOTE = """
 with changed as (
-    select fresh.*, present.model_id as replaced_model_id, present.chosen_method is not null as is_chosen,
+    select fresh.*, present.model_id as replaced_model_id, present.chosen_method = model.method as is_chosen,
         present.is_pinned
     from fresh_champions as fresh
     inner join ml.forecast_models as model on fresh.model_id = model.model_id
@@ -87,8 +101,7 @@ with changed as (
             and present.measure = %(measure)s
     left join ml.forecast_models as before on present.model_id = before.model_id
     where
-        before.method is distinct from model.method
-        and (not coalesce(present.is_pinned, false) or present.chosen_method is distinct from before.method)
+        before.method is distinct from model.method and not coalesce(present.holds_fit, false)
 )
 
 insert into ml.forecast_promotions
@@ -97,7 +110,7 @@ select
     tenant_id, template_id, %(measure)s, model_id, replaced_model_id,
     case
         when replaced_model_id is null then 'the first forecast'
-        when is_pinned then 'as was decided'
+        when is_chosen and is_pinned then 'as was decided'
         when is_chosen then 'in the back-test its loss was lower by 3 %% or more'
         else 'there are days enough for it, or no longer'
     end,
@@ -108,16 +121,15 @@ _POINT = """
 insert into ml.forecast_champions as present (tenant_id, template_id, measure, model_id)
 select tenant_id, template_id, %(measure)s, model_id from fresh_champions
 on conflict (tenant_id, template_id, measure) do update set model_id = excluded.model_id
-where
-    present.model_id <> excluded.model_id
-    and (
-        not present.is_pinned
-        or present.chosen_method
-        is distinct from (select known.method from ml.forecast_models as known where known.model_id = present.model_id)
-    )
+where present.model_id <> excluded.model_id and not present.holds_fit
 """
-_WITHOUT_PROPHET = """
-select tenant_id, template_id from ml.forecast_champions where measure = %(measure)s and chosen_method = 'ewma'
+_CHOSEN = """
+select
+    champion.tenant_id, champion.template_id, champion.chosen_method, held_to.model_id, held_to.version,
+    held_to.fitted_to, held_to.parameters
+from ml.forecast_champions as champion
+left join ml.forecast_models as held_to on champion.model_id = held_to.model_id and champion.holds_fit
+where champion.measure = %(measure)s and champion.chosen_method is not null
 """
 
 
@@ -130,6 +142,7 @@ class Fits:
         method: which of the methods' names.
         fitted_from, fitted_to: days since 2000-01-01.
         history_hash: fingerprint of the days up to fitted_to.
+        is_newest: whether it is of the week that the days ahead are forecast by.
     """
 
     place: Ints
@@ -138,6 +151,7 @@ class Fits:
     fitted_to: Ints
     fitted_days: Ints
     history_hash: npt.NDArray[np.int64]
+    is_newest: Bools
 
 
 def register(
@@ -146,9 +160,9 @@ def register(
     subjects: Sequence[Subject],
     methods: Sequence[str],
     fits: Fits,
-    parameters: npt.NDArray[Any],
+    learnt: Versions,
 ) -> tuple[npt.NDArray[np.void], Ints, int]:
-    """Register what isn't yet.
+    """Register what isn't yet, each with its method's newest back-test.
 
     Args:
         connection: its transaction is the caller's.
@@ -156,32 +170,53 @@ def register(
         subjects: of fits by their place.
         methods: names of methods, by number.
         fits: at least one.
-        parameters: (n, k) of the newest fit of each subject.
+        learnt: of each subject what its newest week's fit is made of; earlier weeks are registered without.
 
     Returns:
         Identifiers and versions of all fits, and how many are new.
     """
     ids = _identifiers(measure, subjects, methods, fits)
-    rows = np.ascontiguousarray(parameters, dtype="<f8")
     with connection.cursor() as cursor:
         cursor.execute(_FRESH)
         columns = [fits.place, ids, fits.method, fits.fitted_from, fits.fitted_to, fits.fitted_days, fits.history_hash]
         copy_columns(connection, _COPY_MODELS, [np.arange(len(ids), dtype=np.int32), *columns])
         with cursor.copy(_COPY_OWNERS) as copy:
-            copy.set_types(["int4", "text", "uuid", "bytea"])
-            for place, (subject, row) in enumerate(zip(subjects, rows, strict=True)):
-                copy.write_row((place, subject.tenant_id, subject.template_id, row.tobytes()))
+            copy.set_types(["int4", "text", "uuid"])
+            for place, subject in enumerate(subjects):
+                copy.write_row((place, *subject[:2]))
         cursor.execute("analyze fresh_models, fresh_owners")
-        new = cursor.execute(_REGISTER, {"measure": measure, "methods": list(methods), "recipe": RECIPE}).rowcount
+        unknown = np.array([row[0] for row in cursor.execute(_UNKNOWN)], dtype=np.int32)
+        if len(unknown):
+            _copy_parameters(connection, fits, unknown, learnt)
+            values = {"measure": measure, "methods": list(methods), "recipe": RECIPE, "unknown": unknown.tolist()}
+            cursor.execute(_REGISTER, values)
         versions = np.array([row[0] for row in cursor.execute(_VERSIONS)], dtype=np.int32)
         cursor.execute(_DROP_FRESH)
-    return ids, versions, new
+    return ids, versions, len(unknown)
 
 
-def read_without_prophet(connection: Connection, measure: Measure, subjects: Sequence[Subject]) -> Bools:
-    """(n) the templates that are to be forecast without Prophet's part, because that was chosen."""
-    chosen = set(connection.execute(_WITHOUT_PROPHET, {"measure": measure}).fetchall())
-    return np.array([subject[:2] in chosen for subject in subjects], dtype=np.bool_)
+def _copy_parameters(connection: Connection, fits: Fits, unknown: Ints, learnt: Versions) -> None:
+    newest = unknown[fits.is_newest[unknown]]
+    # Of templates that were not judged in this run nothing is at hand.
+    ours = newest[learnt["within"][fits.place[newest]].any(axis=1)]
+    records = learnt[fits.place[ours]].view(f"V{learnt.dtype.itemsize}")
+    copy_columns(connection, _COPY_PARAMETERS, [ours, records])
+
+
+def read_serving(connection: Connection, measure: Measure, subjects: Sequence[Subject]) -> Serving:
+    """Who is to serve each template: Prophet's method, nothing pinned, where nobody has chosen."""
+    serving = Serving.prophet(len(subjects))
+    places = {subject[:2]: place for place, subject in enumerate(subjects)}
+    for tenant_id, template_id, method, *pinned in connection.execute(_CHOSEN, {"measure": measure}):
+        if (place := places.get((tenant_id, template_id))) is None:
+            continue
+        serving.methods[place] = METHODS.index(method)
+        model_id, version, fitted_to, parameters = pinned
+        if model_id is not None and is_record(parameters):
+            serving.since[place] = fitted_to.toordinal() + 1
+            serving.fits[place] = np.frombuffer(parameters, dtype=VERSION)[0]
+            serving.model_ids[place], serving.model_versions[place] = np.void(model_id.bytes), version
+    return serving
 
 
 def crown(

@@ -17,13 +17,20 @@ import numpy as np
 import numpy.typing as npt
 
 from assets.forecasts import fleet as fleets
+from assets.forecasts import versions
 from assets.forecasts.crossing import HORIZON, choose
 from assets.forecasts.fleet import Fleet
 from assets.forecasts.innovations import Outlook, Recursion, fresh
+from assets.forecasts.methods import EWMA, PROPHET
 from assets.forecasts.panel import Bools, Floats, Panel
 from assets.forecasts.scale import to_scale
+from assets.forecasts.served import Rows, Served, Singles, serve, simply
+from assets.forecasts.serving import Methods, Serving
+from assets.forecasts.simple import SIMPLE
 from assets.forecasts.state import SIZE, WEEK, State, Tails
-from assets.forecasts.structure import FAR_OFF, WIDTH, Structure, assemble, fit
+from assets.forecasts.structure import WIDTH, Structure, assemble
+from assets.forecasts.versions import Versions
+from assets.forecasts.weeks import Weeks, coefficients
 
 BLOCK = 28  # days
 # Three years hold two full seasons and bound the cost, however old a template is.
@@ -36,8 +43,6 @@ TEACHING_WEEKS = 26  # weekly origins of the error paths
 CHUNK = 2048  # templates at a time: a state of them stays in the processor's cache
 GROWN_UP = 14  # scored days from which a template's errors teach others how errors grow
 
-Singles = npt.NDArray[np.float32]
-Rows = npt.NDArray[np.intp]
 Number = TypeVar("Number", np.float32, np.float64, np.int8)
 
 
@@ -60,8 +65,9 @@ class Memory:
         innovations: (n, REMEMBERED), the last column being that of `days`.
         tails: (n, REMEMBERED) as Replay's.
         means, sds: (n, RECALLED) forecasts of the newest days, as Replay's.
-        prophets: (n, RECALLED) likewise; 1 where Prophet had a part.
+        methods: (n, RECALLED) likewise.
         structures: (n, WIDTH) Prophet's forecasts of the week of the day after `days` (structure.py).
+        fits: (n,) by which they were made.
     """
 
     block: int
@@ -71,8 +77,9 @@ class Memory:
     tails: Tails
     means: Floats
     sds: Floats
-    prophets: Tails
+    methods: Methods
     structures: Floats
+    fits: Versions
 
     @classmethod
     def none(cls, n: int, block: int) -> "Memory":
@@ -85,8 +92,9 @@ class Memory:
             np.zeros((n, REMEMBERED), dtype=np.int8),
             np.full((n, RECALLED), np.nan),
             np.full((n, RECALLED), np.nan),
-            np.zeros((n, RECALLED), dtype=np.int8),
+            np.full((n, RECALLED), EWMA, dtype=np.int8),
             np.full((n, WIDTH), np.nan),
+            versions.none(n),
         )
 
     def of(self, rows: Bools) -> "Memory":
@@ -100,29 +108,30 @@ class Replay:
     """Days [start, end) of a panel, replayed.
 
     Attributes:
-        start: the column of the panel that the arrays' first column stands for.
-        innovations: (n, days), NaN where nothing was scored; the newest REMEMBERED days before the first judged one are
-            there at least.
+        served: what was forecast of them.
         ages: (n, days) scored days behind each.
         settled: (n, days) as `ages`, since the newest known event.
         tails: (n, days) class of a template's tails before each day (state.py).
-        means, sds: (n, days) forecasts on the arcsine scale, of the days from the first judged one on and of the newest
-            RECALLED; NaN before.
-        prophets: (n, days) whether Prophet had a part in them.
         state: after the last day.
         structure: Prophet's forecasts from the panel's end on, if the days ran to there.
     """
 
-    start: int
-    innovations: Singles
+    served: Served
     ages: Floats
     settled: Floats
     tails: Tails
-    means: Floats
-    sds: Floats
-    prophets: Bools
     state: State
     structure: Structure
+
+    @property
+    def start(self) -> int:
+        """The column of the panel that the arrays' first column stands for."""
+        return self.served.start
+
+    @property
+    def innovations(self) -> Singles:
+        """(n, days) of the method that served."""
+        return self.served.innovations
 
 
 def block_of(day: date) -> int:
@@ -137,18 +146,19 @@ def replay(
     first: int,
     end: int,
     memory: Memory | None = None,
-    shut_out: Bools | None = None,
+    serving: Serving | None = None,
 ) -> Replay:
     """Replay a panel's days before column `end`, with forecasts of the days from column `first` on.
 
-    `shut_out` (n,) are templates in whose forecasts Prophet has no part.
+    Prophet's method serves all unless told otherwise. What a state remembers is the recursion's own whichever serves;
+    innovations are those of the method that served.
     """
     start = _start(panel, block)
     n, days = len(panel.subjects), max(end - start, 0)
-    innovations = np.full((n, days), np.nan, dtype=np.float32)
+    served = Served.none(n, start, days)
+    innovations, means, sds, methods = served.innovations, served.means, served.sds, served.methods
     tails = np.zeros((n, days), dtype=np.int8)
-    means, sds = np.full((n, days), np.nan), np.full((n, days), np.nan)
-    prophets = np.zeros((n, days), dtype=bool)
+    serving = serving or Serving.prophet(n)
     table = np.empty((SIZE, n))
     structures: list[tuple[Rows, Structure | None]] = []
     for resumed, rows in _resumed(panel, memory, block, start, first, end):
@@ -157,28 +167,65 @@ def replay(
             _recall(tails, memory.tails, rows, resumed - start)
             _recall(means, memory.means, rows, resumed - start)
             _recall(sds, memory.sds, rows, resumed - start)
-            _recall(prophets, memory.prophets.astype(np.bool_), rows, resumed - start)
+            _recall(methods, memory.methods, rows, resumed - start)
         for part in np.array_split(rows, -(-len(rows) // CHUNK)):
             state = fresh(len(part), fleet)
             if memory is not None and resumed > start:
                 state = State.of(np.ascontiguousarray(memory.states[part].T))
             recursion = Recursion(state, fleet)
-            weeks = _Weeks(panel, part, innovations, start, column_of(panel, block), shut_out)
+            weeks = Weeks(panel, part, innovations, start, column_of(panel, block), serving.of(part))
             if memory is not None and resumed > start:
-                weeks.recall(resumed, Structure.of(memory.structures[part]))
+                weeks.recall(resumed, Structure.of(memory.structures[part], memory.fits[part]))
             for column, outlook, z in _steps(panel, part, recursion, range(resumed, end), weeks):
                 at = column - start
                 innovations[part, at], tails[part, at] = z, outlook.tails
                 if column >= min(first, end - RECALLED):
-                    means[part, at], sds[part, at], prophets[part, at] = outlook.mean, outlook.sd, outlook.by_prophet
+                    means[part, at], sds[part, at] = outlook.mean, outlook.sd
+                    methods[part, at] = np.where(outlook.by_prophet, PROPHET, EWMA)
             table[:, part] = state.table
             if end == panel.values.shape[1]:
                 structures.append((part, weeks.structure(end)))
+                if weeks.monday == end:
+                    weeks.learnt(end, _renewed(recursion, weeks.pinned(end)).state)
+        for method in SIMPLE:
+            chosen = rows[serving.methods[rows] == method]
+            serve(method, panel, chosen, range(resumed, end), served)
     behind = ages(panel, start, end)
     settled = since_events(panel, start, behind)
-    return Replay(
-        start, innovations, behind, settled, tails, means, sds, prophets, State.of(table), assemble(n, structures)
-    )
+    return Replay(served, behind, settled, tails, State.of(table), assemble(n, structures))
+
+
+def ahead(panel: Panel, replayed: Replay, fleet: Fleet, serving: Serving) -> tuple[Floats, Floats, Floats, Methods]:
+    """Forecast the HORIZON days after a replay that ran to the panel's end.
+
+    Returns:
+        (HORIZON, n) means, (n,) the sd of the first day, (HORIZON, n) sds in units of that, and (n,) by which methods.
+    """
+    end = panel.values.shape[1]
+    today = panel.first_day + timedelta(days=end)
+    recursion = Recursion(replayed.state, fleet)
+    if today.weekday() == 0:
+        # As the day itself will be forecast when it has come.
+        recursion = _renewed(recursion, coefficients(serving, today))
+    means, sds = recursion.ahead(today.weekday(), HORIZON, replayed.structure)
+    growth = recursion.growth(HORIZON)
+    methods = np.where(np.isnan(replayed.structure.expected[today.weekday()]), EWMA, PROPHET).astype(np.int8)
+    for method in SIMPLE:
+        rows = np.flatnonzero(serving.methods == method)
+        mean, sd = simply(method, panel, rows, end, replayed.served, HORIZON)
+        says = ~np.isnan(mean.sum(axis=0) + sd)
+        which = rows[says]
+        means[:, which], sds[which], methods[which] = mean[:, says], sd[says], method
+        growth[:, which] = 1.0
+    return means, sds, growth, methods
+
+
+def _renewed(recursion: Recursion, pinned: Floats | None) -> Recursion:
+    """A recursion as it will be on a Monday; the one given stays as it was."""
+    renewed = Recursion(State.of(recursion.state.table.copy()), recursion.fleet)
+    renewed.pinned = pinned
+    renewed.renew()
+    return renewed
 
 
 def remember(panel: Panel, block: int, replayed: Replay) -> Memory:
@@ -192,10 +239,11 @@ def remember(panel: Panel, block: int, replayed: Replay) -> Memory:
         states,
         _newest(replayed.innovations, REMEMBERED, np.nan),
         _newest(replayed.tails, REMEMBERED, 0),
-        _newest(replayed.means, RECALLED, np.nan),
-        _newest(replayed.sds, RECALLED, np.nan),
-        _newest(replayed.prophets.astype(np.int8), RECALLED, 0),
+        _newest(replayed.served.means, RECALLED, np.nan),
+        _newest(replayed.served.sds, RECALLED, np.nan),
+        _newest(replayed.served.methods, RECALLED, EWMA),
         replayed.structure.table,
+        replayed.structure.fits,
     )
 
 
@@ -279,7 +327,7 @@ def _paths(panel: Panel, rows: Rows, fleet: Fleet, start: int, end: int) -> Floa
 
 
 def _steps(
-    panel: Panel, rows: Rows, recursion: Recursion, columns: range, weeks: "_Weeks | None" = None
+    panel: Panel, rows: Rows, recursion: Recursion, columns: range, weeks: Weeks | None = None
 ) -> Iterator[tuple[int, Outlook, Floats]]:
     """Step a recursion through a panel's columns: each with its forecast and innovations."""
     part = panel.values[rows, columns.start : columns.stop], panel.counts[rows, columns.start : columns.stop]
@@ -287,9 +335,13 @@ def _steps(
     events = np.asfortranarray(panel.events[rows, columns.start : columns.stop])
     weekday = (panel.first_day + timedelta(days=columns.start)).weekday() if columns else 0
     for step, column in enumerate(columns):
-        structure = weeks.structure(column) if weeks is not None else None
         day = (weekday + step) % WEEK
+        structure = None
+        if weeks is not None:
+            structure, recursion.pinned = weeks.structure(column), weeks.pinned(column)
         outlook, z = recursion.step(day, values[:, step], counts[:, step], events[:, step], structure)
+        if weeks is not None and day == 0:
+            weeks.learnt(column, recursion.state)
         yield column, outlook, z
 
 
@@ -315,51 +367,3 @@ def column_of(panel: Panel, block: int) -> int:
 
 def _start(panel: Panel, block: int) -> int:
     return max(block * BLOCK + 1 - panel.first_day.toordinal() - REPLAYED_DAYS, 0)
-
-
-class _Weeks:
-    """Prophet's forecasts for one chunk of templates, week after week, from a block's first Monday on."""
-
-    def __init__(
-        self,
-        panel: Panel,
-        rows: Rows,
-        innovations: Singles,
-        start: int,
-        block_start: int,
-        shut_out: Bools | None,
-    ) -> None:
-        self.panel, self.rows, self.innovations = panel, rows, innovations
-        self.start, self.block_start = start, block_start
-        self.shut_out = np.zeros(len(rows), dtype=bool) if shut_out is None else shut_out[rows]
-        self.monday = -1
-        self.current: Structure | None = None
-
-    def recall(self, column: int, structure: Structure) -> None:
-        """Take what is remembered of a day's week for what is known of it."""
-        self.monday, self.current = self._monday(column), structure
-
-    def _monday(self, column: int) -> int:
-        return column - (self.panel.first_day + timedelta(days=column)).weekday()
-
-    def structure(self, column: int) -> Structure | None:
-        """What is known of a day's week before the day; all days before it must have been replayed."""
-        monday = self._monday(column)
-        if monday < self.block_start or monday <= self.start:
-            return None
-        if monday != self.monday:
-            self.monday, self.current = monday, self._fitted(monday, column)
-        return self.current
-
-    def _fitted(self, monday: int, column: int) -> Structure:
-        past = slice(self.start, monday)
-        values = to_scale(self.panel.values[self.rows, past])
-        values[self.shut_out] = np.nan
-        innovations = self.innovations[self.rows, : monday - self.start]
-        first_day = self.panel.first_day + timedelta(days=self.start)
-        structure = fit(values, innovations, self.panel.events[self.rows, past], first_day)
-        for day in range(monday, column):
-            structure.forget(self.panel.events[self.rows, day])
-            far_off = np.abs(self.innovations[self.rows, day - self.start]) > FAR_OFF
-            structure.learn(day - monday, to_scale(self.panel.values[self.rows, day]), far_off)
-        return structure

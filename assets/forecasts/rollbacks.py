@@ -5,11 +5,12 @@ log. Does not belong here: registering versions (`registry`).
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from psycopg.rows import dict_row
 
+from assets.forecasts.methods import Method
 from storage.audit import record_audit
 from storage.database import Connection
 from storage.errors import ConflictError, NotFoundError, UsageError
@@ -19,17 +20,41 @@ if TYPE_CHECKING:
     # numpy only where something is computed: the command line has this module at hand whatever it is asked.
     from assets.forecasts.panel import Measure
 
-Servable = Literal["prophet", "ewma"]
 FIRST_VERSION = "the first comes after a template's first week of scored days, with `tidemark refresh`"
 _FIND = "select template_id from access.templates where tenant_id = %(tenant_id)s and template = %(template)s"
+# Between a choice and the next refresh, what is told of the days ahead is still told by what served before.
 _LIST = """
 select
-    templates.template, champion.measure, model.method, model.version, champion.is_pinned, promoted.promoted_at,
+    templates.template, champion.measure, told.method,
+    case when champion.holds_fit or not told.is_waiting then model.version end as version,
+    case when told.is_waiting then 'from the next refresh on' else 'now' end as serves,
+    champion.is_pinned, tried.pinball, tried.coverage, tried.days as backtest_days, promoted.promoted_at,
     promoted.because, promoted.promoted_by
 from ml.forecast_champions as champion
 inner join ml.forecast_models as model using (model_id)
 inner join access.templates as templates
     on champion.tenant_id = templates.tenant_id and champion.template_id = templates.template_id
+left join lateral (
+    select forecast.computed_at from ml.drift_forecasts as forecast
+    where
+        forecast.tenant_id = champion.tenant_id
+        and forecast.template_id = champion.template_id
+        and forecast.measure = champion.measure
+    order by forecast.date desc
+    limit 1
+) as newest on true
+cross join lateral (
+    select
+        is_waiting,
+        case when is_waiting then coalesce(champion.chosen_method, 'prophet') else model.method end as method
+    from (values (coalesce(champion.chosen_at > newest.computed_at, false))) as since (is_waiting)
+) as told
+left join ml.forecast_backtests as tried
+    on
+        champion.tenant_id = tried.tenant_id
+        and champion.template_id = tried.template_id
+        and champion.measure = tried.measure
+        and told.method = tried.method
 left join lateral (
     select * from ml.forecast_promotions as promotion
     where
@@ -45,8 +70,8 @@ order by templates.template, champion.measure
 _VERSIONS = """
 select
     model.version, model.method, champion.model_id is not null as is_champion, model.fitted_from, model.fitted_to,
-    model.fitted_days, model.pinball, model.coverage, encode(int8send(model.history_hash), 'hex') as history,
-    model.computed_at, model.model_id
+    model.fitted_days, model.pinball, model.coverage, model.backtest_days,
+    encode(int8send(model.history_hash), 'hex') as history, model.computed_at, model.model_id
 from ml.forecast_models as model
 left join ml.forecast_champions as champion using (model_id)
 where
@@ -68,7 +93,7 @@ where
 order by promotion.promoted_at desc, promotion.promotion_id desc
 """
 _CHAMPION = """
-select champion.model_id, champion.is_pinned, model.version
+select champion.model_id, champion.is_pinned, champion.holds_fit, model.version
 from ml.forecast_champions as champion
 inner join ml.forecast_models as model using (model_id)
 where
@@ -76,22 +101,26 @@ where
 for update of champion
 """
 _VERSION = """
-select model_id, method from ml.forecast_models
+select model_id, method, parameters from ml.forecast_models
 where
     tenant_id = %(tenant_id)s and template_id = %(template_id)s and measure = %(measure)s and version = %(version)s
 """
-_NEWEST = """
-select model_id from ml.forecast_models
-where tenant_id = %(tenant_id)s and template_id = %(template_id)s and measure = %(measure)s and method = %(method)s
-order by version desc
-limit 1
+_ONE_VERSION = """
+select
+    version, method, fitted_from, fitted_to, fitted_days, pinball, coverage, backtest_days,
+    encode(int8send(history_hash), 'hex') as history, recipe, computed_at, model_id, parameters
+from ml.forecast_models
+where
+    tenant_id = %(tenant_id)s and template_id = %(template_id)s and measure = %(measure)s and version = %(version)s
 """
 _MOVE = """
 update ml.forecast_champions
 set
     model_id = %(model_id)s,
     is_pinned = %(is_pinned)s,
-    chosen_method = case when %(is_pinned)s then %(method)s::text end
+    holds_fit = %(holds_fit)s,
+    chosen_method = case when %(is_pinned)s then %(method)s::text end,
+    chosen_at = clock_timestamp()
 where tenant_id = %(tenant_id)s and template_id = %(template_id)s and measure = %(measure)s
 """
 _TRACE = """
@@ -119,6 +148,24 @@ def list_versions(
     return _rows(connection, _VERSIONS, {**values, "limit": limit})
 
 
+def read_version(
+    connection: Connection, tenant_id: str, template: str, measure: "Measure", version: int
+) -> Mapping[str, Any]:
+    """One version with what it is made of, in names and numbers; `parameters` is None where none were kept.
+
+    Raises:
+        NotFoundError: no such template or version.
+    """
+    from assets.forecasts.versions import in_words
+
+    values = _subject(connection, tenant_id, template, measure)
+    rows = _rows(connection, _ONE_VERSION, {**values, "version": version})
+    if not rows:
+        raise _no_version(template, measure, version)
+    content = rows[0]["parameters"]
+    return {**rows[0], "parameters": None if content is None else in_words(content)}
+
+
 def list_promotions(
     connection: Connection, tenant_id: str, template: str, measure: "Measure"
 ) -> list[Mapping[str, Any]]:
@@ -136,29 +183,32 @@ def roll_back(
     template: str,
     measure: "Measure",
     *,
-    to: int | Servable,
+    to: int | Method,
     reason: str,
     author: str,
 ) -> None:
     """Let an earlier version, or another method, serve, and no back-test promote another until that is taken back.
 
-    What serves is the version's method, which goes on learning from new days. Both versions stay in the registry, and
-    so does who changed it and why.
+    A version is held to: its fit serves as it was registered, and is not fitted anew; from day to day the recursion
+    goes on. Of a method it is the newest version that serves, fitted anew each week. All versions stay in the registry,
+    and so does who changed it and why.
 
     Raises:
         NotFoundError: no such template or version.
-        ConflictError: it is the champion, and pinned, already; or the template has no version yet.
+        ConflictError: it is the champion, and pinned, already; of that version no fit was kept; or the template has no
+            version yet.
         UsageError: no reason.
     """
     if not reason.strip():
         raise UsageError("reason: say why another version is better; it is kept with the promotion")
     lock_tenant(connection, tenant_id)
     values = _subject(connection, tenant_id, template, measure)
-    present, is_pinned, current = _champion(connection, values, template, measure)
+    present, _, holds_fit, current = _champion(connection, values, template, measure)
     model_id, method = _wanted(connection, values, template, to, present)
-    if is_pinned and to == current:
+    if holds_fit and to == current:
         raise ConflictError(f"version {to} of {template!r} is pinned already")
     values |= {"model_id": model_id, "method": method, "replaced": present, "is_pinned": True}
+    values |= {"holds_fit": isinstance(to, int)}
     values |= {"because": reason.strip(), "by": author}
     connection.execute(_MOVE, values)
     connection.execute(_TRACE, values)
@@ -175,10 +225,11 @@ def unpin(connection: Connection, tenant_id: str, template: str, measure: "Measu
     """
     lock_tenant(connection, tenant_id)
     values = _subject(connection, tenant_id, template, measure)
-    present, is_pinned, current = _champion(connection, values, template, measure)
+    present, is_pinned, _, current = _champion(connection, values, template, measure)
     if not is_pinned:
-        raise ConflictError(f"{measure} of {template!r} has no pinned version: `tidemark forecast list` shows them")
+        raise ConflictError(f"{measure} of {template!r} has nothing pinned: `tidemark forecast list` shows them")
     values |= {"model_id": present, "method": None, "replaced": present, "is_pinned": False}
+    values |= {"holds_fit": False}
     values |= {"because": "unpinned", "by": author}
     connection.execute(_MOVE, values)
     connection.execute(_TRACE, values)
@@ -196,27 +247,36 @@ def _subject(connection: Connection, tenant_id: str, template: str, measure: "Me
 
 def _champion(
     connection: Connection, values: Mapping[str, Any], template: str, measure: "Measure"
-) -> tuple[UUID, bool, int]:
+) -> tuple[UUID, bool, bool, int]:
     row = connection.execute(_CHAMPION, values).fetchone()
     if row is None:
         raise ConflictError(f"{measure} of {template!r} has no version yet: {FIRST_VERSION}")
-    model_id, is_pinned, version = row
-    return model_id, is_pinned, version
+    model_id, is_pinned, holds_fit, version = row
+    return model_id, is_pinned, holds_fit, version
 
 
 def _wanted(
-    connection: Connection, values: Mapping[str, Any], template: str, to: int | Servable, present: UUID
+    connection: Connection, values: Mapping[str, Any], template: str, to: int | Method, present: UUID
 ) -> tuple[UUID, str]:
     if isinstance(to, str):
-        found = connection.execute(_NEWEST, {**values, "method": to}).fetchone()
-        # Before it has served there is no version of it: the next refresh registers one.
-        return (found[0] if found else present), to
+        # The alias follows when the next refresh has fitted it.
+        return present, to
+    from assets.forecasts.versions import is_record
+
     found = connection.execute(_VERSION, {**values, "version": to}).fetchone()
     if found is None:
-        raise NotFoundError(
-            "version", f"{to} of {template!r}, {values['measure']}", "`tidemark forecast show` lists them"
+        raise _no_version(template, values["measure"], to)
+    model_id, method, parameters = found
+    if parameters is None or not is_record(parameters):
+        raise ConflictError(
+            f"version {to} of {template!r} can't serve: its fit was not kept, or another release made it. "
+            f"`tidemark forecast rollback --method {method}` pins its method"
         )
-    return found[0], found[1]
+    return model_id, method
+
+
+def _no_version(template: str, measure: "Measure", version: int) -> NotFoundError:
+    return NotFoundError("version", f"{version} of {template!r}, {measure}", "`tidemark forecast show` lists them")
 
 
 def _rows(connection: Connection, query: str, values: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -16,11 +16,12 @@ from assets.forecasts.judging import Verdicts
 from assets.forecasts.panel import Bools, Floats, Measure, Panel
 from assets.forecasts.registry import Fits
 from assets.forecasts.replay import BLOCK, REPLAYED_DAYS, block_of
-from assets.forecasts.state import State
+from assets.forecasts.serving import Serving
 from assets.forecasts.stored import Rows
 
 # Fingerprints are of so many days.
 FOLLOWED = REPLAYED_DAYS + BLOCK
+NO_FIT, PINNED = -1, -2
 _NO_MODEL = np.zeros(1, dtype="V16")
 
 
@@ -31,14 +32,14 @@ class Decided:
     Attributes:
         thresholds: in units of the score.
         budgets: weeks for one false alarm.
-        without_prophet: whose champion is forecast without Prophet's part.
+        serving: who is to forecast each.
         hashes: (n, T) of histories up to each day; `ahead_hashes` (n) of all that coming days are forecast from.
     """
 
     measure: Measure
     thresholds: Floats
     budgets: Floats
-    without_prophet: Bools
+    serving: Serving
     hashes: Hashes
     ahead_hashes: Hashes
 
@@ -48,7 +49,7 @@ class Decided:
             self.measure,
             self.thresholds[rows],
             self.budgets[rows],
-            self.without_prophet[rows],
+            self.serving.of(rows),
             self.hashes[rows],
             self.ahead_hashes[rows],
         )
@@ -58,7 +59,7 @@ class Decided:
 
         Another champion remembers otherwise, and so does who is told of a change when it has been for days.
         """
-        return with_events(self.hashes, panel, FOLLOWED) + self.without_prophet[:, None]
+        return with_events(self.hashes, panel, FOLLOWED) + self.serving.numbers[:, None]
 
     @property
     def thresholds_when_high_is_bad(self) -> Floats:
@@ -131,25 +132,32 @@ def joined_rows(parts: Sequence[Rows]) -> Rows:
     return Rows(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Rows)))
 
 
-def fits_of(panel: Panel, rows: Rows, hashes: Hashes) -> tuple[Fits, npt.NDArray[np.intp]]:
+def fits_of(panel: Panel, rows: Rows, decided: Decided) -> tuple[Fits, npt.NDArray[np.intp]]:
     """The fits that rows were forecast by: of each template, method and week, on the days before its Monday.
 
     Returns:
-        The fits, and of each row which one it is, -1 where there were no days before that Monday.
+        The fits, and of each row which one it is: NO_FIT where there were no days before that Monday, PINNED where the
+        version that is held to forecast it.
     """
     day_zero = panel.first_day.toordinal() - EPOCH.toordinal()
     # What is ahead is forecast by this week's fit, into the next week too.
     day = np.minimum(rows.day, day_zero + panel.values.shape[1])
     columns = day - (day + EPOCH.weekday()) % 7 - day_zero
+    end = panel.values.shape[1]
+    newest = end - (panel.first_day + timedelta(days=end)).weekday()
     known = np.zeros((4, len(columns)), dtype=np.int64)
     for column in np.unique(columns):
         of_week = columns == column
         known[:, of_week] = np.stack(_scored_before(panel, int(column)))[:, rows.place[of_week]]
-    usable = known[0] > 0
+    serving = decided.serving
+    pinned = (serving.since[rows.place] <= columns + panel.first_day.toordinal()) & (
+        rows.method == serving.methods[rows.place]
+    )
+    usable = (known[0] > 0) & ~pinned
     # A week without a scored day brings no other fit.
     keys = np.stack([rows.place, rows.method, known[2]])[:, usable]
     _, chosen, numbers = np.unique(keys, axis=1, return_index=True, return_inverse=True)
-    which = np.full(len(columns), -1, dtype=np.intp)
+    which = np.where(pinned, PINNED, NO_FIT)
     which[usable] = numbers.ravel()
     place, (_, first, last, days) = rows.place[usable][chosen], known[:, usable][:, chosen]
     fits = Fits(
@@ -158,15 +166,10 @@ def fits_of(panel: Panel, rows: Rows, hashes: Hashes) -> tuple[Fits, npt.NDArray
         (first + day_zero).astype(np.int32),
         (last + day_zero).astype(np.int32),
         days.astype(np.int32),
-        hashes[place, last],
+        decided.hashes[place, last],
+        last == _scored_before(panel, newest)[2][place],
     )
     return fits, which
-
-
-def learnt_parameters(verdicts: Verdicts) -> Floats:
-    """(n, k) what the newest week's fits have learnt: coefficients, and which law the noise within a day follows."""
-    state = State.of(np.ascontiguousarray(verdicts.memory.states.T))
-    return np.concatenate([state.beta, state.within]).T
 
 
 def _rows(

@@ -172,11 +172,11 @@ class Rows:
     model_version: Ints
 
     def with_models(self, which: npt.NDArray[np.intp], model_ids: npt.NDArray[np.void], versions: Ints) -> "Rows":
-        """With the models that made them: of each row the number of its model, -1 for none."""
+        """With the models that made them, by their numbers; rows with a negative one stay as they are."""
+        model_id, model_version = self.model_id.copy(), self.model_version.copy()
         found = which >= 0
-        return replace(
-            self, model_id=model_ids[np.where(found, which, 0)], model_version=np.where(found, versions[which], 0)
-        )
+        model_id[found], model_version[found] = model_ids[which[found]], versions[which[found]]
+        return replace(self, model_id=model_id, model_version=model_version)
 
 
 def one_writer(connection: Connection) -> None:

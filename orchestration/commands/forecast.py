@@ -8,16 +8,17 @@ from typing import Annotated, Literal
 import typer
 
 from assets.forecasts.budgets import read_budget, set_budget
+from assets.forecasts.methods import METHODS, Method
 from assets.forecasts.rollbacks import (
     FIRST_VERSION,
-    Servable,
     list_champions,
     list_promotions,
     list_versions,
+    read_version,
     roll_back,
 )
 from assets.forecasts.rollbacks import unpin as unpin_version
-from orchestration.commands.shared import JsonOption, TenantOption, console, show, transaction
+from orchestration.commands.shared import JsonOption, TenantOption, console, print_json, show, transaction
 from storage.database import Connection
 from storage.errors import UsageError
 from storage.tenants import require_tenant
@@ -42,11 +43,15 @@ def show_(
     tenant: TenantOption,
     template: TemplateOption,
     measure: MeasureOption = "drift",
+    version: Annotated[int | None, typer.Option(help="One version as JSON, with what was fitted.")] = None,
     limit: LimitOption = 20,
     as_json: JsonOption = False,
 ) -> None:
     """Show a template's versions, the newest first: each fitted on the days before a Monday, and never changed."""
     with _of_tenant(tenant) as connection:
+        if version is not None:
+            print_json(read_version(connection, tenant, template, measure, version))
+            return
         rows = list_versions(connection, tenant, template, measure, limit)
     show(rows, as_json, title=f"Versions of {template}, {measure}", empty=f"none is registered yet: {FIRST_VERSION}")
 
@@ -67,18 +72,21 @@ def rollback(
     template: TemplateOption,
     reason: Annotated[str, typer.Option(help="Why; it is kept.")],
     version: Annotated[
-        int | None, typer.Option("--to", help="The version whose method is to serve; `show` lists them.")
+        int | None, typer.Option("--to", help="The version whose fit is to serve; `show` lists them.")
     ] = None,
-    method: Annotated[Servable | None, typer.Option(help="Or a method: ewma goes without Prophet's part.")] = None,
+    method: Annotated[
+        Method | None, typer.Option(help="Or a method, fitted anew each week; ewma goes without Prophet.")
+    ] = None,
     measure: MeasureOption = "drift",
 ) -> None:
-    """Let an earlier version's method, or another, serve, and no back-test promote another, until `forecast unpin`.
+    """Let an earlier version, or another method, serve, and no back-test promote another, until `forecast unpin`.
 
-    The method goes on learning from new days: what a version had learnt is kept in the registry and not served again.
+    A version's fit serves as it was registered, whatever weeks come; from day to day it goes on learning, and bounds
+    stay calibrated. A method is fitted anew each week.
     """
     to = version if method is None else method
     if to is None or (version is not None and method is not None):
-        raise UsageError("say what is to serve: --to VERSION, or --method prophet or ewma")
+        raise UsageError(f"say what is to serve: --to VERSION, or --method with one of {', '.join(METHODS)}")
     with _of_tenant(tenant) as connection:
         roll_back(connection, tenant, template, measure, to=to, reason=reason, author=getpass.getuser())
     told = f"version {to}" if method is None else method

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 from forecast_marts import CALM, NOW, TENANT, TODAY, YESTERDAY, fill, materialize, prepare
+from psycopg.errors import InsufficientPrivilege
 
 from storage.database import Connection, Database
 
@@ -116,6 +117,8 @@ def test_memory_is_a_short_cut_alone_and_the_next_night_judges_what_was_ahead(
     database: Database, connection: Connection
 ) -> None:
     materialize(database)
+    # What the fleet teaches of a day depends on who served before it.
+    connection.execute("update ml.forecast_champions set chosen_method = null")
     for template, value in (("calm", 0.7), ("calm-1", 0.12), ("spiking", 0.11)):
         fill(connection, TENANT, template, [value], last=TODAY)
     ahead = connection.execute(
@@ -321,6 +324,16 @@ def test_every_method_is_tried_in_turn_one_serves_and_alarms_are_held_against_th
     assert all(row[2] >= 80 and row[3] and row[4] for row in tried)
     assert sum(row[5] for row in tried) == 14
     assert sum(row[6] for row in tried) == pytest.approx(14 / (7 * 26))
+    # Versions that were registered before that have its results, once.
+    versions = "select count(*), count(pinball), min(backtest_days) > 0 from ml.forecast_models where template_id in"
+    versions += " (select template_id from ml.forecast_backtests where template = 'calm')"
+    [(registered, completed, were_tried)] = connection.execute(versions).fetchall()
+    assert registered == completed > 4
+    assert were_tried
+    for change in ("pinball = 0", "coverage = 1", "method = 'ewma'", "parameters = null"):
+        with pytest.raises(InsufficientPrivilege):
+            connection.execute(f"update ml.forecast_models set {change}")  # type: ignore[call-overload] # noqa: S608
+        connection.rollback()
     for days, is_tried in ((1, False), (28, True)):
         _, numbers = materialize(database, NOW + timedelta(days=days))
         assert ("forecast_backtests.drift_champions_chosen" in numbers) == is_tried

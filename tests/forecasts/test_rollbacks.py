@@ -1,13 +1,16 @@
 """The registry of forecasters in people's hands, and a run that dies while it writes."""
 
+import json
 import subprocess
 import sys
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from forecast_marts import NOW, TENANT, materialize, prepare
+from forecast_marts import NOW, TENANT, fill, materialize, prepare
 from typer.testing import CliRunner
 
+from assets.evaluations.contract import template_id
 from orchestration.cli import app
 from storage.database import Connection, Database
 from storage.settings import Settings
@@ -49,6 +52,20 @@ order by template, measure, date
 """
 
 
+CURVE = """
+select date, model_version, method, yhat from ml.drift_forecasts
+where template = 'climbing' and measure = 'drift' order by date desc limit 7
+"""
+
+
+def days(connection: Connection, number: int, since: datetime = NOW) -> None:
+    """Ordinary days that follow, of three templates."""
+    values = [0.12 + 0.01 * (day % 3) for day in range(number)]
+    for template in ("calm", "calm-1", "climbing"):
+        fill(connection, TENANT, template, values, last=since.date() + timedelta(days=number - 1))
+    connection.commit()
+
+
 def forecast(*arguments: str) -> tuple[int, str]:
     """The command's exit status and what it printed."""
     result = CliRunner().invoke(app, ["forecast", *arguments, "--tenant", TENANT])
@@ -64,12 +81,12 @@ def test_a_rollback_pins_an_earlier_version_keeps_both_and_leaves_its_trace(
     assert "calm" in forecast("list")[1]
     for measure in ("drift", "reliability"):
         assert f"of calm, {measure}" in forecast("show", *subject, "--measure", measure)[1]
-    assert forecast("rollback", *subject, "--to", "9", "--reason", "none such")[0] != 0
-    assert forecast("rollback", *subject, "--to", "2", "--reason", " ")[0] != 0
+    for wrong in (("--to", "9", "--reason", "none such"), ("--to", "3", "--reason", " ")):
+        assert forecast("rollback", *subject, *wrong)[0] != 0
+    code, told = forecast("rollback", *subject, "--to", "1", "--reason", "it was best")
+    assert code != 0
+    assert "its fit was not kept" in told, "of weeks before the first refresh only the newest was fitted to be kept"
     assert forecast("unpin", *subject)[0] != 0
-    code, told = forecast("rollback", *subject, "--to", "2", "--reason", "the newest follows a broken scanner")
-    assert code == 0
-    assert "from the next refresh on" in told
     for shows in ("show", "history"):
         code, told = forecast(shows, "--template", "short")
         assert (code, "first week of scored days" in told) == (0, True)
@@ -77,36 +94,79 @@ def test_a_rollback_pins_an_earlier_version_keeps_both_and_leaves_its_trace(
         assert (code != 0, "nothing has landed under this name" in told) == (True, True)
     told = forecast("rollback", "--template", "short", "--method", "ewma", "--reason", "too young")[1]
     assert "drift of 'short' has no version yet" in told
-    versions = "select model_id, version, method from ml.forecast_models order by model_id"
-    before = connection.execute(versions).fetchall()
+    days(connection, 7)
+    materialize(database, NOW + timedelta(days=7))
+    code, told = forecast("rollback", *subject, "--to", "3", "--reason", "the newest follows a broken scanner")
+    assert code == 0
+    assert "from the next refresh on" in told
+    versions = "select model_id, version, method from ml.forecast_models where template_id = %s order by model_id"
+    calm = (template_id(TENANT, "calm"),)
+    before = connection.execute(versions, calm).fetchall()
     champion = """
         select model.version, champion.is_pinned from ml.forecast_champions as champion
         inner join ml.forecast_models as model using (model_id)
         inner join access.templates on champion.template_id = templates.template_id
         where templates.template = 'calm' and champion.measure = 'drift'
     """
-    assert connection.execute(champion).fetchall() == [(2, True)]
-    connection.execute("update ml.drift_forecasts set history_hash = 0")
-    materialize(database, NOW)
-    assert connection.execute(champion).fetchall() == [(2, True)], "a refresh leaves what is pinned"
-    assert connection.execute(versions).fetchall() == before
+    assert connection.execute(champion).fetchall() == [(3, True)]
+    listed = {row["measure"]: row for row in json.loads(forecast("list", "--json")[1]) if row["template"] == "calm"}
+    assert (listed["drift"]["version"], listed["drift"]["serves"]) == (3, "from the next refresh on")
+    assert (listed["reliability"]["version"], listed["reliability"]["serves"]) == (4, "now")
+    materialize(database, NOW + timedelta(days=7))
+    listed = {row["measure"]: row for row in json.loads(forecast("list", "--json")[1]) if row["template"] == "calm"}
+    assert (listed["drift"]["version"], listed["drift"]["serves"]) == (3, "now")
+    assert listed["drift"]["backtest_days"] > 60
+    assert connection.execute(champion).fetchall() == [(3, True)], "a refresh leaves what is pinned"
+    assert connection.execute(versions, calm).fetchall() == before
     assert forecast("unpin", *subject)[0] == 0
-    connection.execute("update ml.drift_forecasts set history_hash = 0")
-    materialize(database, NOW)
-    assert connection.execute(champion).fetchall() == [(3, False)]
+    materialize(database, NOW + timedelta(days=7))
+    assert connection.execute(champion).fetchall() == [(4, False)]
     assert connection.execute(
         """
         select action, subject, coalesce(detail ->> 'to', detail ->> 'version') from access.audit_log
         where action like 'forecast.%' order by at
         """
-    ).fetchall() == [("forecast.rollback", "calm", "2"), ("forecast.unpin", "calm", "2")]
+    ).fetchall() == [("forecast.rollback", "calm", "3"), ("forecast.unpin", "calm", "3")]
     code, told = forecast("history", *subject)
     assert code == 0
     assert told.index("unpinned") < told.index("broken scanner") < told.index("the first forecast")
 
 
-def test_a_method_that_is_pinned_serves_from_the_next_refresh_on_and_what_was_judged_stands(
+def test_the_fit_of_a_version_that_is_pinned_goes_on_from_what_the_registry_keeps(
     database: Database, connection: Connection, settings: Settings
+) -> None:
+    connection.execute(KNOWN)
+    materialize(database)
+    # Version 3 is on a trend; of the weeks after it a fit would know better.
+    climbing = ("--template", "climbing", "--tenant", TENANT)
+    made_of = json.loads(forecast("show", "--template", "climbing", "--version", "3")[1])["parameters"]["prophet"]
+    days(connection, 21)
+    materialize(database, NOW + timedelta(days=21))
+    free = connection.execute(CURVE).fetchall()
+    assert forecast("rollback", *climbing[:2], "--to", "3", "--reason", "the trend is what we want")[0] == 0
+    connection.execute("set session_replication_role = replica; truncate ml.forecast_memory, ml.forecast_calibrations")
+    connection.commit()
+    materialize(database, NOW + timedelta(days=21))
+    pinned = connection.execute(CURVE).fetchall()
+    assert [row[1:3] for row in pinned] == [(3, "prophet")] * 7
+    assert all(row[1] > 3 for row in free)
+    # A share of the curve stands in the forecast; what the recursion says is the same for both.
+    assert all(above[3] > below[3] + 0.001 for above, below in zip(pinned, free, strict=True))
+    assert made_of["k"] + sum(made_of["delta"]) > 0
+    days(connection, 7, NOW + timedelta(days=21))
+    materialize(database, NOW + timedelta(days=28))
+    assert [row[1:3] for row in connection.execute(CURVE)] == [(3, "prophet")] * 7
+    champion = json.loads(forecast("list", "--json")[1])
+    assert [row["version"] for row in champion if row["template"] == "climbing" and row["measure"] == "drift"] == [3]
+    assert connection.execute(
+        "select max(version) from ml.forecast_models where template_id = %s and measure = 'drift'",
+        (template_id(TENANT, "climbing"),),
+    ).fetchall() == [(6,)], "nothing is fitted in the place of what is pinned"
+
+
+@pytest.mark.parametrize("method", ["ewma", "seasonal_naive", "zscore"])
+def test_a_method_that_is_pinned_serves_from_the_next_refresh_on_and_what_was_judged_stands(
+    database: Database, connection: Connection, settings: Settings, method: str
 ) -> None:
     connection.execute(KNOWN)
     materialize(database)
@@ -116,15 +176,15 @@ def test_a_method_that_is_pinned_serves_from_the_next_refresh_on_and_what_was_ju
     """
     judged = "select * from ml.drift_forecasts where actual is not null order by forecast_id"
     before, stands = connection.execute(ahead).fetchall(), connection.execute(judged).fetchall()
-    assert {method for method, _ in before} == {"prophet"}
-    assert forecast("rollback", "--template", "calm", "--method", "ewma", "--reason", "no weeks")[0] == 0
+    assert {name for name, _ in before} == {"prophet"}
+    assert forecast("rollback", "--template", "calm", "--method", method, "--reason", "no weeks")[0] == 0
     materialize(database)
     pinned = connection.execute(ahead).fetchall()
-    assert {method for method, _ in pinned} == {"ewma"}
+    assert {name for name, _ in pinned} == {method}
     assert pinned != before
     assert connection.execute(judged).fetchall() == stands
-    assert '"method": "ewma"' in forecast("list", "--json")[1]
-    assert forecast("history", "--template", "calm")[1].count("ewma") == 1
+    assert f'"method": "{method}"' in forecast("list", "--json")[1]
+    assert forecast("history", "--template", "calm")[1].count(method) == 1
     assert forecast("unpin", "--template", "calm")[0] == 0
     materialize(database)
     assert connection.execute(ahead).fetchall() == before
