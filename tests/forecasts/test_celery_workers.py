@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from dagster import AssetKey
 from dagster._core.definitions.reconstruct import ReconstructableRepository
-from forecast_marts import MARTS, TENANT, calm, fill, materialize
+from forecast_marts import MARTS, MONTHS, TENANT, calm, fill, materialize
 from one_day import begin_a_day_if_it_is_near
 
 from orchestration.instance import open_instance
@@ -21,7 +21,7 @@ from storage.database import Connection, Database
 from storage.settings import PROJECT_ROOT, Settings
 from storage.tenants import create_tenant
 
-TEMPLATES = 12
+TEMPLATES, DAYS = 12, 60
 JUDGED = """
 select to_jsonb(forecasts) - '{forecast_id, computed_at}'::text[] from ml.drift_forecasts as forecasts
 order by template_id, measure, date
@@ -56,7 +56,8 @@ def test_two_workers_share_a_night_and_verdicts_are_those_of_one_process(
     create_tenant(connection, TENANT)
     random = np.random.default_rng(5)
     for number in range(TEMPLATES):
-        fill(connection, TENANT, f"calm-{number}", calm(random, 60), last=today - timedelta(days=1))
+        fill(connection, TENANT, f"calm-{number}", calm(random, DAYS), last=today - timedelta(days=1))
+    connection.execute(MONTHS)
     job = ReconstructableRepository.for_module(
         "orchestration.definitions", "defs", working_directory=str(PROJECT_ROOT)
     ).get_reconstructable_job("forecast")
@@ -73,10 +74,12 @@ def test_two_workers_share_a_night_and_verdicts_are_those_of_one_process(
     assert len(parts) == 3
     assert {worker.split("@")[0] for worker in steps.values()} == {"a", "b"}
     judged = connection.execute(JUDGED).fetchall()
-    assert len(judged) == TEMPLATES * 2 * (14 + 7)
+    # All days but the first seven, and seven ahead.
+    assert len(judged) == TEMPLATES * 2 * DAYS
 
     connection.execute("set session_replication_role = replica")
     connection.execute("truncate ml.drift_forecasts, ml.forecast_models, ml.forecast_champions, ml.forecast_promotions")
     connection.execute("truncate ml.forecast_memory, ml.forecast_calibrations, ml.forecast_lessons")
-    materialize(database, datetime.combine(today, time(12), UTC))
+    connection.execute("truncate ml.forecast_hindsight")
+    materialize(database, datetime.combine(today, time(12), UTC), hindsight=TEMPLATES * DAYS)
     assert connection.execute(JUDGED).fetchall() == judged
