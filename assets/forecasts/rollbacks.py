@@ -71,7 +71,8 @@ _VERSIONS = """
 select
     model.version, model.method, champion.model_id is not null as is_champion, model.fitted_from, model.fitted_to,
     model.fitted_days, model.pinball, model.coverage, model.backtest_days,
-    encode(int8send(model.history_hash), 'hex') as history, model.computed_at, model.model_id
+    encode(int8send(model.history_hash), 'hex') as history, model.computed_at, model.model_id,
+    model.parameters is not null as is_fit_kept
 from ml.forecast_models as model
 left join ml.forecast_champions as champion using (model_id)
 where
@@ -209,7 +210,8 @@ def roll_back(
         raise ConflictError(f"version {to} of {template!r} is pinned already")
     values |= {"model_id": model_id, "method": method, "replaced": present, "is_pinned": True}
     values |= {"holds_fit": isinstance(to, int)}
-    values |= {"because": reason.strip(), "by": author}
+    pinned_to = f"version {to}" if isinstance(to, int) else method
+    values |= {"because": f"pinned to {pinned_to}: {reason.strip()}", "by": author}
     connection.execute(_MOVE, values)
     connection.execute(_TRACE, values)
     detail = {"measure": measure, "to": to, "method": method, "replaced_version": current, "reason": reason.strip()}
@@ -268,8 +270,13 @@ def _wanted(
         raise _no_version(template, values["measure"], to)
     model_id, method, parameters = found
     if parameters is None or not is_record(parameters):
+        why = (
+            "its fit was not kept (`tidemark forecast show` says of which it was)"
+            if parameters is None
+            else "another release fitted it"
+        )
         raise ConflictError(
-            f"version {to} of {template!r} can't serve: its fit was not kept, or another release made it. "
+            f"version {to} of {template!r} can't serve: {why}. "
             f"`tidemark forecast rollback --method {method}` pins its method"
         )
     return model_id, method
