@@ -19,6 +19,7 @@ from assets.forecasts.binary_rows import copy_columns
 from assets.forecasts.history import Subject
 from assets.forecasts.methods import METHODS
 from assets.forecasts.panel import Bools, Measure
+from assets.forecasts.rollbacks import IS_BETTER
 from assets.forecasts.serving import Serving
 from assets.forecasts.versions import VERSION, Versions, is_record
 from storage.database import Connection
@@ -111,7 +112,7 @@ select
     case
         when replaced_model_id is null then 'the first forecast'
         when pinned.because is not null then pinned.because
-        when is_chosen then 'in the back-test its loss was lower by 3 %% or more'
+        when is_chosen then %(is_better)s
         else 'there are days enough for it, or no longer'
     end,
     coalesce(pinned.promoted_by, 'platform')
@@ -241,7 +242,7 @@ def crown(
             copy.set_types(["text", "uuid", "uuid"])
             for subject, model_id in zip(subjects, model_ids, strict=True):
                 copy.write_row((subject.tenant_id, subject.template_id, UUID(bytes=model_id.tobytes())))
-        promoted = cursor.execute(_PROMOTE, {"measure": measure}).rowcount
+        promoted = cursor.execute(_PROMOTE, {"measure": measure, "is_better": IS_BETTER}).rowcount
         cursor.execute(_POINT, {"measure": measure})
         cursor.execute("drop table fresh_champions")
     return promoted

@@ -11,6 +11,7 @@ from forecast_marts import NOW, TENANT, fill, materialize, prepare
 from typer.testing import CliRunner
 
 from assets.evaluations.contract import template_id
+from assets.forecasts.rollbacks import IS_BETTER
 from orchestration.cli import app
 from storage.database import Connection, Database
 from storage.settings import Settings
@@ -195,6 +196,13 @@ def test_a_method_that_is_pinned_serves_from_the_next_refresh_on_and_what_was_ju
     assert forecast("unpin", "--template", "calm")[0] == 0
     materialize(database)
     assert connection.execute(ahead).fetchall() == before
+    # As a back-test does.
+    connection.execute("update ml.forecast_champions set chosen_method = %s, chosen_at = clock_timestamp()", (method,))
+    connection.commit()
+    listed = json.loads(forecast("list", "--json")[1])
+    assert {(row["method"], row["serves"], row["because"], row["promoted_by"]) for row in listed} == {
+        (method, "from the next refresh on", IS_BETTER, "platform")
+    }
 
 
 def test_a_tenants_budget_is_set_within_reason_and_audited(connection: Connection, settings: Settings) -> None:
