@@ -20,7 +20,8 @@ from assets.forecasts.history import Subject
 from assets.forecasts.judging import JUDGED_DAYS, MIN_DAYS, judge
 from assets.forecasts.methods import METHODS
 from assets.forecasts.panel import Bools
-from assets.forecasts.rows import judged_rows
+from assets.forecasts.reading import REACH
+from assets.forecasts.rows import FOLLOWED, judged_rows
 from assets.forecasts.serving import Serving
 from storage.database import Connection
 
@@ -35,8 +36,6 @@ from unnest(%(tenant_ids)s::text[], %(template_ids)s::uuid[], %(hashes)s::bigint
 on conflict (tenant_id, template_id, measure) do update set
     looked_back_from = excluded.looked_back_from, history_hash = excluded.history_hash, computed_at = now()
 """
-
-
 _FORGET = """
 delete from ml.forecast_hindsight as looked
 using unnest(%(tenant_ids)s::text[], %(template_ids)s::uuid[]) as changed (tenant_id, template_id)
@@ -70,15 +69,15 @@ def look_back(connection: Connection, work: Work, days_at_most: int) -> LookedBa
         work: of a measure, stored already.
         days_at_most: judged in this call, but at least one template: a large fleet's years take some nights. 0: none.
     """
-    if (standing := work.standing) is None or not days_at_most:
+    if (standing := work.standing) is None:
         return LookedBack()
     panel, decided = standing.panel, standing.decided
-    end = panel.values.shape[1] - JUDGED_DAYS
-    if end <= 0:
-        return LookedBack()
     changed = [panel.subjects[place] for place in np.flatnonzero(~work.looked_back)]
     # Whoever has no turn in this run is due in the next: by then what changed is told.
     connection.execute(_FORGET, {"measure": decided.measure, **_names(changed)})
+    end = panel.values.shape[1] - JUDGED_DAYS
+    if end <= 0 or not days_at_most:
+        return LookedBack()
     due = np.flatnonzero(_due(connection, standing))
     scored = ~np.isnan(panel.values)
     scored[:, end:] = False
@@ -116,11 +115,12 @@ def _names(subjects: Sequence[Subject]) -> dict[str, list[object]]:
 def _due(connection: Connection, standing: Standing) -> Bools:
     """(n,) of whom nobody has looked back on the days as they are now."""
     panel, hashes = standing.panel, standing.decided.hashes
+    # Of a fingerprint's days the first may be read no more. Then `Work.looked_back` alone tells what has changed.
+    whole_from = FOLLOWED - 1 if panel.values.shape[1] == REACH.days else 0
     places = {subject[:2]: place for place, subject in enumerate(panel.subjects)}
     due = np.ones(len(panel.subjects), dtype=np.bool_)
     for tenant_id, template_id, day, known in connection.execute(_LOOKED_BACK, {"measure": standing.decided.measure}):
         column = (day - panel.first_day).days
         if (place := places.get((tenant_id, template_id))) is not None:
-            # What lies further back than histories are read changes no more.
-            due[place] = column >= 0 and hashes[place, column] != known
+            due[place] = column >= whole_from and hashes[place, column] != known
     return due
