@@ -68,9 +68,9 @@ class Settings(BaseSettings):
         description="parts of the fleet that are learnt apart; if unset, 1 in process, else 8",
     )
     forecast_hindsight: int = Field(
-        30_000,
+        200_000,
         ge=0,
-        description="so many past days of templates, that nobody has judged, a refresh judges in hindsight; 0 for none",
+        description="so many past days of templates, that nobody has judged, are judged in hindsight a day; 0 for none",
     )
     celery_broker: SecretStr | None = Field(
         None, description="the broker of Celery's workers; Dagster's database serves as one if unset"

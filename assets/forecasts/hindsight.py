@@ -28,13 +28,21 @@ from storage.database import Connection
 _LOOKED_BACK = """
 select tenant_id, template_id, looked_back_from, history_hash from ml.forecast_hindsight where measure = %(measure)s
 """
+_SPENT = """
+select coalesce(sum(days), 0)::bigint from ml.forecast_hindsight where measure = %(measure)s and looked_on = %(today)s
+"""
 _WRITE = """
-insert into ml.forecast_hindsight (tenant_id, template_id, measure, looked_back_from, history_hash)
-select tenant_id, template_id, %(measure)s, %(looked_back_from)s, history_hash
-from unnest(%(tenant_ids)s::text[], %(template_ids)s::uuid[], %(hashes)s::bigint[])
-    as looked (tenant_id, template_id, history_hash)
+insert into ml.forecast_hindsight
+    (tenant_id, template_id, measure, looked_back_from, history_hash, days, looked_on)
+select tenant_id, template_id, %(measure)s, %(looked_back_from)s, history_hash, days, %(today)s
+from unnest(%(tenant_ids)s::text[], %(template_ids)s::uuid[], %(hashes)s::bigint[], %(days)s::integer[])
+    as looked (tenant_id, template_id, history_hash, days)
 on conflict (tenant_id, template_id, measure) do update set
-    looked_back_from = excluded.looked_back_from, history_hash = excluded.history_hash, computed_at = now()
+    looked_back_from = excluded.looked_back_from,
+    history_hash = excluded.history_hash,
+    days = excluded.days,
+    looked_on = excluded.looked_on,
+    computed_at = now()
 """
 _FORGET = """
 delete from ml.forecast_hindsight as looked
@@ -67,7 +75,8 @@ def look_back(connection: Connection, work: Work, days_at_most: int) -> LookedBa
     Args:
         connection: in a transaction that holds `stored.one_writer`.
         work: of a measure, stored already.
-        days_at_most: judged in this call, but at least one template: a large fleet's years take some nights. 0: none.
+        days_at_most: judged on a day, in however many runs, but at least one template: a large fleet's years take some
+            nights. 0: none.
     """
     if (standing := work.standing) is None:
         return LookedBack()
@@ -81,10 +90,12 @@ def look_back(connection: Connection, work: Work, days_at_most: int) -> LookedBa
     due = np.flatnonzero(_due(connection, standing))
     scored = ~np.isnan(panel.values)
     scored[:, end:] = False
-    days = scored[due].sum(axis=1).cumsum()
-    taken = due[(days <= days_at_most) | (np.arange(len(due)) == 0)]
+    row = connection.execute(_SPENT, {"measure": decided.measure, "today": work.today}).fetchone()
+    spent = row[0] if row else 0
+    days = scored[due].sum(axis=1)
+    taken = due[(spent + days.cumsum() <= days_at_most) | ((np.arange(len(due)) == 0) & (spent == 0))]
     if not len(taken):
-        return LookedBack()
+        return LookedBack(left=len(due))
     chosen = np.zeros(len(panel.subjects), dtype=np.bool_)
     chosen[taken] = True
     of_chosen, decided_chosen = panel.of(chosen), decided.of(chosen)
@@ -103,6 +114,8 @@ def look_back(connection: Connection, work: Work, days_at_most: int) -> LookedBa
             "looked_back_from": panel.first_day + timedelta(days=end - 1),
             **_names(of_chosen.subjects),
             "hashes": decided_chosen.hashes[:, end - 1].tolist(),
+            "days": scored[chosen].sum(axis=1).tolist(),
+            "today": work.today,
         },
     )
     return LookedBack(len(taken), count, len(due) - len(taken))

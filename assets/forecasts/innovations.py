@@ -6,7 +6,7 @@ and lets the day into the state:
 - Days of few evaluations weigh less, by how much the template's own residuals say (scale.py).
 - A day more than HOLD standard deviations off, or STILL_HELD in a run of them, is held back: it moves neither level,
   weekdays nor coefficients; the first of a run counts as HOLD in the noise. After QUARANTINE such days in a row the new
-  level is learnt afresh.
+  level is learnt afresh, from their mean on.
 - On the day of a known event the level is forgotten (weight EVENT_WEIGHT of a day is left), so that the forecast is
   honestly wide and the next days teach the new level; weekdays and coefficients stay, of the noise
   EVENT_NOISE_DAYS.
@@ -221,6 +221,7 @@ class Recursion:
         after_held = state.held > 0
         held = observed & (np.abs(z) > np.where(after_held, STILL_HELD, HOLD))
         state.held[:] = np.where(held, state.held + 1.0, np.where(observed, 0.0, state.held))
+        state.held_sum[:] = np.where(held, state.held_sum + values - season, np.where(observed, 0.0, state.held_sum))
         weight = np.where(observed & ~held, np.clip(usual / noise, 0.02, 4.0), 0.0)
         error = np.where(observed, np.clip(z, -HOLD, HOLD) * sd, 0.0)
         deseasoned = np.where(weight > 0, values - season, 0.0)
@@ -265,7 +266,9 @@ class Recursion:
         accept = state.held >= QUARANTINE
         if accept.any():
             self._forget(accept)
-            state.held[accept] = 0.0
+            # From the old level the new one would be far off again, and held for another two weeks.
+            state.anchor[accept] = state.held_sum[accept] / state.held[accept]
+            state.held[accept] = state.held_sum[accept] = 0.0
 
     def _learn_weekday(self, weekday: int) -> None:
         """Let in a weekday, three days later, by the mean of the week around it: no other weekday's effect is in that.

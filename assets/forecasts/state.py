@@ -32,6 +32,7 @@ Tails = npt.NDArray[np.int8]
 _LAYOUT = {
     "age": 1,
     "held": 1,
+    "held_sum": 1,
     "log_count": 1,
     "anchor": 1,
     "anchor_variance": 1,
@@ -64,6 +65,7 @@ class State:
     Attributes:
         age: (n,) scored days.
         held: (n,) scored days in a row that were held back.
+        held_sum: (n,) of their deseasoned angles.
         log_count: (n,) running mean of log(evaluations).
         anchor, anchor_variance: (n,) the level supposed before the first day, or before the newest event.
         sums, weights: (MEMORIES, n) of the deseasoned angles.
@@ -82,6 +84,7 @@ class State:
     table: Floats
     age: Floats
     held: Floats
+    held_sum: Floats
     log_count: Floats
     anchor: Floats
     anchor_variance: Floats

@@ -61,9 +61,13 @@ def test_what_a_run_may_judge_is_bounded_nothing_told_changes_and_nobody_is_alar
     _, numbers = materialize(database, hindsight=12 * 106)
     left = numbers["drift_forecasts.drift_templates_awaiting_hindsight"]
     assert 0 < int(str(left)) < CALM
+    _, numbers = materialize(database, NOW + timedelta(hours=9), hindsight=12 * 106)
+    assert numbers["drift_forecasts.drift_templates_awaiting_hindsight"] == left
+    assert numbers["drift_forecasts.drift_days_judged_in_hindsight"] == 0
+    now = NOW
     while left:
-        before = set(connection.execute(VERDICTS, (TODAY,)).fetchall())
-        _, numbers = materialize(database, hindsight=12 * 106)
+        before, now = set(connection.execute(VERDICTS, (TODAY,)).fetchall()), now + timedelta(days=1)
+        _, numbers = materialize(database, now, hindsight=12 * 106)
         assert before < set(connection.execute(VERDICTS, (TODAY,)).fetchall())
         left = numbers["drift_forecasts.drift_templates_awaiting_hindsight"]
     [(found,)] = connection.execute(
@@ -73,7 +77,7 @@ def test_what_a_run_may_judge_is_bounded_nothing_told_changes_and_nobody_is_alar
     assert found
     scan(connection, NOW)
     assert connection.execute("select count(*) from alerting.alerts where template = 'calm'").fetchone() == (0,)
-    _, numbers = materialize(database, hindsight=12 * 106)
+    _, numbers = materialize(database, now, hindsight=12 * 106)
     assert numbers["drift_forecasts.drift_days_judged_in_hindsight"] == 0
 
 

@@ -229,6 +229,16 @@ def test_an_incident_neither_hides_the_next_nor_lasts_for_ever() -> None:
     assert share[-2:].max() < 0.2
 
 
+@pytest.mark.parametrize("shift", [-0.1, 0.1, 0.3, 0.75])
+def test_a_level_however_far_off_is_the_normal_one_after_two_weeks(shift: float) -> None:
+    values = calm(60, 160, seed=9)
+    values[:, -30:] = np.clip(values[:, -30:] + shift, 0, 1)
+    verdict = judge(panel_of(values), judged=30)
+    told = np.array([np.flatnonzero(~np.isnan(row))[15:18] for row in values[:, -30:]])
+    rows = np.arange(len(values))[:, None]
+    assert (np.abs(values[:, -30:][rows, told] - verdict.yhat[rows, told]) < 0.08).mean() > 0.9
+
+
 TIDY = calm(6, 100, seed=8)
 TIDY[:, :3] = 0.2
 DAY = np.arange(100)
