@@ -8,7 +8,7 @@ Belongs here: for whom that is due, and storing it. Does not belong here: judgin
 (`forecasting`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -19,19 +19,30 @@ from assets.forecasts.forecasting import Standing, Work
 from assets.forecasts.history import Subject
 from assets.forecasts.judging import JUDGED_DAYS, MIN_DAYS, judge
 from assets.forecasts.methods import METHODS
-from assets.forecasts.panel import Bools
-from assets.forecasts.rows import judged_rows
+from assets.forecasts.panel import Bools, Panel
+from assets.forecasts.reading import REACH
+from assets.forecasts.rows import FOLLOWED, judged_rows
+from assets.forecasts.served import Rows
 from assets.forecasts.serving import Serving
 from storage.database import Connection
 
 _LOOKED_BACK = """
-select tenant_id, template_id, looked_back_from, history_hash from ml.forecast_hindsight where measure = %(measure)s
+select tenant_id, template_id, looked_back_from, history_hash, looked_on
+from ml.forecast_hindsight where measure = %(measure)s
+"""
+_JUDGED = """
+select told.tenant_id, told.template_id, string_agg(int4send(told.date - %(first_day)s), '')
+from unnest(%(tenant_ids)s::text[], %(template_ids)s::uuid[]) as due (tenant_id, template_id)
+inner join ml.drift_forecasts as told using (tenant_id, template_id)
+where
+    told.measure = %(measure)s and told.date between %(first_day)s and %(looked_back_from)s and told.actual is not null
+group by told.tenant_id, told.template_id
 """
 _SPENT = """
 select coalesce(sum(days), 0)::bigint from ml.forecast_hindsight where measure = %(measure)s and looked_on = %(today)s
 """
 _WRITE = """
-insert into ml.forecast_hindsight
+insert into ml.forecast_hindsight as known
     (tenant_id, template_id, measure, looked_back_from, history_hash, days, looked_on)
 select tenant_id, template_id, %(measure)s, %(looked_back_from)s, history_hash, days, %(today)s
 from unnest(%(tenant_ids)s::text[], %(template_ids)s::uuid[], %(hashes)s::bigint[], %(days)s::integer[])
@@ -39,18 +50,22 @@ from unnest(%(tenant_ids)s::text[], %(template_ids)s::uuid[], %(hashes)s::bigint
 on conflict (tenant_id, template_id, measure) do update set
     looked_back_from = excluded.looked_back_from,
     history_hash = excluded.history_hash,
-    days = excluded.days,
+    days = excluded.days + case when known.looked_on = excluded.looked_on then known.days else 0 end,
     looked_on = excluded.looked_on,
     computed_at = now()
 """
+# No history has such a fingerprint but by chance. The row stays: what was spent today is spent.
+_FORGOTTEN = -1
 _FORGET = """
-delete from ml.forecast_hindsight as looked
-using unnest(%(tenant_ids)s::text[], %(template_ids)s::uuid[]) as changed (tenant_id, template_id)
+update ml.forecast_hindsight as looked set history_hash = -1
+from unnest(%(tenant_ids)s::text[], %(template_ids)s::uuid[]) as changed (tenant_id, template_id)
 where
     looked.tenant_id = changed.tenant_id
     and looked.template_id = changed.template_id
     and looked.measure = %(measure)s
+    and looked.history_hash <> -1
 """
+_NOT_DUE = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True)
@@ -77,46 +92,47 @@ def look_back(connection: Connection, work: Work, days_at_most: int) -> LookedBa
         days_at_most: judged on a day, in however many runs, but at least one template: a large fleet's years take some
             nights. 0: none.
     """
-    if (standing := work.standing) is None or not days_at_most:
+    if (standing := work.standing) is None:
         return LookedBack()
     panel, decided = standing.panel, standing.decided
-    end = panel.values.shape[1] - JUDGED_DAYS
-    if end <= 0:
-        return LookedBack()
     changed = [panel.subjects[place] for place in np.flatnonzero(~work.looked_back)]
     # Whoever has no turn in this run is due in the next: by then what changed is told.
     connection.execute(_FORGET, {"measure": decided.measure, **_names(changed)})
-    due = np.flatnonzero(_due(connection, standing))
+    end = panel.values.shape[1] - JUDGED_DAYS
+    if end <= 0 or not days_at_most:
+        return LookedBack()
+    values: dict[str, object] = {
+        "measure": decided.measure,
+        "first_day": panel.first_day,
+        "looked_back_from": panel.first_day + timedelta(days=end - 1),
+        "today": work.today,
+    }
+    due = _due(connection, standing)
     scored = ~np.isnan(panel.values)
-    scored[:, end:] = False
-    row = connection.execute(_SPENT, {"measure": decided.measure, "today": work.today}).fetchone()
+    unjudged = scored & (scored.cumsum(axis=1) > MIN_DAYS)
+    unjudged[:, end:] = False
+    unjudged[due] &= ~_judged(connection, panel, due, values)
+    row = connection.execute(_SPENT, values).fetchone()
     spent = row[0] if row else 0
-    days = scored[due].sum(axis=1)
+    days = unjudged[due].sum(axis=1)
     taken = due[(spent + days.cumsum() <= days_at_most) | ((np.arange(len(due)) == 0) & (spent == 0))]
     if not len(taken):
         return LookedBack(left=len(due))
     chosen = np.zeros(len(panel.subjects), dtype=np.bool_)
     chosen[taken] = True
     of_chosen, decided_chosen = panel.of(chosen), decided.of(chosen)
-    judged: Bools = scored[chosen] & (scored[chosen].cumsum(axis=1) > MIN_DAYS)
     count = 0
-    if judged.any():
+    if unjudged[chosen].any():
         # What somebody holds to now did not serve then.
         serving = Serving.by(decided_chosen.serving.methods)
-        verdicts = judge(of_chosen, None, decided_chosen.budgets, judged=judged, serving=serving)
+        verdicts = judge(of_chosen, None, decided_chosen.budgets, judged=unjudged[chosen], serving=serving)
         rows = judged_rows(of_chosen, verdicts, decided_chosen, np.arange(len(taken)))
         count = stored.add_forecasts(connection, decided.measure, of_chosen.subjects, METHODS, rows)
-    connection.execute(
-        _WRITE,
-        {
-            "measure": decided.measure,
-            "looked_back_from": panel.first_day + timedelta(days=end - 1),
-            **_names(of_chosen.subjects),
-            "hashes": decided_chosen.hashes[:, end - 1].tolist(),
-            "days": scored[chosen].sum(axis=1).tolist(),
-            "today": work.today,
-        },
-    )
+    lists = {
+        "hashes": decided_chosen.hashes[:, end - 1].tolist(),
+        "days": unjudged[chosen].sum(axis=1).tolist(),
+    }
+    connection.execute(_WRITE, {**values, **_names(of_chosen.subjects), **lists})
     return LookedBack(len(taken), count, len(due) - len(taken))
 
 
@@ -124,14 +140,28 @@ def _names(subjects: Sequence[Subject]) -> dict[str, list[object]]:
     return {f"{name}s": [getattr(subject, name) for subject in subjects] for name in ("tenant_id", "template_id")}
 
 
-def _due(connection: Connection, standing: Standing) -> Bools:
-    """(n,) of whom nobody has looked back on the days as they are now."""
+def _due(connection: Connection, standing: Standing) -> Rows:
+    """Templates of whom nobody has looked back on the days as they are now, the longest waiting first."""
     panel, hashes = standing.panel, standing.decided.hashes
+    # Of a fingerprint's days the first may be read no more. Then `Work.looked_back` alone tells what has changed.
+    whole_from = FOLLOWED - 1 if panel.values.shape[1] == REACH.days else 0
     places = {subject[:2]: place for place, subject in enumerate(panel.subjects)}
-    due = np.ones(len(panel.subjects), dtype=np.bool_)
-    for tenant_id, template_id, day, known in connection.execute(_LOOKED_BACK, {"measure": standing.decided.measure}):
+    waiting_since = np.zeros(len(panel.subjects), dtype=np.int64)
+    found = connection.execute(_LOOKED_BACK, {"measure": standing.decided.measure})
+    for tenant_id, template_id, day, known, looked_on in found:
         column = (day - panel.first_day).days
         if (place := places.get((tenant_id, template_id))) is not None:
-            # What lies further back than histories are read changes no more.
-            due[place] = column >= 0 and hashes[place, column] != known
-    return due
+            is_due = known == _FORGOTTEN or (column >= whole_from and hashes[place, column] != known)
+            waiting_since[place] = looked_on.toordinal() if is_due else _NOT_DUE
+    order: Rows = np.argsort(waiting_since, kind="stable")
+    return order[waiting_since[order] < _NOT_DUE]
+
+
+def _judged(connection: Connection, panel: Panel, due: Rows, values: Mapping[str, object]) -> Bools:
+    """(len(due), T) days of these templates that have a verdict, which stands."""
+    subjects = [panel.subjects[place] for place in due]
+    places = {subject[:2]: place for place, subject in enumerate(subjects)}
+    judged = np.zeros((len(due), panel.values.shape[1]), dtype=np.bool_)
+    for tenant_id, template_id, days in connection.execute(_JUDGED, {**values, **_names(subjects)}, binary=True):
+        judged[places[tenant_id, template_id], np.frombuffer(days, ">i4")] = True
+    return judged

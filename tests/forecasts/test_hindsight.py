@@ -5,6 +5,9 @@ from datetime import timedelta
 import pytest
 from forecast_marts import CALM, NOW, TENANT, TODAY, YESTERDAY, fill, materialize, prepare
 
+from assets.evaluations.contract import template_id
+from assets.forecasts import forecasting, hindsight, reading, rows
+from assets.forecasts.judging import JUDGED_DAYS
 from sensors.alerts.scan import scan
 from storage.database import Connection, Database
 
@@ -108,3 +111,55 @@ def test_after_a_silence_of_the_platform_every_day_that_landed_since_has_its_ver
         where template = 'calm-1' and is_anomaly and measure = 'drift' and date >= %s order by date
     """
     assert connection.execute(spikes, (TODAY,)).fetchall() == [(TODAY + timedelta(days=day),) for day in (1, 3)]
+
+
+def test_a_history_longer_than_is_read_is_looked_back_on_once(
+    database: Database, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read are three years, which take a minute to judge: here it is 90 days."""
+    followed = timedelta(days=90 - JUDGED_DAYS)
+    for module in (reading, hindsight):
+        monkeypatch.setattr(module, "REACH", timedelta(days=90))
+    for module in (forecasting, rows, hindsight):
+        monkeypatch.setattr(module, "FOLLOWED", followed.days)
+    materialize(database, hindsight=EVERYTHING)
+    looked = connection.execute("select * from ml.forecast_hindsight order by 1, 2, 3").fetchall()
+    night = NOW + timedelta(days=1)
+    fill(connection, TENANT, "calm", [0.11], last=TODAY)
+    materialize(database, night, hindsight=EVERYTHING)
+    assert connection.execute("select * from ml.forecast_hindsight order by 1, 2, 3").fetchall() == looked
+    late = TODAY - timedelta(days=30)
+    connection.execute("delete from ml.drift_forecasts where template = 'calm' and date = %s", (late,))
+    connection.execute(
+        "update marts.drift_history set drift_score = 0.3 where template = 'calm' and date = %s", (late,)
+    )
+    _, numbers = materialize(database, night, hindsight=0)
+    assert numbers["drift_forecasts.drift_templates_judged_anew"] == 1
+    _, numbers = materialize(database, night, hindsight=EVERYTHING)
+    assert numbers["drift_forecasts.drift_days_judged_in_hindsight"] == 1
+
+
+def test_a_late_record_costs_the_days_without_a_verdict_and_whoever_waits_longest_is_next(
+    database: Database, connection: Connection
+) -> None:
+    materialize(database, hindsight=EVERYTHING)
+    looked = "select days, history_hash <> -1 from ml.forecast_hindsight where template_id = %s and measure = 'drift'"
+    first = template_id("globex", "calm-0")
+    assert connection.execute(looked, (first,)).fetchall() == [(99, True)]
+    late = "update marts.drift_history set drift_score = 0.15 where template = 'calm-0' and date = '2026-03-20'"
+    connection.execute(late)
+    told = connection.execute(VERDICTS, (TODAY - timedelta(days=14),)).fetchall()
+    _, numbers = materialize(database, hindsight=EVERYTHING)
+    assert numbers["drift_forecasts.drift_days_judged_in_hindsight"] == 0
+    assert connection.execute(VERDICTS, (TODAY - timedelta(days=14),)).fetchall() == told
+    assert connection.execute(looked, (first,)).fetchall() == [(99, True)], "what was spent today is spent"
+    connection.execute(late.replace("0.15", "0.16"))
+    connection.execute("delete from ml.drift_forecasts where template = 'calm-0' and date = '2026-03-20'")
+    fill(connection, TENANT, "zoo", [0.1, 0.12] * 20)
+    day = NOW + timedelta(days=1)
+    for judged, left in ((40 - 7 - 13, 1), (0, 1)):
+        _, numbers = materialize(database, day, hindsight=1)
+        assert numbers["drift_forecasts.drift_days_judged_in_hindsight"] == judged
+        assert numbers["drift_forecasts.drift_templates_awaiting_hindsight"] == left
+    _, numbers = materialize(database, day + timedelta(days=1), hindsight=1)
+    assert numbers["drift_forecasts.drift_days_judged_in_hindsight"] == 1
