@@ -43,8 +43,21 @@ _Due = dict[tuple[Any, ...], tuple[Any, ...]]
 # What was tried on past days stays until it is tried again.
 _RESULTS = """
 with days as (
-    select *, 1 / (7 * budget_weeks) as rate from ml.drift_forecasts
-    where date >= %(since)s and date < %(today)s and actual is not null
+    select
+        judged.*,
+        1 / (7 * judged.budget_weeks) as rate,
+        -- What lasts for days is one alarm.
+        judged.is_anomaly and not exists (
+            select from ml.drift_forecasts as before
+            where
+                before.tenant_id = judged.tenant_id
+                and before.template_id = judged.template_id
+                and before.measure = judged.measure
+                and before.date = judged.date - 1
+                and before.is_anomaly
+        ) as begins
+    from ml.drift_forecasts as judged
+    where judged.date >= %(since)s and judged.date < %(today)s and judged.actual is not null
 ),
 
 realised as (
@@ -55,7 +68,7 @@ realised as (
         measure,
         method,
         count(*)::integer as days_judged,
-        count(*) filter (where is_anomaly)::integer as alarms,
+        count(*) filter (where begins)::integer as alarms,
         sum(rate) as alarms_expected
     from days
     group by tenant_id, template_id, measure, method

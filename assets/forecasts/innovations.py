@@ -6,7 +6,7 @@ and lets the day into the state:
 - Days of few evaluations weigh less, by how much the template's own residuals say (scale.py).
 - A day more than HOLD standard deviations off, or STILL_HELD in a run of them, is held back: it moves neither level,
   weekdays nor coefficients; the first of a run counts as HOLD in the noise. After QUARANTINE such days in a row the new
-  level is learnt afresh, from their mean on.
+  level is learnt afresh, from their mean on, or from where they have climbed to.
 - On the day of a known event the level is forgotten (weight EVENT_WEIGHT of a day is left), so that the forecast is
   honestly wide and the next days teach the new level; weekdays and coefficients stay, of the noise
   EVENT_NOISE_DAYS.
@@ -27,6 +27,7 @@ from assets.forecasts.structure import FAR_OFF, Structure
 HOLD = 3.0
 STILL_HELD = 1.5  # on the day after a held one: an incident's later days are told from noise more easily
 QUARANTINE = 14
+CLEAR_SLOPE = 3.0  # standard errors from which held days are on their way
 EVENT_WEIGHT = 0.05
 EVENT_NOISE_DAYS = 15.0  # a new extractor's noise may differ
 NOISE_KEPT = 0.99  # noise is that of the last months
@@ -222,6 +223,8 @@ class Recursion:
         held = observed & (np.abs(z) > np.where(after_held, STILL_HELD, HOLD))
         state.held[:] = np.where(held, state.held + 1.0, np.where(observed, 0.0, state.held))
         state.held_sum[:] = np.where(held, state.held_sum + values - season, np.where(observed, 0.0, state.held_sum))
+        moment = state.held_moment + state.held * (values - season)
+        state.held_moment[:] = np.where(held, moment, np.where(observed, 0.0, state.held_moment))
         weight = np.where(observed & ~held, np.clip(usual / noise, 0.02, 4.0), 0.0)
         error = np.where(observed, np.clip(z, -HOLD, HOLD) * sd, 0.0)
         deseasoned = np.where(weight > 0, values - season, 0.0)
@@ -265,10 +268,23 @@ class Recursion:
         state.weights[0] += first
         accept = state.held >= QUARANTINE
         if accept.any():
-            self._forget(accept)
             # From the old level the new one would be far off again, and held for another two weeks.
-            state.anchor[accept] = state.held_sum[accept] / state.held[accept]
-            state.held[accept] = state.held_sum[accept] = 0.0
+            level = self._held_level(usual)
+            self._forget(accept)
+            state.anchor[accept] = level[accept]
+            state.held[accept] = state.held_sum[accept] = state.held_moment[accept] = 0.0
+
+    def _held_level(self, usual: Floats) -> Floats:
+        """(n,) where held days have come to: their mean, or the end of their line where they clearly climb or fall."""
+        state = self.state
+        run = np.maximum(state.held, 2.0)
+        mean = state.held_sum / run
+        # Of the numbers from 1 to `run`: sum of squares around their mean.
+        spread = run * (np.square(run) - 1.0) / 12.0
+        slope = (state.held_moment - state.held_sum * (run + 1.0) / 2.0) / spread
+        clear = np.abs(slope) > CLEAR_SLOPE * np.sqrt(usual / spread)
+        level: Floats = mean + np.where(clear, slope, 0.0) * (run + 1.0) / 2.0
+        return level
 
     def _learn_weekday(self, weekday: int) -> None:
         """Let in a weekday, three days later, by the mean of the week around it: no other weekday's effect is in that.

@@ -33,6 +33,7 @@ _LAYOUT = {
     "age": 1,
     "held": 1,
     "held_sum": 1,
+    "held_moment": 1,
     "log_count": 1,
     "anchor": 1,
     "anchor_variance": 1,
@@ -65,7 +66,7 @@ class State:
     Attributes:
         age: (n,) scored days.
         held: (n,) scored days in a row that were held back.
-        held_sum: (n,) of their deseasoned angles.
+        held_sum, held_moment: (n,) of their deseasoned angles, and of these times their number in the row, from 1.
         log_count: (n,) running mean of log(evaluations).
         anchor, anchor_variance: (n,) the level supposed before the first day, or before the newest event.
         sums, weights: (MEMORIES, n) of the deseasoned angles.
@@ -85,6 +86,7 @@ class State:
     age: Floats
     held: Floats
     held_sum: Floats
+    held_moment: Floats
     log_count: Floats
     anchor: Floats
     anchor_variance: Floats

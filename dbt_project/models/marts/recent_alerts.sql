@@ -52,6 +52,7 @@ final as (
         recent.correlation_id,
         recent.started_at,
         recent.resolved_at,
+        recent.resolved_because,
         extract(epoch from recent.resolved_at - recent.started_at)::double precision as seconds_to_resolve,
         recent.acked_at,
         recent.acked_by,
@@ -65,6 +66,6 @@ final as (
 {{ changed_rows('final', [
     'alert_id', 'tenant_id', 'event_type', 'status', 'severity', 'template_id', 'template', 'extractor_vendor',
     'extractor_model', 'metric', 'value', 'threshold', 'breach_count', 'window_start', 'window_end',
-    'evaluation_id', 'correlation_id', 'started_at', 'resolved_at', 'seconds_to_resolve', 'acked_at', 'acked_by',
-    'seconds_to_acknowledge', 'is_retracted', 'is_amended'
+    'evaluation_id', 'correlation_id', 'started_at', 'resolved_at', 'resolved_because', 'seconds_to_resolve',
+    'acked_at', 'acked_by', 'seconds_to_acknowledge', 'is_retracted', 'is_amended'
 ]) }}

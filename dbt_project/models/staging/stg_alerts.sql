@@ -17,6 +17,7 @@ select
     correlation_id,
     started_at,
     resolved_at,
+    resolved_because,
     acked_at,
     acked_by,
     is_retracted,
