@@ -104,8 +104,8 @@ def discoveries(p: Floats, share: float) -> Bools:
 def without_incidents(innovations: Floats) -> Floats:
     """Innovations (n, D), NaN on all days but the first of each run of INCIDENT_DAYS or more that were held back.
 
-    Chance, of which quantiles are to tell, hardly makes such runs. Two weeks of four templates would widen the bounds of
-    all of a fleet of sixty threefold, for a year.
+    Chance, of which quantiles are to tell, hardly makes such runs. Two weeks of four templates would widen the bounds
+    of all of a fleet of sixty threefold, for a year.
     """
     ordinary = innovations.copy()
     places = np.zeros(innovations.shape, dtype=np.int64)  # of days in their runs, from 1; 0 if not held back
