@@ -89,16 +89,30 @@ def coverage_within_band(database: dg.ResourceParam[Database]) -> dg.AssetCheckR
     """The realised rate of alarms is the nominal one."""
     with connect_wide(database) as connection:
         sums_of = {measure: read_realised(connection, measure) for measure in get_args(Measure)}
-    holds, metadata = True, dict[str, Any]()
+    told, metadata = list[str](), dict[str, Any]()
     for measure, sums in sums_of.items():
-        holds = holds and sums.holds
+        if sums.alarms > sums.most:
+            told.append(
+                f"{sums.alarms} alarms of {measure} in 90 days, where chance leaves {sums.most} at most: "
+                "the mart forecast_backtests says whose"
+            )
+        elif not sums.holds:
+            told.append(
+                f"{sums.alarms} alarms of {measure} in 90 days, where chance leaves {sums.least} at least: "
+                "bounds are too wide"
+            )
         metadata |= {
             f"{measure}_alarms": sums.alarms,
             f"{measure}_alarms_nominal": round(sums.expected, 2),
             f"{measure}_alarms_at_least": sums.least,
             f"{measure}_alarms_at_most": sums.most,
         }
-    return dg.AssetCheckResult(passed=holds, severity=dg.AssetCheckSeverity.WARN, metadata=metadata)
+    return dg.AssetCheckResult(
+        passed=not told,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata=metadata,
+        description="; ".join(told) or None,
+    )
 
 
 @dg.asset_check(

@@ -4,16 +4,20 @@ The errors of past seven-day forecasts of the whole fleet, each in standard devi
 each kept as one path, are laid on a template's forecast; the share of paths that have crossed by a day is the answer.
 Paths keep how errors of neighbouring days hang together, which marginal bounds would lose.
 
-Belongs here: choosing the paths, and the share. Does not belong here: forecasts (innovations.py).
+Belongs here: choosing the paths, the share, and how days that are held back go on. Does not belong here: forecasts
+(innovations.py).
 """
 
 import numpy as np
 from scipy.special import ndtri
 
-from assets.forecasts.panel import Floats
+from assets.forecasts.panel import Bools, Floats
+from assets.forecasts.scale import TOP
 
 HORIZON = 7
 PATHS = 512
+# From so many days on, and so many standard errors, a slope is taken to be one.
+LINE_DAYS, LINE_ERRORS = 5, 3.0
 CHUNK = 512  # templates at a time: 512 x 512 paths x 7 days are 15 MB
 
 
@@ -48,6 +52,30 @@ def probabilities(means: Floats, sd: Floats, thresholds: Floats, paths: Floats) 
         result[start : start + CHUNK] = (crossed + 0.5) / (len(paths) + 1.0)
     result[np.isnan(thresholds)] = np.nan
     return result
+
+
+def continued(angles: Floats, chosen: Bools, sd: Floats) -> Floats:
+    """(n, HORIZON) what follows if days go on as they were: their mean, or their line where its slope is beyond chance.
+
+    Args:
+        angles: (n, D) scores on the scale of the forecasts, up to the day before the first that is ahead.
+        chosen: (n, D) the days; at least one of each template.
+        sd: (n,) standard deviation of a day.
+    """
+    number = chosen.sum(axis=1)
+    days = np.arange(angles.shape[1])
+    middle = (chosen * days).sum(axis=1) / number
+    level = np.where(chosen, angles, 0.0).sum(axis=1) / number
+    apart = np.where(chosen, days - middle[:, None], 0.0)
+    beside = np.where(chosen, angles - level[:, None], 0.0)
+    spread = np.maximum(np.square(apart).sum(axis=1), 1.0)
+    slope = (apart * beside).sum(axis=1) / spread
+    scatter = np.square(beside - slope[:, None] * apart).sum(axis=1) / np.maximum(number - 2, 1)
+    error = np.sqrt(np.maximum(scatter, np.square(sd)) / spread)
+    slope = np.where((number >= LINE_DAYS) & (np.abs(slope) > LINE_ERRORS * error), slope, 0.0)
+    ahead = angles.shape[1] + np.arange(HORIZON) - middle[:, None]
+    line: Floats = np.clip(level[:, None] + slope[:, None] * ahead, 0.0, TOP)
+    return line
 
 
 def _supposed(paths: int) -> Floats:

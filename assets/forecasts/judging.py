@@ -23,7 +23,7 @@ import numpy as np
 from assets.forecasts import calibration as calibrations
 from assets.forecasts import cusum, replay
 from assets.forecasts.calibration import Quantiles, buckets_of, normal_score_of, p_values
-from assets.forecasts.crossing import HORIZON, probabilities
+from assets.forecasts.crossing import HORIZON, continued, probabilities
 from assets.forecasts.fleet import Fleet
 from assets.forecasts.innovations import HOLD
 from assets.forecasts.methods import EWMA
@@ -275,6 +275,7 @@ def _crossing(panel: Panel, held: Floats, means: Floats, sd: Floats, thresholds:
 
     A forecast holds to the old level as long as days far off may be an incident. That they last, having lasted k days,
     is as likely as k / (k + 1): Laplace's rule of succession, with the day on which they began as the one failure.
+    Days that clearly climb, or fall, go on to: their mean would lag behind by half of them.
     """
     crossing = probabilities(means, sd, thresholds, paths)
     rows = np.flatnonzero(held > 0)
@@ -283,8 +284,7 @@ def _crossing(panel: Panel, held: Floats, means: Floats, sd: Floats, thresholds:
         angles = to_scale(panel.values[rows])
         scored = ~np.isnan(angles)
         newest = scored & (np.cumsum(scored[:, ::-1], axis=1)[:, ::-1] <= run[:, None])
-        level = np.where(newest, angles, 0.0).sum(axis=1) / newest.sum(axis=1)
-        lasting = probabilities(np.repeat(level[:, None], HORIZON, axis=1), sd[rows], thresholds[rows], paths)
+        lasting = probabilities(continued(angles, newest, sd[rows]), sd[rows], thresholds[rows], paths)
         stays = (run / (run + 1.0))[:, None]
         crossing[rows] += stays * (lasting - crossing[rows])
     return crossing

@@ -19,6 +19,7 @@ from assets.forecasts.binary_rows import copy_columns
 from assets.forecasts.history import Subject
 from assets.forecasts.methods import METHODS
 from assets.forecasts.panel import Bools, Measure
+from assets.forecasts.rollbacks import IS_BETTER
 from assets.forecasts.serving import Serving
 from assets.forecasts.versions import VERSION, Versions, is_record
 from storage.database import Connection
@@ -107,15 +108,27 @@ with changed as (
 insert into ml.forecast_promotions
     (tenant_id, template_id, measure, model_id, replaced_model_id, because, promoted_by)
 select
-    tenant_id, template_id, %(measure)s, model_id, replaced_model_id,
+    changed.tenant_id, changed.template_id, %(measure)s, changed.model_id, changed.replaced_model_id,
     case
         when replaced_model_id is null then 'the first forecast'
-        when is_chosen and is_pinned then 'as was decided'
-        when is_chosen then 'in the back-test its loss was lower by 3 %% or more'
+        when pinned.because is not null then pinned.because
+        when is_chosen then %(is_better)s
         else 'there are days enough for it, or no longer'
     end,
-    'platform'
+    coalesce(pinned.promoted_by, 'platform')
 from changed
+left join lateral (
+    select promotion.because, promotion.promoted_by from ml.forecast_promotions as promotion
+    where
+        changed.is_chosen
+        and changed.is_pinned
+        and promotion.tenant_id = changed.tenant_id
+        and promotion.template_id = changed.template_id
+        and promotion.measure = %(measure)s
+        and promotion.promoted_by <> 'platform'
+    order by promotion.promoted_at desc, promotion.promotion_id desc
+    limit 1
+) as pinned on true
 """
 _POINT = """
 insert into ml.forecast_champions as present (tenant_id, template_id, measure, model_id)
@@ -229,7 +242,7 @@ def crown(
             copy.set_types(["text", "uuid", "uuid"])
             for subject, model_id in zip(subjects, model_ids, strict=True):
                 copy.write_row((subject.tenant_id, subject.template_id, UUID(bytes=model_id.tobytes())))
-        promoted = cursor.execute(_PROMOTE, {"measure": measure}).rowcount
+        promoted = cursor.execute(_PROMOTE, {"measure": measure, "is_better": IS_BETTER}).rowcount
         cursor.execute(_POINT, {"measure": measure})
         cursor.execute("drop table fresh_champions")
     return promoted

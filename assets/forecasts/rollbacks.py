@@ -22,14 +22,17 @@ if TYPE_CHECKING:
 
 FIRST_VERSION = "the first comes after a template's first week of scored days, with `tidemark refresh`"
 _FIND = "select template_id from access.templates where tenant_id = %(tenant_id)s and template = %(template)s"
+IS_BETTER = "in the back-test its loss was lower by 3 % or more"
 # Between a choice and the next refresh, what is told of the days ahead is still told by what served before.
 _LIST = """
 select
     templates.template, champion.measure, told.method,
     case when champion.holds_fit or not told.is_waiting then model.version end as version,
     case when told.is_waiting then 'from the next refresh on' else 'now' end as serves,
-    champion.is_pinned, tried.pinball, tried.coverage, tried.days as backtest_days, promoted.promoted_at,
-    promoted.because, promoted.promoted_by
+    champion.is_pinned, tried.pinball, tried.coverage, tried.days as backtest_days,
+    case when told.is_tried_best then champion.chosen_at else promoted.promoted_at end as promoted_at,
+    case when told.is_tried_best then %(is_better)s else promoted.because end as because,
+    case when told.is_tried_best then 'platform' else promoted.promoted_by end as promoted_by
 from ml.forecast_champions as champion
 inner join ml.forecast_models as model using (model_id)
 inner join access.templates as templates
@@ -46,6 +49,7 @@ left join lateral (
 cross join lateral (
     select
         is_waiting,
+        is_waiting and champion.chosen_method is not null and not champion.is_pinned as is_tried_best,
         case when is_waiting then coalesce(champion.chosen_method, 'prophet') else model.method end as method
     from (values (coalesce(champion.chosen_at > newest.computed_at, false))) as since (is_waiting)
 ) as told
@@ -71,7 +75,8 @@ _VERSIONS = """
 select
     model.version, model.method, champion.model_id is not null as is_champion, model.fitted_from, model.fitted_to,
     model.fitted_days, model.pinball, model.coverage, model.backtest_days,
-    encode(int8send(model.history_hash), 'hex') as history, model.computed_at, model.model_id
+    encode(int8send(model.history_hash), 'hex') as history, model.computed_at, model.model_id,
+    model.parameters is not null as is_fit_kept
 from ml.forecast_models as model
 left join ml.forecast_champions as champion using (model_id)
 where
@@ -133,7 +138,7 @@ values
 
 def list_champions(connection: Connection, tenant_id: str) -> list[Mapping[str, Any]]:
     """Which version serves each of a tenant's templates, since when and why."""
-    return _rows(connection, _LIST, {"tenant_id": tenant_id})
+    return _rows(connection, _LIST, {"tenant_id": tenant_id, "is_better": IS_BETTER})
 
 
 def list_versions(
@@ -209,7 +214,8 @@ def roll_back(
         raise ConflictError(f"version {to} of {template!r} is pinned already")
     values |= {"model_id": model_id, "method": method, "replaced": present, "is_pinned": True}
     values |= {"holds_fit": isinstance(to, int)}
-    values |= {"because": reason.strip(), "by": author}
+    pinned_to = f"version {to}" if isinstance(to, int) else method
+    values |= {"because": f"pinned to {pinned_to}: {reason.strip()}", "by": author}
     connection.execute(_MOVE, values)
     connection.execute(_TRACE, values)
     detail = {"measure": measure, "to": to, "method": method, "replaced_version": current, "reason": reason.strip()}
@@ -268,8 +274,13 @@ def _wanted(
         raise _no_version(template, values["measure"], to)
     model_id, method, parameters = found
     if parameters is None or not is_record(parameters):
+        why = (
+            "its fit was not kept (`tidemark forecast show` says of which it was)"
+            if parameters is None
+            else "another release fitted it"
+        )
         raise ConflictError(
-            f"version {to} of {template!r} can't serve: its fit was not kept, or another release made it. "
+            f"version {to} of {template!r} can't serve: {why}. "
             f"`tidemark forecast rollback --method {method}` pins its method"
         )
     return model_id, method

@@ -323,3 +323,16 @@ def test_who_has_been_far_off_beyond_a_threshold_for_days_is_not_said_to_be_sure
     chosen = grown_up & (stayed == days)
     assert chosen.sum() > 10
     assert np.median(said[chosen]) >= days / (days + 1.0) - 0.01
+
+
+def test_who_climbs_steeply_towards_a_threshold_is_said_to_cross_it() -> None:
+    values = PANEL.values.copy()
+    values[:, -10:] = np.where(np.isnan(values[:, -10:]), np.nan, np.linspace(0.3, 0.48, 10))
+    climbing = judge(replace(PANEL, values=values), thresholds=0.5, judged=1).p_crossing[:, -1]
+    chosen = ~np.isnan(values[:, -10:]).any(axis=1) & ((~np.isnan(PANEL.values)).sum(axis=1) > 60)
+    assert chosen.sum() > 10
+    assert np.median(climbing[chosen]) > 0.8
+    # As far off and as scattered, but not climbing.
+    values[:, -10:] = values[:, -10:][:, [4, 7, 1, 9, 2, 5, 8, 0, 6, 3]]
+    level = judge(replace(PANEL, values=values), thresholds=0.5, judged=1).p_crossing[:, -1]
+    assert np.median(level[chosen]) < 0.5 * np.median(climbing[chosen])

@@ -11,6 +11,7 @@ from forecast_marts import NOW, TENANT, fill, materialize, prepare
 from typer.testing import CliRunner
 
 from assets.evaluations.contract import template_id
+from assets.forecasts.rollbacks import IS_BETTER
 from orchestration.cli import app
 from storage.database import Connection, Database
 from storage.settings import Settings
@@ -86,6 +87,8 @@ def test_a_rollback_pins_an_earlier_version_keeps_both_and_leaves_its_trace(
     code, told = forecast("rollback", *subject, "--to", "1", "--reason", "it was best")
     assert code != 0
     assert "its fit was not kept" in told, "of weeks before the first refresh only the newest was fitted to be kept"
+    kept = {row["version"]: row["is_fit_kept"] for row in json.loads(forecast("show", *subject, "--json")[1])}
+    assert kept == {3: True, 2: False, 1: False}
     assert forecast("unpin", *subject)[0] != 0
     for shows in ("show", "history"):
         code, told = forecast(shows, "--template", "short")
@@ -184,10 +187,22 @@ def test_a_method_that_is_pinned_serves_from_the_next_refresh_on_and_what_was_ju
     assert pinned != before
     assert connection.execute(judged).fetchall() == stands
     assert f'"method": "{method}"' in forecast("list", "--json")[1]
-    assert forecast("history", "--template", "calm")[1].count(method) == 1
+    listed = [row for row in json.loads(forecast("list", "--json")[1]) if row["template"] == "calm"]
+    said = f"pinned to {method}: no weeks"
+    assert [row["because"] == said for row in listed] == [row["measure"] == "drift" for row in listed]
+    assert "platform" not in {row["promoted_by"] for row in listed if row["because"] == said}
+    history = json.loads(forecast("history", "--template", "calm", "--json")[1])
+    assert [(row["method"], row["because"]) for row in history[:2]] == [(method, said), ("prophet", said)]
     assert forecast("unpin", "--template", "calm")[0] == 0
     materialize(database)
     assert connection.execute(ahead).fetchall() == before
+    # As a back-test does.
+    connection.execute("update ml.forecast_champions set chosen_method = %s, chosen_at = clock_timestamp()", (method,))
+    connection.commit()
+    listed = json.loads(forecast("list", "--json")[1])
+    assert {(row["method"], row["serves"], row["because"], row["promoted_by"]) for row in listed} == {
+        (method, "from the next refresh on", IS_BETTER, "platform")
+    }
 
 
 def test_a_tenants_budget_is_set_within_reason_and_audited(connection: Connection, settings: Settings) -> None:

@@ -339,5 +339,6 @@ def test_a_refresh_tells_the_warnings_of_forecasts_that_run_apart_from_it(
         monkeypatch.setenv(f"TIDEMARK_FORECAST_{name}", value)
     apart = Platform(Settings(_env_file=None), database, CLOCK)  # type: ignore[call-arg]
     outcome = refresh_in_process(apart, force=True)
-    assert any("coverage_within_band (warn)" in told for told in outcome["warnings"]), outcome
+    warned = [told for told in outcome["warnings"] if "coverage_within_band (warn)" in told]
+    assert "21 alarms of drift in 90 days" in warned[0], outcome
     assert outcome["checks_failed"] == len(outcome["failed"])
