@@ -202,7 +202,7 @@ def _taught_at(panel: Panel, replayed: Replay, column: int) -> int:
 def _calibrate(panel: Panel, replayed: Replay, lessons: Lessons, column: int) -> Calibration:
     end = column - replayed.start
     start = max(end - CALIBRATED_ON, 0)
-    past = replayed.innovations[:, start:end].astype(float)
+    past = calibrations.without_incidents(replayed.innovations[:, start:end].astype(float))
     buckets = buckets_of(replayed.settled[:, start:end], replayed.tails[:, start:end])
     quantiles = calibrations.learn(past, buckets)
     rows = replay.sample(panel, cusum.SIMULATED)

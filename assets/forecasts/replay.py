@@ -153,7 +153,7 @@ def replay(
     Prophet's method serves all unless told otherwise. What a state remembers is the recursion's own whichever serves;
     innovations are those of the method that served.
     """
-    start = _start(panel, block)
+    start = start_of(panel, block)
     n, days = len(panel.subjects), max(end - start, 0)
     served = Served.none(n, start, days)
     innovations, means, sds, methods = served.innovations, served.means, served.sds, served.methods
@@ -290,7 +290,7 @@ def settled_now(panel: Panel, replayed: Replay) -> Floats:
 
 def learn(panel: Panel, block: int) -> Lessons:
     """A block's priors and error paths (crossing.py), from the days before it."""
-    start, end = _start(panel, block), column_of(panel, block)
+    start, end = start_of(panel, block), column_of(panel, block)
     if end <= start:
         return Lessons(fleets.DEFAULT, choose(np.empty((0, HORIZON))))
     rows = sample(panel, TEACHERS)
@@ -365,5 +365,6 @@ def column_of(panel: Panel, block: int) -> int:
     return min(max(block * BLOCK + 1 - panel.first_day.toordinal(), 0), int(panel.values.shape[1]))
 
 
-def _start(panel: Panel, block: int) -> int:
+def start_of(panel: Panel, block: int) -> int:
+    """The column from which on a block's days are replayed."""
     return max(block * BLOCK + 1 - panel.first_day.toordinal() - REPLAYED_DAYS, 0)

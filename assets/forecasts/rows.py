@@ -15,7 +15,7 @@ from assets.forecasts.fingerprints import Hashes, with_events
 from assets.forecasts.judging import Verdicts
 from assets.forecasts.panel import Bools, Floats, Measure, Panel
 from assets.forecasts.registry import Fits
-from assets.forecasts.replay import BLOCK, REPLAYED_DAYS, block_of
+from assets.forecasts.replay import BLOCK, REPLAYED_DAYS, block_of, start_of
 from assets.forecasts.serving import Serving
 from assets.forecasts.stored import Rows
 
@@ -221,8 +221,7 @@ def _rows(
 def _scored_before(panel: Panel, column: int) -> tuple[npt.NDArray[np.int64], ...]:
     """(n) each: whether any day before a column was scored, the first and the last of them, and how many."""
     n = len(panel.subjects)
-    block = block_of(panel.first_day + timedelta(days=column))
-    start = max(block * BLOCK - panel.first_day.toordinal() - REPLAYED_DAYS, 0)
+    start = start_of(panel, block_of(panel.first_day + timedelta(days=column)))
     if column <= start:
         nothing = np.zeros(n, dtype=np.int64)
         return nothing, nothing, nothing, nothing

@@ -229,6 +229,16 @@ def test_an_incident_neither_hides_the_next_nor_lasts_for_ever() -> None:
     assert share[-2:].max() < 0.2
 
 
+def test_an_incident_of_some_widens_nobodys_bounds() -> None:
+    values = calm(60, 170, seed=9)
+    values[:4, -40:] = np.clip(values[:4, -40:] + 0.36, 0, 1)
+    verdict = judge(panel_of(values), judged=40)
+    widths = np.nanmedian((verdict.upper - verdict.yhat)[4:], axis=0)
+    assert widths[20:].max() < 1.3 * widths[0]
+    shifted = np.nanmedian((verdict.upper - verdict.yhat)[:4], axis=0)
+    assert shifted[25:].max() < 2 * widths[0]
+
+
 @pytest.mark.parametrize("shift", [-0.1, 0.1, 0.3, 0.75])
 def test_a_level_however_far_off_is_the_normal_one_after_two_weeks(shift: float) -> None:
     values = calm(60, 160, seed=9)
