@@ -37,6 +37,7 @@ class Door:
     answers: dict[str, tuple[int, bytes]] = field(default_factory=dict)
     requests: list[dict[str, str]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    released: threading.Event = field(default_factory=threading.Event)
 
     def land(self, body: bytes) -> tuple[int, bytes]:
         """Judge and keep a batch."""
@@ -91,6 +92,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(413, b'{"detail":"too large"}')
         elif act == "503 soon":
             self._answer(503, b"{}", **{"Retry-After": "2"})
+        elif act == "503 when released":
+            self.door.released.wait(20)
+            self._answer(503, b'{"detail":"not now"}')
         elif act == "429 date":
             self._answer(429, b"{}", **{"Retry-After": self.date_time_string(int(time.time()) + 3)})
         elif act == "429 month":

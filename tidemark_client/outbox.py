@@ -81,6 +81,9 @@ class Outbox:
         # Why the last attempt at what is under way was in vain; the sender has not given up.
         self._trouble = ""
         self._flushing = 0
+        self._flushes = 0
+        # How many flushes had begun when the newest attempt did.
+        self._flushes_before = 0
         self._closed = False
         self._accepted = queue.pending
         self._finished = 0
@@ -147,6 +150,7 @@ class Outbox:
             goal = self._accepted
             self._failure = None
             self._flushing += 1
+            self._flushes += 1
             self._changed.notify_all()
             try:
                 self._changed.wait_for(lambda: self._finished >= goal or self._failure is not None, timeout)
@@ -216,6 +220,7 @@ class Outbox:
             while not self._stop.is_set():
                 waits = self._until_due()
                 if waits is not None and waits <= 0:
+                    self._flushes_before = self._flushes
                     try:
                         return Batch.of_queue(self._queue.peek(self._rhythm.records, self._rhythm.bytes))
                     except TidemarkClientError as error:
@@ -255,6 +260,9 @@ class Outbox:
             return
         _log.warning("%d records wait: %s", self.pending, error)
         with self._changed:
+            if self._flushes != self._flushes_before:
+                # Who flushes asks for an attempt from now on: that an older one was in vain says nothing of it.
+                return
             self._failure = error
             self._changed.notify_all()
             # A flush takes the failure away, and with it the pause.

@@ -110,7 +110,7 @@ def test_records_go_out_by_age_and_by_count_without_a_flush(door: Door) -> None:
         _eventually(lambda: first in door.landed)
     with _client(door, flush_interval=3600, batch_records=5) as client:
         ids = {client.enqueue({"template": "invoice"}) for _ in range(5)}
-        _eventually(lambda: ids <= set(door.landed))
+        _eventually(lambda: ids <= set(door.landed) and not client.pending)
         client.record(template="invoice")
         assert client.pending == 1
     assert len(door.landed) == 7
@@ -187,6 +187,18 @@ def test_a_push_that_fails_leaves_the_rest_in_the_spool_as_far_as_it_fits(door: 
     assert client.flush(20).accepted == raised.value.kept
     assert set(door.landed) == {f"r-{number}" for number in range(10 + raised.value.kept)}
     client.close()
+
+
+def test_a_flush_asks_for_an_attempt_of_its_own_though_an_older_one_is_in_vain_meanwhile(
+    door: Door, tmp_path: Path
+) -> None:
+    door.script = ["503 when released"]
+    with _client(door, spool=tmp_path, max_attempts=1) as client:
+        client.record(template="invoice", record_id="r-1")
+        _eventually(lambda: len(door.requests) == 1)
+        threading.Timer(0.3, door.released.set).start()
+        client.flush(20)
+    assert set(door.landed) == {"r-1"}
 
 
 def test_a_refused_key_is_raised_at_the_flush_and_nothing_is_dropped(door: Door, tmp_path: Path) -> None:

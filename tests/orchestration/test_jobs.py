@@ -331,8 +331,8 @@ def test_a_refresh_tells_the_warnings_of_forecasts_that_run_apart_from_it(
             yhat_upper, actual, evaluation_count, p_value, is_anomaly, budget_weeks, fitted_from, fitted_to,
             fitted_days, history_hash)
         select 'acme', %s, 'loud', 'drift', %s::date - ago, 'ewma', 0.1, 0, 0.2, 0.5, 9, 0, true, 26,
-            %s::date - 90, %s::date - 60, 30, 0
-        from generate_series(20, 40) as ago""",
+            %s::date - 120, %s::date - 90, 30, 0
+        from generate_series(20, 60, 2) as ago""",
         (template_id("acme", "loud"), TODAY, TODAY, TODAY),
     )
     for name, value in {"EXECUTOR": "multiprocess", "SHARDS": "2"}.items():
