@@ -57,13 +57,13 @@ on conflict (tenant_id, template_id, measure) do update set
 # No history has such a fingerprint but by chance. The row stays: what was spent today is spent.
 _FORGOTTEN = -1
 _FORGET = """
-update ml.forecast_hindsight as looked set history_hash = -1
+update ml.forecast_hindsight as looked set history_hash = %(forgotten)s
 from unnest(%(tenant_ids)s::text[], %(template_ids)s::uuid[]) as changed (tenant_id, template_id)
 where
     looked.tenant_id = changed.tenant_id
     and looked.template_id = changed.template_id
     and looked.measure = %(measure)s
-    and looked.history_hash <> -1
+    and looked.history_hash <> %(forgotten)s
 """
 _NOT_DUE = np.iinfo(np.int64).max
 
@@ -97,7 +97,7 @@ def look_back(connection: Connection, work: Work, days_at_most: int) -> LookedBa
     panel, decided = standing.panel, standing.decided
     changed = [panel.subjects[place] for place in np.flatnonzero(~work.looked_back)]
     # Whoever has no turn in this run is due in the next: by then what changed is told.
-    connection.execute(_FORGET, {"measure": decided.measure, **_names(changed)})
+    connection.execute(_FORGET, {"measure": decided.measure, "forgotten": _FORGOTTEN, **_names(changed)})
     end = panel.values.shape[1] - JUDGED_DAYS
     if end <= 0 or not days_at_most:
         return LookedBack()
@@ -107,7 +107,8 @@ def look_back(connection: Connection, work: Work, days_at_most: int) -> LookedBa
         "looked_back_from": panel.first_day + timedelta(days=end - 1),
         "today": work.today,
     }
-    due = _due(connection, standing)
+    if not len(due := _due(connection, standing)):
+        return LookedBack()
     scored = ~np.isnan(panel.values)
     unjudged = scored & (scored.cumsum(axis=1) > MIN_DAYS)
     unjudged[:, end:] = False
